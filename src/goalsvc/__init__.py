@@ -1,0 +1,1 @@
+"""goalsvc keeps the score and the money of live performances."""

@@ -1,0 +1,143 @@
+"""What a receiver, a task and an endpoint may use of the outside world, as interfaces.
+
+`goalsvc.wiring.open_context` makes the real ones; tests hand in their own. The documents themselves are not here: Beanie
+binds them to the database when the context is opened.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from goalsvc.clock import Clock
+from goalsvc.settings import Settings
+
+
+class Notifier(Protocol):
+    """Tells clients something, through Pusher."""
+
+    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
+        """Hands one event to Pusher for at most 100 channels, in one call.
+
+        Raises NoticeTooLargeError when the encoded data is over 10 KB (bytes, not characters), and ExternalServiceError
+        when Pusher refuses, fails or does not answer in time: the caller may try again.
+        """
+        ...
+
+    async def users_in(self, channel: str) -> list[str]:
+        """Ids of the users that are in a presence channel at this moment. Raises ExternalServiceError."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Keeps files (S3)."""
+
+    async def upload(self, key: str, path: Path, content_type: str) -> None:
+        """Streams the file at `path` to the quarantine bucket under `key`; the same key again replaces it.
+
+        Raises ExternalServiceError.
+        """
+        ...
+
+
+class RtcControl(Protocol):
+    """Starts and stops cloud recordings (BytePlus RTC). All of these can be repeated: already done is success."""
+
+    async def start_record(self, room_id: str, task_id: str) -> None:
+        """Starts to record the room. Raises ExternalServiceError."""
+        ...
+
+    async def stop_record(self, room_id: str, task_id: str) -> None:
+        """Stops that recording. Raises ExternalServiceError."""
+        ...
+
+    async def start_snapshot(self, room_id: str, task_id: str) -> None:
+        """Starts to take snapshots of the room. Raises ExternalServiceError."""
+        ...
+
+
+class ClipCutter(Protocol):
+    """Cuts seconds out of a running livestream."""
+
+    def cut(
+        self, hls_url: str, begins_at: datetime, duration_seconds: float
+    ) -> AbstractAsyncContextManager[Path]:
+        """Yields a playable mp4 (H.264/AAC, fast start) of the stream's seconds from `begins_at` on; deleted on leaving.
+
+        The seconds are found by the playlist's EXT-X-PROGRAM-DATE-TIME. Raises NotYetError while they have not all been
+        streamed, ClipImpossibleError when they never will be had, ExternalServiceError when the origin fails.
+        """
+        ...
+
+
+class Cache(Protocol):
+    """Keeps views that are costly to compute, in Redis."""
+
+    async def drop(self, names: Sequence[str]) -> None:
+        """Forgets these views, and makes sure that a reader who computed one from older data cannot put it back."""
+        ...
+
+
+class Queue(Protocol):
+    """Takes jobs for the workers. Only a hint: what must happen is promised in a document (SPEC §7)."""
+
+    def enqueue(self, job: "Job") -> None:
+        """Takes the job; it is written to Redis very soon, together with others. Never raises, never waits."""
+        ...
+
+    async def flush(self) -> None:
+        """Waits until all that was taken has been written to Redis (or could not be)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a task that is to be."""
+
+    id: str
+    task: str
+    queue: str
+    arguments: Mapping[str, Any]
+    due_at: datetime | None = None
+
+
+class Bus(Protocol):
+    """Carries signals to receivers."""
+
+    def send(self, context: "Context", event: Any) -> Awaitable[Any]:
+        """Calls every receiver of this event side by side and reports each outcome. Never raises for a receiver."""
+        ...
+
+
+class Recorder(Protocol):
+    """Takes what is written in bulk and off the path: traces and tracking events."""
+
+    def trace(self, segment: Mapping[str, Any]) -> None:
+        """Takes one piece of a trace."""
+        ...
+
+    def track(self, event: Mapping[str, Any]) -> None:
+        """Takes one tracking event; the same `_id` twice is kept once."""
+        ...
+
+    async def flush(self) -> None:
+        """Waits until all that was taken has been written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The outside world, handed to every receiver, task and endpoint."""
+
+    settings: Settings
+    clock: Clock
+    bus: Bus
+    queue: Queue
+    recorder: Recorder
+    notifier: Notifier
+    store: ObjectStore
+    rtc: RtcControl
+    cutter: ClipCutter
+    cache: Cache
