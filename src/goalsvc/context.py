@@ -61,9 +61,7 @@ class RtcControl(Protocol):
 class ClipCutter(Protocol):
     """Cuts seconds out of a running livestream."""
 
-    def cut(
-        self, hls_url: str, begins_at: datetime, duration_seconds: float
-    ) -> AbstractAsyncContextManager[Path]:
+    def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AbstractAsyncContextManager[Path]:
         """Yields a playable mp4 (H.264/AAC, fast start) of the stream's seconds from `begins_at` on; deleted on leaving.
 
         The seconds are found by the playlist's EXT-X-PROGRAM-DATE-TIME. Raises NotYetError while they have not all been

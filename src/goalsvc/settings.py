@@ -14,17 +14,28 @@ def _secrets_by_key(value: object) -> object:
     return json.loads(value) if isinstance(value, str) and value else value or {}
 
 
+def _listed(value: object) -> object:
+    """`a,b` as a list; anything else is left to pydantic to refuse."""
+    return value.split(",") if isinstance(value, str) and value else value or []
+
+
 class Settings(BaseSettings):
     """What can be set, with its default. Secrets never show in a log: they are `SecretStr`."""
 
     model_config = SettingsConfigDict(env_prefix="GOALSVC_", extra="ignore", hide_input_in_errors=True)
 
-    mongodb_url: str = Field(description="MongoDB replica set or sharded cluster, with the database's name in its path.")
-    redis_url: str = Field(description="Redis or Valkey; holds work in flight and caches, never the only copy of anything.")
+    mongodb_url: str = Field(
+        description="MongoDB replica set or sharded cluster, with the database's name in its path."
+    )
+    redis_url: str = Field(
+        description="Redis or Valkey; holds work in flight and caches, never the only copy of anything."
+    )
 
     pusher_app_id: str = Field(default="", description="Pusher's app id (a number).")
     pusher_key: str = Field(default="", description="Pusher's app key; webhooks must name it.")
-    pusher_secret: SecretStr = Field(default=SecretStr(""), description="Signs webhooks, channel authorisations, API calls.")
+    pusher_secret: SecretStr = Field(
+        default=SecretStr(""), description="Signs webhooks, channel authorisations, API calls."
+    )
     pusher_host: str = Field(default="api-mt1.pusher.com", description="Host of Pusher's HTTP API.")
     pusher_port: int = Field(default=443, ge=1, le=65535, description="Port of Pusher's HTTP API.")
     pusher_ssl: bool = Field(default=True, description="Whether Pusher's HTTP API is called by https.")
@@ -33,13 +44,19 @@ class Settings(BaseSettings):
     )
     webhook_limit_bytes: int = Field(default=256 * 1024, ge=1, description="A larger webhook body is refused with 413.")
 
-    api_key: SecretStr = Field(default=SecretStr(""), description="What `Authorization: Bearer` must hold; empty: refuse all.")
-    api_url: str = Field(default="http://127.0.0.1:8000", description="Where `send`, `trace` and `replay` find the API.")
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="What `Authorization: Bearer` must hold; empty: refuse all."
+    )
+    api_url: str = Field(
+        default="http://127.0.0.1:8000", description="Where `send`, `trace` and `replay` find the API."
+    )
     jwt_key: SecretStr = Field(default=SecretStr(""), description="Verifies the users' own tokens at `/pusher/auth`.")
     jwt_algorithm: str = Field(default="HS256", description="The one algorithm accepted in the users' own tokens.")
 
     s3_endpoint_url: str = Field(default="", description="S3's address; empty: AWS's own.")
-    s3_quarantine_bucket: str = Field(default="goalsvc-quarantine", description="Where clips are stored until reviewed.")
+    s3_quarantine_bucket: str = Field(
+        default="goalsvc-quarantine", description="Where clips are stored until reviewed."
+    )
 
     byteplus_access_key: str = Field(default="", description="BytePlus RTC OpenAPI's access key id.")
     byteplus_secret_key: SecretStr = Field(default=SecretStr(""), description="BytePlus RTC OpenAPI's secret key.")
@@ -50,15 +67,20 @@ class Settings(BaseSettings):
     exclusive_resume_grace: int = Field(
         default=60, ge=0, description="How long a paused exclusive waits for its performer before it ends, in seconds."
     )
-    hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(lambda v: v.split(",") if isinstance(v, str) and v else v or [])] = Field(
-        default_factory=list, description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one."
+    hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list,
+        description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one.",
     )
     hls_allow_private: bool = Field(
         default=False, description="Whether `byteplus.hls_url` may point to a private or local address."
     )
 
-    task_tries: int = Field(default=7, ge=1, le=50, description="How often a failing task is tried before it is a dead letter.")
-    promise_sweep_seconds: float = Field(default=5.0, gt=0, description="A promise that is owed this long is enqueued anew.")
+    task_tries: int = Field(
+        default=7, ge=1, le=50, description="How often a failing task is tried before it is a dead letter."
+    )
+    promise_sweep_seconds: float = Field(
+        default=5.0, gt=0, description="A promise that is owed this long is enqueued anew."
+    )
     worker_max_jobs: int = Field(default=100, ge=1, description="How many jobs one worker runs side by side.")
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")

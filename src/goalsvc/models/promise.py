@@ -1,0 +1,140 @@
+"""What a document owes (SPEC §7): its own small outbox, written in the update that made the debt.
+
+A promise is a task that must still be run. Enqueueing it is only a hint; `sweep` finds those that nobody hurried. It is
+removed in the update that records its effect, together with the promises that follow from it, so at every instant the
+document says exactly what is still to be done.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from beanie import Document, UpdateResponse
+from bson import ObjectId
+from pydantic import BaseModel, ConfigDict
+
+from goalsvc.signals.outcome import Debt
+from goalsvc.signals.trace import CURRENT_SEGMENT
+
+Expression = Any
+
+
+class Promise(BaseModel):
+    """A task that this document owes, with its arguments, since `at` (or not before, when that is in the future)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    task: str
+    arguments: dict[str, Any]
+    at: datetime
+    parent: str | None = None
+    """Where in the trace the debt was made."""
+    progress: int | None = None
+    """The goal's progress right after this promise's amount was added; absent until it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseRef:
+    """Where a promise is kept; as text `goals/68143584d6945d32e732cc21/{promise id}`."""
+
+    collection: str
+    document_id: Any
+    promise_id: str
+
+    def __str__(self) -> str:
+        return f"{self.collection}/{self.document_id}/{self.promise_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "PromiseRef":
+        """The reference written as that text."""
+        collection, document_id, promise_id = text.split("/", 2)
+        return cls(collection, ObjectId(document_id) if ObjectId.is_valid(document_id) else document_id, promise_id)
+
+
+def promise_expression(
+    promise_id: str, task: str, arguments: Mapping[str, Expression], at: datetime, parent: str | None
+) -> Expression:
+    """A promise for use in an update pipeline, where arguments may be expressions."""
+    return {"id": promise_id, "task": task, "arguments": dict(arguments), "at": at, "parent": parent or ""}
+
+
+def _expression_of(debt: Debt, now: datetime, parent: str) -> Expression:
+    return {
+        "id": debt.id,
+        "task": debt.task,
+        "arguments": {"$literal": dict(debt.arguments)},
+        "at": debt.due_at or now,
+        "parent": parent,
+    }
+
+
+#: All that the document owes, also where it owes nothing yet.
+OWED: Expression = {"$ifNull": ["$promises", []]}
+
+
+def owed_without(promise_id: str) -> Expression:
+    """All that the document owes but this."""
+    return {"$filter": {"input": OWED, "as": "p", "cond": {"$ne": ["$$p.id", promise_id]}}}
+
+
+def owe_stage(*promises: Expression) -> Mapping[str, Any]:
+    """The update stage that adds these promises: arrays of promises, or expressions that make such arrays."""
+    return {"$set": {"promises": {"$concatArrays": [OWED, *promises]}}}
+
+
+@dataclass(frozen=True, slots=True)
+class TracedDebt:
+    """A debt, and the node of the trace under which its task belongs."""
+
+    debt: Debt
+    parent: str
+
+
+class Owing(Document):
+    """A document that can owe tasks."""
+
+    promises: list[Promise] = []
+
+    #: Collections whose documents may owe something, for the sweep and for looking a reference up.
+    registered: ClassVar[dict[str, type["Owing"]]] = {}
+
+    @classmethod
+    async def settle(cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
+        """Removes a promise and adds what follows from it, in one write.
+
+        None means that it was settled before (another run of the same task was faster): then nothing was added.
+        """
+        stages: list[Mapping[str, Any]] = [{"$set": {"promises": owed_without(promise_id)}}]
+        if debts:
+            stages.append(owe_stage([_expression_of(item.debt, now, item.parent) for item in debts]))
+        return await cls.change({"_id": document_id, "promises.id": promise_id}, stages)
+
+    @classmethod
+    async def owe(cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
+        """Adds promises that the document does not hold yet."""
+        new = [_expression_of(item.debt, now, item.parent) for item in debts]
+        held = {"$map": {"input": OWED, "as": "p", "in": "$$p.id"}}
+        missing = [{"$cond": [{"$in": [promise["id"], held]}, [], [promise]]} for promise in new]
+        return await cls.change({"_id": document_id}, [owe_stage(*missing)])
+
+    @classmethod
+    async def change(cls, where: Mapping[str, Any], update: Any, *, session: Any = None) -> Self | None:
+        """One find-one-and-update; the document after the change, or None when the filter did not match."""
+        query = cls.find_one(where, with_children=True, session=session)
+        changed: Self | None = await query.update(update, response_type=UpdateResponse.NEW_DOCUMENT, session=session)
+        return changed
+
+    def owed(self, promise_id: str) -> Promise | None:
+        """The promise of that id, if it is still owed."""
+        return next((promise for promise in self.promises if promise.id == promise_id), None)
+
+    def ref(self, promise_id: str) -> PromiseRef:
+        """Where that promise of this document is kept."""
+        return PromiseRef(self.get_settings().name or "", self.id, promise_id)
+
+
+def here() -> str:
+    """The trace position of the task of the current segment."""
+    return f"{CURRENT_SEGMENT.get()}#"

@@ -1,0 +1,290 @@
+"""The payload of every signal: frozen, and the same for the bus, the trace and the AsyncAPI document.
+
+Each class names its signal and its sender; `catalogue` says when each is sent and when it is not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from bson import ObjectId
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from goalsvc.signals.pusher import OCCUPIED, VACATED, Channel
+
+PUSHER = "ext.pusher"
+LEADERBOARDS = "features.leaderboards"
+WALLET = "wallet"
+
+
+class GoalKind(StrEnum):
+    """The kinds of goal; in MongoDB `_cls` is `Goal.` and the kind."""
+
+    FUNDING = "FundingGoal"
+    TRIGGER = "TriggerGoal"
+    SHOW = "ShowGoal"
+    KARAOKE = "KaraokeGoal"
+    EXCLUSIVE = "ExclusiveGoal"
+
+    @property
+    def cls(self) -> str:
+        """The value of `_cls` in MongoDB."""
+        return f"Goal.{self.value}"
+
+
+#: The kinds that are performed: their progress is seconds, and they have a clock.
+PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
+ALL_KINDS = frozenset(GoalKind)
+
+
+def _object_id(value: Any) -> Any:
+    """An id as an ObjectId, from either of the forms in which other services write it; what is no id counts as absent."""
+    return ObjectId(value) if isinstance(value, str | ObjectId) and ObjectId.is_valid(value) else None
+
+
+def _text(value: Any) -> Any:
+    """A user id as the string that it is everywhere, from the numbers that other services may write."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: A reference to another document: read as ObjectId or hex string, written as ObjectId, shown as a string.
+Reference = Annotated[
+    ObjectId | None,
+    BeforeValidator(_object_id),
+    PlainSerializer(str, return_type=str, when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{24}$"}),
+]
+UserId = Annotated[str, BeforeValidator(_text)]
+
+
+class _Value(BaseModel):
+    """Part of a document. Fields that we do not know are another service's: kept, not refused."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
+
+
+class Level(_Value):
+    """One threshold of a goal: reached when progress is at least `target` (seconds, or tokens)."""
+
+    title: str = ""
+    target: int
+
+
+class Conditions(_Value):
+    """What a goal belongs to."""
+
+    session_id: Reference = None
+    exclusive_to: UserId | None = None
+    trigger_goal_id: Reference = None
+
+
+class ClockTimes(_Value):
+    """When the goal's clock was started and paused last: it runs while `started` is later than `paused`."""
+
+    started: datetime | None = None
+    paused: datetime | None = None
+    last_updated: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the clock runs."""
+        return self.started is not None and (self.paused is None or self.started > self.paused)
+
+
+class ShowPlan(_Value):
+    """What a FundingGoal pays for: the title of the show and its target in seconds."""
+
+    title: str = ""
+    target: int
+
+
+class Metadata(_Value):
+    """Who a goal is about, and what its kind needs besides."""
+
+    user_id: UserId = Field(default="", description="the streamer")
+    viewer_id: UserId | None = None
+    show: ShowPlan | None = None
+    private: bool = False
+    price: int = 0
+    exclusive: ShowPlan | None = None
+
+
+def level_of(levels: Sequence[Level], progress: int) -> int:
+    """How many levels that progress has reached."""
+    return sum(level.target <= progress for level in levels)
+
+
+# -- ext.pusher -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceEvent:
+    """Somebody joined or left a channel. `user_id` is absent when Pusher told only of the channel."""
+
+    signal: ClassVar[str] = PUSHER
+    sender: ClassVar[str]
+
+    channel: Channel
+    user_id: str | None
+    at: datetime
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelOccupied(PresenceEvent):
+    """Somebody joined the channel, or it is no longer empty (`member_added`, `channel_occupied`)."""
+
+    sender: ClassVar[str] = OCCUPIED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelVacated(PresenceEvent):
+    """Somebody left the channel, or it is empty now (`member_removed`, `channel_vacated`)."""
+
+    sender: ClassVar[str] = VACATED
+
+
+# -- features.leaderboards --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalEvent:
+    """Something happened to a goal. `event_id` is the same when it is announced again after a crash."""
+
+    signal: ClassVar[str] = LEADERBOARDS
+    sender: ClassVar[str]
+
+    event_id: str
+    at: datetime
+    goal_id: str
+    kind: GoalKind
+    conditions: Conditions
+    context: ClockTimes
+    progress: int
+    levels: tuple[Level, ...]
+    metadata: Metadata
+
+    @property
+    def streamer_id(self) -> str:
+        """Whose goal it is."""
+        return self.metadata.user_id
+
+    @property
+    def viewer_id(self) -> str | None:
+        """For whom it is, when it is for one viewer."""
+        return self.conditions.exclusive_to or self.metadata.viewer_id
+
+    @property
+    def level(self) -> int:
+        """How many levels are reached."""
+        return level_of(self.levels, self.progress)
+
+    @property
+    def target(self) -> int | None:
+        """The threshold of the last level; None for a goal without levels."""
+        return self.levels[-1].target if self.levels else None
+
+    @property
+    def target_reached(self) -> bool:
+        """Whether the last level is reached; a goal without levels never reaches it."""
+        return self.target is not None and self.progress >= self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalStarted(GoalEvent):
+    """The performer has begun, or gone on after a pause: the goal's clock was started."""
+
+    sender: ClassVar[str] = "goal.started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalProgressed(GoalEvent):
+    """Progress was raised by `amount` to `progress`: performed seconds, or contributed tokens."""
+
+    sender: ClassVar[str] = "goal.progressed"
+
+    amount: int
+    breakdown_id: Any = None
+    exp: datetime | None = None
+
+    @property
+    def level_before(self) -> int:
+        """How many levels were reached before this amount."""
+        return level_of(self.levels, self.progress - self.amount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalCompleted(GoalEvent):
+    """A level was reached that had not been reached before."""
+
+    sender: ClassVar[str] = "goal.completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalEnded(GoalEvent):
+    """The goal is over: completed, ended by somebody, expired, agreed to or declined."""
+
+    sender: ClassVar[str] = "goal.ended"
+
+    active: bool = False
+    exp: datetime | None = None
+    triggerer: str | None = None
+
+
+# -- wallet -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowEvent:
+    """Tokens left an escrow."""
+
+    signal: ClassVar[str] = WALLET
+    sender: ClassVar[str]
+
+    event_id: str
+    at: datetime
+    escrow_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowShareEvent(EscrowEvent):
+    """One share of an escrow has reached the user it was due to."""
+
+    to_user_id: str
+    amount: int
+    transfer_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowShareCompleted(EscrowShareEvent):
+    """One share was paid to the streamer."""
+
+    sender: ClassVar[str] = "escrow.completed.individual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowShareRefunded(EscrowShareEvent):
+    """One share went back to whom it came from."""
+
+    sender: ClassVar[str] = "escrow.refunded.individual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowCompleted(EscrowEvent):
+    """Every share of the escrow has been paid."""
+
+    sender: ClassVar[str] = "escrow.completed"
+
+    to_user_id: str
+    shares: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowRefunded(EscrowEvent):
+    """Every share of the escrow has been refunded."""
+
+    sender: ClassVar[str] = "escrow.refunded"
+
+    shares: int

@@ -1,0 +1,139 @@
+"""What a receiver or a task answers, and the report that the bus makes of all answers to one signal."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Why a receiver or a task had nothing to do. A skip is not an error, and "already done" is a skip."""
+
+    # whose business it is
+    OTHER_GOAL_KIND = "other_goal_kind"
+    NOT_A_GOAL_CHANNEL = "not_a_goal_channel"
+    NOT_A_STREAM_CHANNEL = "not_a_stream_channel"
+    NOT_A_USER_CHANNEL = "not_a_user_channel"
+    NO_USER = "no_user"
+    NOT_PRIVATE = "not_private"
+    # what is missing
+    UNKNOWN_GOAL = "unknown_goal"
+    UNKNOWN_SESSION = "unknown_session"
+    UNKNOWN_USER = "unknown_user"
+    UNKNOWN_ASSET = "unknown_asset"
+    NO_SESSION = "no_session"
+    NO_ROOM = "no_room"
+    NO_FUNDING = "no_funding"
+    NO_SHOW = "no_show"
+    NO_EXCLUSIVE = "no_exclusive"
+    NO_VIEWER = "no_viewer"
+    NO_SESSION_PAIR = "no_session_pair"
+    NOTHING_HELD = "nothing_held"
+    # the clock
+    NOT_A_PARTICIPANT = "not_a_participant"
+    ALREADY_RUNNING = "already_running"
+    NOT_RUNNING = "not_running"
+    RESUMED = "resumed"
+    # progress and ends
+    GOAL_INACTIVE = "goal_inactive"
+    ALREADY_COUNTED = "already_counted"
+    NO_NEW_LEVEL = "no_new_level"
+    NOT_THE_LAST_LEVEL = "not_the_last_level"
+    TARGET_REACHED = "target_reached"
+    TARGET_NOT_REACHED = "target_not_reached"
+    SETTLED_AT_THE_END = "settled_at_the_end"
+    NOT_TIMED = "not_timed"
+    NOT_PERFORMED = "not_performed"
+    NOT_AGREED = "not_agreed"
+    AGREED = "agreed"
+    COMPLETED_SHOW = "completed_show"
+    CLIPS_BANNED = "clips_banned"
+    # repeats
+    ALREADY_DONE = "already_done"
+    ALREADY_PAID = "already_paid"
+    ALREADY_STORED = "already_stored"
+    OVERTAKEN = "overtaken"
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A task that must be run because of what a receiver or a task did; it becomes a promise in a document."""
+
+    id: str
+    task: str
+    arguments: Mapping[str, Any]
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was our business and it is done; `owes` is what must follow, `reports` what was announced meanwhile."""
+
+    what: str = ""
+    owes: tuple[Debt, ...] = ()
+    reports: "tuple[Report, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """It was not our business, or there was nothing left to do."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It raised. Only the bus and the task runner make this."""
+
+    error: str
+
+
+Outcome = Done | Returned
+Answer = Done | Returned | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverReport:
+    """One receiver's answer to one signal."""
+
+    receiver: str
+    answer: Answer
+    at: datetime
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one signal: every receiver with its answer."""
+
+    signal: str
+    sender: str
+    at: datetime
+    milliseconds: float
+    receivers: tuple[ReceiverReport, ...] = field(default=())
+
+    @property
+    def owes(self) -> tuple[Debt, ...]:
+        """All that must follow, also from signals that receivers sent in their turn."""
+        return tuple(self._debts())
+
+    def _debts(self) -> Iterator[Debt]:
+        for receiver in self.receivers:
+            if isinstance(receiver.answer, Done):
+                yield from receiver.answer.owes
+                for report in receiver.answer.reports:
+                    yield from report._debts()
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """`receiver: error` of each receiver that failed, also of signals that receivers sent in their turn."""
+        return tuple(self._failures())
+
+    def _failures(self) -> Iterator[str]:
+        for receiver in self.receivers:
+            if isinstance(receiver.answer, Failed):
+                yield f"{receiver.receiver}: {receiver.answer.error}"
+            elif isinstance(receiver.answer, Done):
+                for report in receiver.answer.reports:
+                    yield from report._failures()

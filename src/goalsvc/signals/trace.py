@@ -1,0 +1,111 @@
+"""The trace: which signal went to which receivers, what each answered, which tasks followed (SPEC §8).
+
+A trace is stored in segments. A segment is what one process did in one go: a webhook event with all it called at once, or
+one job. A job's segment names the node that caused it: `{segment id}#{sender}/{receiver}`, or `{segment id}#` for the
+task of a segment itself; the reader hangs it there.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.signals.outcome import Answer, Done, Failed, Report, Returned
+
+#: The segment that is being written in this task of the event loop; its id is known before anything in it happens.
+CURRENT_SEGMENT: ContextVar[str] = ContextVar("goalsvc_segment", default="")
+
+Node = dict[str, Any]
+
+
+def new_segment() -> str:
+    """Opens a segment: makes its id and lets everything that runs from here know it."""
+    segment = str(ObjectId())
+    CURRENT_SEGMENT.set(segment)
+    return segment
+
+
+def place(sender: str, receiver: str) -> str:
+    """Where a task belongs that this receiver, in the current segment, makes necessary."""
+    return f"{CURRENT_SEGMENT.get()}#{sender}/{receiver}"
+
+
+def segment_document(
+    segment: str, goal_id: str | None, parent: str | None, at: datetime, node: Node
+) -> Mapping[str, Any]:
+    """A segment as it is stored."""
+    document: dict[str, Any] = {"_id": segment, "at": at, "node": node}
+    if goal_id is not None:
+        document["goal_id"] = goal_id
+    if parent is not None:
+        document["parent"] = parent
+    return document
+
+
+def node_of(
+    kind: str, name: str, answer: Answer, at: datetime, milliseconds: float, children: Iterable[Node] = ()
+) -> Node:
+    """A node of the trace, in the form in which it is stored and shown."""
+    node: Node = {
+        "kind": kind,
+        "name": name,
+        "at": at,
+        "ms": round(milliseconds, 3),
+        "children": list(children),
+    }
+    match answer:
+        case Done(what=what):
+            node["outcome"] = "done"
+            if what:
+                node["reason"] = what
+        case Returned(reason=reason):
+            node["outcome"] = "returned"
+            node["reason"] = reason.value
+        case Failed(error=error):
+            node["outcome"] = "failed"
+            node["reason"] = error
+    return node
+
+
+def signal_node(report: Report) -> Node:
+    """The node of one signal, with its receivers below it and, below them, the signals that they sent in their turn."""
+    children = [_receiver_node(report.sender, receiver) for receiver in report.receivers]
+    answer = Failed("; ".join(report.failures)) if report.failures else Done()
+    return node_of("signal", report.signal, answer, report.at, report.milliseconds, children) | {
+        "sender": report.sender
+    }
+
+
+def _receiver_node(sender: str, receiver: Any) -> Node:
+    answer = receiver.answer
+    reports = answer.reports if isinstance(answer, Done) else ()
+    children = [signal_node(report) for report in reports]
+    node = node_of("receiver", receiver.receiver, answer, receiver.at, receiver.milliseconds, children)
+    if isinstance(answer, Done):
+        node["place"] = f"{sender}/{receiver.receiver}"
+    return node
+
+
+def assemble(segments: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """The trees that these segments make: every job hung under the node that caused it, roots in order of time."""
+    ordered = sorted(segments, key=lambda segment: (segment["at"], str(segment["_id"])))
+    places: dict[str, Node] = {}
+    for segment in ordered:
+        places[f"{segment['_id']}#"] = segment["node"]
+        _index(str(segment["_id"]), segment["node"], places)
+    roots: list[Node] = []
+    for segment in ordered:
+        parent = places.get(segment.get("parent") or "")
+        (roots if parent is None else parent["children"]).append(segment["node"])
+    for node in places.values():
+        node.pop("place", None)
+    return roots
+
+
+def _index(segment: str, node: Node, places: dict[str, Node]) -> None:
+    if "place" in node:
+        places[f"{segment}#{node['place']}"] = node
+    for child in node["children"]:
+        _index(segment, child, places)
