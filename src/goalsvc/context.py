@@ -4,7 +4,7 @@
 binds them to the database when the context is opened.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,13 +92,30 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a task that is to be."""
+    """One run of a task that is to be. The same id is not taken twice while the first is waiting or running."""
 
     id: str
     task: str
-    queue: str
     arguments: Mapping[str, Any]
     due_at: datetime | None = None
+    promise: str | None = None
+    """The promise on whose behalf it is run (`goalsvc.models.promise.PromiseRef` as text)."""
+    settles: bool = True
+    """Whether that promise is paid when this job is done; not, when the job is one of many."""
+    parent: str | None = None
+    """Where in the trace it belongs."""
+    then: Sequence[Mapping[str, Any]] = ()
+    """The rest of its chain: `{"task", "arguments"}` of each step that follows when this one is done."""
+
+
+class Ledger(Protocol):
+    """Moves tokens between accounts (`goalsvc.models.wallet.Ledger`)."""
+
+    async def post(
+        self, order: Any, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
+    ) -> tuple[Any, bool]:
+        """Makes the transfer, once, together with what `also(session)` does; the transfer, and whether it is new."""
+        ...
 
 
 class Bus(Protocol):
@@ -139,3 +156,4 @@ class Context:
     rtc: RtcControl
     cutter: ClipCutter
     cache: Cache
+    ledger: Ledger

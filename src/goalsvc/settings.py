@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     exclusive_resume_grace: int = Field(
         default=60, ge=0, description="How long a paused exclusive waits for its performer before it ends, in seconds."
     )
+    exclusive_begin_limit: int = Field(
+        default=600,
+        ge=0,
+        description="How long an agreed exclusive waits for its performer before it expires, in seconds.",
+    )
     hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list,
         description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one.",

@@ -108,8 +108,8 @@ def _marks_of_context() -> Expression:
     return {
         "$cond": [
             {"$gt": ["$context.started", {"$ifNull": ["$context.paused", EPOCH]}]},
-            [_mark_of("$context.started")],
-            _if_present("$context.paused", [{"$add": [_mark_of("$context.paused"), 1]}], []),
+            array_of(_mark_of("$context.started")),
+            _if_present("$context.paused", array_of({"$add": [_mark_of("$context.paused"), 1]}), []),
         ]
     }
 
@@ -217,7 +217,9 @@ def _fold_stage(horizon: int) -> Mapping[str, Any]:
     }
     kept_turns = {"$filter": _where("$clock.turns", {"$gte": ["$$m", "$clock.fold_from"]})}
     kept_marks = {"$filter": _where("$clock.marks", {"$gte": ["$$m", horizon]})}
-    dropped = {"$subtract": [_performed("$clock.turns"), {"$let": {"vars": {"k": kept_turns}, "in": _performed("$$k")}}]}
+    dropped = {
+        "$subtract": [_performed("$clock.turns"), {"$let": {"vars": {"k": kept_turns}, "in": _performed("$$k")}}]
+    }
     return {
         "$set": {
             "clock.marks": {"$cond": [wanted, {"$concatArrays": [["$clock.fold_from"], kept_marks]}, "$clock.marks"]},
@@ -249,6 +251,11 @@ def _last(numbers: Expression) -> Expression:
 
 def _last_or_null(numbers: Expression) -> Expression:
     return {"$ifNull": [{"$arrayElemAt": [numbers, -1]}, None]}
+
+
+def array_of(expression: Expression) -> Expression:
+    """An array that holds only this. (Plain `[expression]` would do, but mongomock does not evaluate what is in there.)"""
+    return {"$map": {"input": [0], "as": "only", "in": expression}}
 
 
 def _where(array: Expression, condition: Expression) -> Expression:

@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
 from goalsvc.models import clock
-from goalsvc.models.promise import OWED, Owing, owe_stage, owed_without, promise_expression
+from goalsvc.models.clock import array_of
+from goalsvc.models.promise import OWED, Owing, owe_stage, owed_without_task, promise_expression
 from goalsvc.signals.events import PERFORMED, ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
 
 #: Ids of the promises that every goal may hold once.
@@ -45,7 +46,9 @@ class Goal(Owing):
         class_id = "_cls"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("conditions.session_id", ASCENDING), ("active", ASCENDING), ("_id", ASCENDING)], name="session"),
+            IndexModel(
+                [("conditions.session_id", ASCENDING), ("active", ASCENDING), ("_id", ASCENDING)], name="session"
+            ),
             IndexModel([("exp", ASCENDING)], name="expiry", partialFilterExpression={"active": True}),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
         ]
@@ -61,6 +64,14 @@ class Goal(Owing):
     def target(self) -> int | None:
         """The threshold of the last level; None without levels."""
         return self.levels[-1].target if self.levels else None
+
+    @property
+    def participants(self) -> set[str]:
+        """Whose joins and leaves move the clock: the performer's and, for an exclusive, its viewer's."""
+        users = {self.metadata.user_id}
+        if self.kind is GoalKind.EXCLUSIVE:
+            users |= {user for user in (self.conditions.exclusive_to, self.metadata.viewer_id) if user}
+        return users
 
     @property
     def uncounted(self) -> bool:
@@ -94,7 +105,7 @@ class Goal(Owing):
         return await cls.change(where, _marked(clock.leave_mark(at), at, now, event_id, parent))
 
     @classmethod
-    async def count(cls, goal_id: ObjectId, event_id: str) -> Self | None:
+    async def add_progress(cls, goal_id: ObjectId, event_id: str) -> Self | None:
         """Adds the amount that the promise of this event owes to progress, once, and notes in it what that gave.
 
         None when it has been added before, or is owed no longer.
@@ -144,8 +155,8 @@ class Goal(Owing):
         update = [
             *clock.stages(clock.leave_mark(now), now, only_if_running=True),
             {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **changes}},
-            {"$set": {"promises": owed_without("deactivate_goal")}},
-            owe_stage({"$cond": [paused, [pause], []]}, [ended]),
+            {"$set": {"promises": owed_without_task("deactivate_goal")}},
+            owe_stage({"$cond": [paused, array_of(pause), []]}, array_of(ended)),
         ]
         return await cls.change({"_id": goal_id, "active": True, **(extra or {})}, update)
 
@@ -173,7 +184,7 @@ class Goal(Owing):
             "progress": {"$lt": target},
             "$or": [{"exp": {"$exists": False}}, {"exp": None}, {"exp": {"$gt": now}}],
         }
-        update = [owe_stage([promise]), {"$set": {"progress": {"$add": ["$progress", amount]}}}]
+        update = [owe_stage(array_of(promise)), {"$set": {"progress": {"$add": ["$progress", amount]}}}]
         return await cls.change(where, update, session=session)
 
     # -- finding --------------------------------------------------------------------------------------------------
@@ -256,5 +267,8 @@ def _marked(mark: int, at: datetime, now: datetime, event_id: str, parent: str) 
     owes_seconds = {"$or": [clock.FIELDS.paused, {"$gt": [clock.FIELDS.amount, 0]}]}
     return [
         *clock.stages(mark, now),
-        owe_stage({"$cond": [clock.FIELDS.started, [started], []]}, {"$cond": [owes_seconds, [seconds], []]}),
+        owe_stage(
+            {"$cond": [clock.FIELDS.started, array_of(started), []]},
+            {"$cond": [owes_seconds, array_of(seconds), []]},
+        ),
     ]

@@ -8,14 +8,15 @@ document says exactly what is still to be done.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from beanie import Document, UpdateResponse
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict
 
+from goalsvc.models.clock import array_of
 from goalsvc.signals.outcome import Debt
-from goalsvc.signals.trace import CURRENT_SEGMENT
+from goalsvc.signals.trace import TracedDebt
 
 Expression = Any
 
@@ -79,26 +80,20 @@ def owed_without(promise_id: str) -> Expression:
     return {"$filter": {"input": OWED, "as": "p", "cond": {"$ne": ["$$p.id", promise_id]}}}
 
 
+def owed_without_task(task: str) -> Expression:
+    """All that the document owes but what that task would pay."""
+    return {"$filter": {"input": OWED, "as": "p", "cond": {"$ne": ["$$p.task", task]}}}
+
+
 def owe_stage(*promises: Expression) -> Mapping[str, Any]:
     """The update stage that adds these promises: arrays of promises, or expressions that make such arrays."""
     return {"$set": {"promises": {"$concatArrays": [OWED, *promises]}}}
-
-
-@dataclass(frozen=True, slots=True)
-class TracedDebt:
-    """A debt, and the node of the trace under which its task belongs."""
-
-    debt: Debt
-    parent: str
 
 
 class Owing(Document):
     """A document that can owe tasks."""
 
     promises: list[Promise] = []
-
-    #: Collections whose documents may owe something, for the sweep and for looking a reference up.
-    registered: ClassVar[dict[str, type["Owing"]]] = {}
 
     @classmethod
     async def settle(cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
@@ -108,22 +103,33 @@ class Owing(Document):
         """
         stages: list[Mapping[str, Any]] = [{"$set": {"promises": owed_without(promise_id)}}]
         if debts:
-            stages.append(owe_stage([_expression_of(item.debt, now, item.parent) for item in debts]))
+            stages.append(owe_stage(*(array_of(_expression_of(item.debt, now, item.parent)) for item in debts)))
         return await cls.change({"_id": document_id, "promises.id": promise_id}, stages)
 
     @classmethod
-    async def owe(cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
-        """Adds promises that the document does not hold yet."""
-        new = [_expression_of(item.debt, now, item.parent) for item in debts]
+    async def owe(
+        cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime, *, new: bool = False
+    ) -> Self | None:
+        """Adds promises that the document does not hold yet; with `new`, a document that is missing is made for them."""
+        added = [_expression_of(item.debt, now, item.parent) for item in debts]
         held = {"$map": {"input": OWED, "as": "p", "in": "$$p.id"}}
-        missing = [{"$cond": [{"$in": [promise["id"], held]}, [], [promise]]} for promise in new]
-        return await cls.change({"_id": document_id}, [owe_stage(*missing)])
+        missing = [{"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added]
+        return await cls.change({"_id": document_id}, [owe_stage(*missing)], upsert=new)
 
     @classmethod
-    async def change(cls, where: Mapping[str, Any], update: Any, *, session: Any = None) -> Self | None:
+    async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> Self | None:
+        """Lets the sweep leave a promise alone until then, because its task is known to be under way."""
+        where = {"_id": document_id, "promises.id": promise_id}
+        return await cls.change(where, {"$set": {"promises.$.at": until}})
+
+    @classmethod
+    async def change(
+        cls, where: Mapping[str, Any], update: Any, *, session: Any = None, upsert: bool = False
+    ) -> Self | None:
         """One find-one-and-update; the document after the change, or None when the filter did not match."""
         query = cls.find_one(where, with_children=True, session=session)
-        changed: Self | None = await query.update(update, response_type=UpdateResponse.NEW_DOCUMENT, session=session)
+        response = UpdateResponse.NEW_DOCUMENT
+        changed: Self | None = await query.update(update, response_type=response, session=session, upsert=upsert)
         return changed
 
     def owed(self, promise_id: str) -> Promise | None:
@@ -133,8 +139,3 @@ class Owing(Document):
     def ref(self, promise_id: str) -> PromiseRef:
         """Where that promise of this document is kept."""
         return PromiseRef(self.get_settings().name or "", self.id, promise_id)
-
-
-def here() -> str:
-    """The trace position of the task of the current segment."""
-    return f"{CURRENT_SEGMENT.get()}#"

@@ -1,7 +1,7 @@
 """What a receiver or a task answers, and the report that the bus makes of all answers to one signal."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,8 @@ class Reason(StrEnum):
     NO_VIEWER = "no_viewer"
     NO_SESSION_PAIR = "no_session_pair"
     NOTHING_HELD = "nothing_held"
+    UNKNOWN_EVENT = "unknown_event"
+    UNKNOWN_CHANNEL = "unknown_channel"
     # the clock
     NOT_A_PARTICIPANT = "not_a_participant"
     ALREADY_RUNNING = "already_running"
@@ -65,14 +67,32 @@ class Debt:
     arguments: Mapping[str, Any]
     due_at: datetime | None = None
 
+    def called(self, promise_id: str) -> "Debt":
+        """The same debt under an id of its own; as a rule a task's name is enough, since a goal owes it once."""
+        return replace(self, id=promise_id)
+
+    def not_before(self, instant: datetime) -> "Debt":
+        """The same debt, due only then."""
+        return replace(self, due_at=instant)
+
+
+#: `Done.settles` of a task whose promise stays until other jobs have done their part.
+KEPT = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It was our business and it is done; `owes` is what must follow, `reports` what was announced meanwhile."""
+    """It was our business and it is done; `owes` is what must follow, `reports` what was announced meanwhile.
+
+    `settles` is the promise that is paid by it, where that is not the one for which the task was run; KEPT for none yet.
+    `then` are steps of a chain (`Task.step`) to be run next.
+    """
 
     what: str = ""
     owes: tuple[Debt, ...] = ()
     reports: "tuple[Report, ...]" = ()
+    settles: str | None = None
+    then: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +132,6 @@ class Report:
     at: datetime
     milliseconds: float
     receivers: tuple[ReceiverReport, ...] = field(default=())
-
-    @property
-    def owes(self) -> tuple[Debt, ...]:
-        """All that must follow, also from signals that receivers sent in their turn."""
-        return tuple(self._debts())
-
-    def _debts(self) -> Iterator[Debt]:
-        for receiver in self.receivers:
-            if isinstance(receiver.answer, Done):
-                yield from receiver.answer.owes
-                for report in receiver.answer.reports:
-                    yield from report._debts()
 
     @property
     def failures(self) -> tuple[str, ...]:

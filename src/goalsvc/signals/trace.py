@@ -5,14 +5,15 @@ one job. A job's segment names the node that caused it: `{segment id}#{sender}/{
 task of a segment itself; the reader hangs it there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.signals.outcome import Answer, Done, Failed, Report, Returned
+from goalsvc.signals.outcome import Answer, Debt, Done, Failed, ReceiverReport, Report, Returned
 
 #: The segment that is being written in this task of the event loop; its id is known before anything in it happens.
 CURRENT_SEGMENT: ContextVar[str] = ContextVar("goalsvc_segment", default="")
@@ -30,6 +31,30 @@ def new_segment() -> str:
 def place(sender: str, receiver: str) -> str:
     """Where a task belongs that this receiver, in the current segment, makes necessary."""
     return f"{CURRENT_SEGMENT.get()}#{sender}/{receiver}"
+
+
+@dataclass(frozen=True, slots=True)
+class TracedDebt:
+    """A debt, and the node of the trace under which its task belongs."""
+
+    debt: Debt
+    parent: str
+
+
+def debts_of(answer: Answer, parent: str) -> Iterator[TracedDebt]:
+    """All that must follow from this answer, also from signals that were sent meanwhile, each with where it belongs."""
+    if not isinstance(answer, Done):
+        return
+    for debt in answer.owes:
+        yield TracedDebt(debt, parent)
+    for report in answer.reports:
+        for receiver in report.receivers:
+            yield from debts_of(receiver.answer, place(report.sender, receiver.receiver))
+
+
+def failures_of(answer: Answer) -> list[str]:
+    """`receiver: error` of every receiver that failed in the signals that were sent meanwhile."""
+    return [failure for report in answer.reports for failure in report.failures] if isinstance(answer, Done) else []
 
 
 def segment_document(
@@ -72,13 +97,13 @@ def node_of(
 def signal_node(report: Report) -> Node:
     """The node of one signal, with its receivers below it and, below them, the signals that they sent in their turn."""
     children = [_receiver_node(report.sender, receiver) for receiver in report.receivers]
-    answer = Failed("; ".join(report.failures)) if report.failures else Done()
+    answer: Answer = Failed("; ".join(report.failures)) if report.failures else Done()
     return node_of("signal", report.signal, answer, report.at, report.milliseconds, children) | {
         "sender": report.sender
     }
 
 
-def _receiver_node(sender: str, receiver: Any) -> Node:
+def _receiver_node(sender: str, receiver: ReceiverReport) -> Node:
     answer = receiver.answer
     reports = answer.reports if isinstance(answer, Done) else ()
     children = [signal_node(report) for report in reports]

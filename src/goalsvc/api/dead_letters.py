@@ -1,0 +1,63 @@
+"""Dead letters: tasks that were tried for the last time; listed, and tried again."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+
+from goalsvc.api.dependencies import ContextOf, Cursor, Limit
+from goalsvc.api.errors import responses
+from goalsvc.api.views import Page, shown
+from goalsvc.errors import ConflictError, NotFoundError
+from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.redrive import redrive_letter
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["Dead letters"])
+
+
+class DeadLetterView(BaseModel):
+    """A task that was tried for the last time."""
+
+    id: str
+    task: str
+    arguments: dict[str, Any]
+    reason: str = Field(description="The last error.")
+    at: datetime
+    tries: int
+    state: Literal["dead", "redriven"]
+    goal_id: str | None = None
+    history: list[dict[str, Any]] = Field(description="Every death: when, why, after how many tries.")
+    redriven_at: datetime | None = None
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> "DeadLetterView":
+        """The view of that letter."""
+        fields = letter.model_dump(include=set(cls.model_fields))
+        return cls.model_validate({name: shown(value) for name, value in fields.items()})
+
+
+@router.get("", summary="List dead letters", responses=responses(401, 422, 503))
+async def list_dead_letters(
+    state: Annotated[Literal["dead", "redriven"] | None, Query(description="Only letters in this state.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[DeadLetterView]:
+    """Dead letters in the order of their ids."""
+    where: dict[str, Any] = {"state": state} if state is not None else {}
+    if cursor is not None:
+        where["_id"] = {"$gt": cursor}
+    letters = await DeadLetter.find(where).sort("_id").limit(limit + 1).to_list()
+    following = letters[limit - 1].id if len(letters) > limit else None
+    return Page(items=[DeadLetterView.of(letter) for letter in letters[:limit]], next=following)
+
+
+@router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
+async def redrive(context: ContextOf, letter_id: Annotated[str, Path(max_length=512)]) -> DeadLetterView:
+    """Owes the task again, and enqueues it. Safe: what was done before is not done twice."""
+    letter = await redrive_letter(context, letter_id)
+    if letter is not None:
+        return DeadLetterView.of(letter)
+    if await DeadLetter.find_one({"_id": letter_id}) is None:
+        raise NotFoundError(f"there is no dead letter {letter_id}")
+    raise ConflictError("already_redriven", "the dead letter has been tried again before")

@@ -1,0 +1,74 @@
+"""What endpoints ask for: the context, the caller's key, ids of the right form."""
+
+import hmac
+from typing import Annotated, Any
+
+from bson import ObjectId
+from fastapi import Depends, Header, Path, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AfterValidator, StringConstraints
+
+from goalsvc.api.errors import WebError
+from goalsvc.context import Context
+from goalsvc.wiring import Resources
+
+bearer = HTTPBearer(
+    auto_error=False, scheme_name="ApiKey", description="The API key of `GOALSVC_API_KEY`, as a bearer token."
+)
+
+
+def get_context(request: Request) -> Context:
+    """The context that the app opened."""
+    context: Context = request.app.state.context
+    return context
+
+
+def get_resources(request: Request) -> Resources:
+    """The connections behind the context."""
+    resources: Resources = request.app.state.resources
+    return resources
+
+
+def require_api_key(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+) -> None:
+    """Refuses a caller without the API key. Compared in constant time; with no key configured, nobody is let in."""
+    expected = get_context(request).settings.api_key.get_secret_value()
+    given = credentials.credentials if credentials else ""
+    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise WebError(
+            401, "unauthorized", "send the API key as `Authorization: Bearer …`", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+def _object_id(value: str) -> str:
+    if not ObjectId.is_valid(value):
+        raise ValueError("must be 24 hexadecimal digits")
+    return value
+
+
+#: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
+UserIdText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=,;@-]{1,128}$")]
+IdText = Annotated[str, AfterValidator(_object_id), Path(examples=["68143584d6945d32e732cc21"])]
+UserPath = Annotated[UserIdText, Path(examples=["u-alice-1"])]
+
+ContextOf = Annotated[Context, Depends(get_context)]
+ResourcesOf = Annotated[Resources, Depends(get_resources)]
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Chosen by the caller, one for each intended effect: a repeat with the same key and body changes "
+        "nothing and gets the first answer, the same key with another body is refused with 409. It belongs to its path.",
+        examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many items at most.")]
+Cursor = Annotated[
+    str | None, Query(max_length=512, description="`next` of the page before; absent for the first page.")
+]
+
+Json = dict[str, Any]

@@ -1,0 +1,183 @@
+"""From exceptions to `application/problem+json` (RFC 9457): one table."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from goalsvc.errors import (
+    ConflictError,
+    GoalsvcError,
+    InsufficientFundsError,
+    InvalidError,
+    LedgerBusyError,
+    NotFoundError,
+    ReceiverFailedError,
+    TransferConflictError,
+)
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str = Field(description="Path of the offending value, as in `levels.0.target`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it. `code` is stable; `detail` is for people."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:goalsvc:error:goal_inactive",
+                "title": "Conflict",
+                "status": 409,
+                "code": "goal_inactive",
+                "detail": "the goal is not active",
+            }
+        }
+    )
+
+    type: str = Field(description="`urn:goalsvc:error:` and the code.")
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[Fault] | None = Field(default=None, description="For invalid input: what is wrong, field by field.")
+
+
+class WebError(GoalsvcError):
+    """An error that exists only at the HTTP interface, such as a missing signature."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+#: What an error of ours means to a client; the first class that fits.
+STATUS: tuple[tuple[type[GoalsvcError], int], ...] = (
+    (InvalidError, 422),
+    (NotFoundError, 404),
+    (TransferConflictError, 409),
+    (ConflictError, 409),
+    (InsufficientFundsError, 402),
+    (LedgerBusyError, 503),
+    (ReceiverFailedError, 503),
+)
+
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    faults: list[Fault] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The response that tells of an error."""
+    body = Problem(
+        type=f"urn:goalsvc:error:{code}",
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        code=code,
+        detail=detail,
+        errors=faults,
+    )
+    content = body.model_dump(exclude_none=True)
+    return JSONResponse(content, status, dict(headers) if headers else None, media_type=PROBLEM_JSON)
+
+
+async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
+    """Answers with the status that the table gives to an error of ours."""
+    if isinstance(error, WebError):
+        return problem(error.status, error.code, error.message, headers=error.headers)
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    if status >= 500:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+    faults = [Fault(field=error.field, message=error.message)] if isinstance(error, InvalidError) else None
+    return problem(status, error.code, error.message, faults)
+
+
+async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Answers a body, path, query or header that is not of the documented form; the values themselves are not repeated."""
+    faults = [Fault(field=_path(e["loc"]), message=str(e["msg"])) for e in error.errors()]
+    named = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return problem(422, "invalid", named, faults)
+
+
+def _path(location: tuple[Any, ...]) -> str:
+    """`("body", "levels", 0, "target")` as `levels.0.target`; what is not in the body keeps where it is."""
+    parts = location[1:] if location[:1] == ("body",) and len(location) > 1 else location
+    return ".".join(str(part) for part in parts)
+
+
+async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+    """Answers an unknown path or method."""
+    title = _TITLES.get(error.status_code, "error")
+    return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=error.headers)
+
+
+async def on_outage(request: Request, error: Exception) -> JSONResponse:
+    """Answers when the database or Redis cannot be reached: the caller may try again."""
+    log.warning("%s %s: %s", request.method, request.url.path, type(error).__name__)
+    return problem(
+        503, "unavailable", "a service that this needs cannot be reached; try again", headers={"Retry-After": "1"}
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Lets the app answer every error as a problem."""
+    handlers: Mapping[type[Exception], Any] = {
+        GoalsvcError: on_own_error,
+        RequestValidationError: on_invalid,
+        HTTPException: on_http,
+        PyMongoError: on_outage,
+        RedisError: on_outage,
+        TimeoutError: on_outage,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of an operation, for its OpenAPI description."""
+    causes = {
+        400: "The request is not of the documented form.",
+        401: "The API key is missing or wrong.",
+        402: "The wallet does not hold that many tokens; nothing was moved.",
+        403: "This user may not do this.",
+        404: "There is no such document.",
+        409: "The document's state does not allow it, or the Idempotency-Key was used for another body.",
+        413: "The body is larger than is accepted.",
+        422: "A value is not what it should be; `errors` names each field.",
+        503: "The database or Redis cannot be reached, or is too busy; nothing was changed. Try again.",
+    }
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": causes[status], "content": content} for status in statuses}

@@ -1,0 +1,273 @@
+"""Goals of all kinds: made, read, ended; contributions; requests agreed to or declined; leaderboard; trace."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from bson import ObjectId
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from goalsvc.api.contributing import contribute
+from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, UserIdText
+from goalsvc.api.errors import responses
+from goalsvc.api.making import GoalPlan, make_goal
+from goalsvc.api.views import GoalView, Page
+from goalsvc.errors import ConflictError, InvalidError, NotFoundError
+from goalsvc.models.goal import ENDED, Goal
+from goalsvc.models.records import TraceSegment
+from goalsvc.models.wallet import Earning
+from goalsvc.signals.events import GoalKind
+from goalsvc.signals.trace import assemble, new_segment
+from goalsvc.tasks.runner import hurry
+
+router = APIRouter(prefix="/v1/goals", tags=["Goals"])
+
+#: A trace is read whole; one that is longer than this is cut at its end.
+MOST_SEGMENTS = 5000
+
+
+class LevelBody(BaseModel):
+    """A threshold of a goal."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = Field(default="", max_length=256)
+    target: int = Field(
+        gt=0, le=10**12, description="Seconds, or tokens for a FundingGoal; higher than the one before."
+    )
+
+
+class ConditionsBody(BaseModel):
+    """What a goal belongs to, besides its session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exclusive_to: UserIdText | None = Field(default=None, description="ExclusiveGoal: the viewer for whom it is.")
+
+
+class GoalBody(BaseModel):
+    """A goal that begins."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "FundingGoal",
+                    "session_id": "68143584d6945d32e732cc20",
+                    "levels": [{"title": "Fund the show", "target": 1000}],
+                    "metadata": {"show": {"title": "Ukulele medley", "target": 360}},
+                },
+                {
+                    "kind": "TriggerGoal",
+                    "session_id": "68143584d6945d32e732cc20",
+                    "exp": "2026-12-31T20:00:00Z",
+                    "metadata": {
+                        "viewer_id": "u-bob-2",
+                        "private": True,
+                        "price": 300,
+                        "exclusive": {"title": "A private minute", "target": 360},
+                    },
+                },
+            ]
+        },
+    )
+
+    kind: GoalKind
+    session_id: IdText
+    levels: list[LevelBody] = Field(default=[], max_length=100)
+    exp: AwareDatetime | None = Field(default=None, description="When it ends by itself.")
+    metadata: dict[str, Any] = Field(
+        default={},
+        description="FundingGoal: `show{title, target}`. TriggerGoal: `viewer_id`, `private`, `price`, "
+        "`exclusive{title, target}`. ExclusiveGoal: `viewer_id`. What else is in it is kept. `user_id` is the session's.",
+    )
+    conditions: ConditionsBody = ConditionsBody()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "GoalBody":
+        targets = [level.target for level in self.levels]
+        if targets != sorted(set(targets)):
+            raise ValueError("levels: targets must ascend")
+        return self
+
+
+class ContributionBody(BaseModel):
+    """Tokens for a FundingGoal."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u-bob-2", "amount": 250}})
+
+    user_id: UserIdText = Field(description="Who contributes.")
+    amount: int = Field(gt=0, le=10**12, strict=True, description="Tokens.")
+
+
+class ContributionView(BaseModel):
+    """A contribution: the earning that it became, and the goal's progress."""
+
+    id: str = Field(description="The earning's id.")
+    goal_id: str
+    user_id: str = Field(description="The streamer.")
+    from_user_id: str = Field(description="Who contributed.")
+    amount: int
+    transfer_id: str
+    created_at: datetime | None
+    progress: int = Field(description="The goal's progress when this was answered.")
+
+
+class AgreeBody(BaseModel):
+    """Who agrees; the streamer if absent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UserIdText | None = None
+
+
+class Contributor(BaseModel):
+    """A line of the leaderboard."""
+
+    user_id: str
+    amount: int
+
+
+class TraceView(BaseModel):
+    """Everything that happened to a goal: webhooks and other causes, signals, receivers, tasks, as trees."""
+
+    events: list[dict[str, Any]] = Field(
+        description="Each node: `kind` (webhook, signal, receiver, task), `name`, `sender`?, `outcome` (done, returned, "
+        "failed), `reason`?, `at`, `ms`, `children`."
+    )
+
+
+@router.post("", status_code=201, summary="Make a goal", responses=responses(401, 402, 404, 409, 422, 503))
+async def create_goal(context: ContextOf, body: GoalBody) -> GoalView:
+    """Makes a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
+    plan = GoalPlan(
+        kind=body.kind,
+        session_id=ObjectId(body.session_id),
+        levels=[level.model_dump() for level in body.levels],
+        exp=body.exp,
+        metadata=body.metadata,
+        exclusive_to=body.conditions.exclusive_to,
+    )
+    return GoalView.of(await make_goal(context, plan))
+
+
+@router.get("", summary="List goals", responses=responses(401, 422, 503))
+async def list_goals(
+    session_id: Annotated[IdText | None, Query(description="Only goals of this session.")] = None,
+    active: Annotated[bool | None, Query(description="Only goals that are, or are not, active.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[GoalView]:
+    """Goals in the order in which they were made."""
+    where: dict[str, Any] = {}
+    if session_id is not None:
+        where["conditions.session_id"] = {"$in": [ObjectId(session_id), session_id]}
+    if active is not None:
+        where["active"] = active
+    if cursor is not None:
+        if not ObjectId.is_valid(cursor):
+            raise InvalidError("cursor", "is not one that this list gave out")
+        where["_id"] = {"$gt": ObjectId(cursor)}
+    goals = await Goal.find(where, with_children=True).sort("_id").limit(limit + 1).to_list()
+    following = str(goals[limit - 1].id) if len(goals) > limit else None
+    return Page(items=[GoalView.of(goal) for goal in goals[:limit]], next=following)
+
+
+@router.get("/{goal_id}", summary="Read a goal", responses=responses(401, 404, 422, 503))
+async def read_goal(goal_id: IdText) -> GoalView:
+    """The goal as it is now."""
+    return GoalView.of(await known_goal(goal_id))
+
+
+@router.post("/{goal_id}/end", summary="End a goal", responses=responses(401, 404, 409, 422, 503))
+async def end_goal(context: ContextOf, goal_id: IdText) -> GoalView:
+    """Ends the goal now. A clock that runs is paused first, so that its seconds count; then the escrow is settled."""
+    return GoalView.of(await _end(context, goal_id))
+
+
+@router.post(
+    "/{goal_id}/contributions",
+    status_code=201,
+    summary="Contribute to a FundingGoal",
+    responses=responses(401, 402, 404, 409, 422, 503),
+)
+async def create_contribution(
+    context: ContextOf, goal_id: IdText, body: ContributionBody, key: IdempotencyKey, response: Response
+) -> ContributionView:
+    """Debits the viewer's wallet, fills the escrow, writes the earning and raises progress: all of it, or nothing."""
+    goal = await known_goal(goal_id)
+    transfer, new = await contribute(context, goal, body.user_id, body.amount, key)
+    if not new:
+        response.headers["Idempotent-Replayed"] = "true"
+    now = await known_goal(goal_id)
+    return ContributionView(
+        id=str(transfer.metadata["doc_id"]),
+        goal_id=goal_id,
+        user_id=goal.metadata.user_id,
+        from_user_id=body.user_id,
+        amount=transfer.amount,
+        transfer_id=transfer.id,
+        created_at=transfer.created_at,
+        progress=now.progress,
+    )
+
+
+@router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
+async def agree(context: ContextOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
+    """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow."""
+    goal = await _request(goal_id)
+    now = context.clock.now()
+    if goal.active and goal.exp is not None and goal.exp <= now:
+        raise ConflictError("goal_expired", "the request has expired")
+    triggerer = (body.user_id if body else None) or goal.metadata.user_id
+    return GoalView.of(await _end(context, goal_id, triggerer=triggerer))
+
+
+@router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
+async def decline(context: ContextOf, goal_id: IdText) -> GoalView:
+    """Declines a TriggerGoal: the viewer gets his tokens back."""
+    await _request(goal_id)
+    return GoalView.of(await _end(context, goal_id))
+
+
+@router.get("/{goal_id}/leaderboard", summary="Who contributed most", responses=responses(401, 404, 422, 503))
+async def leaderboard(goal_id: IdText, limit: Limit = 50) -> list[Contributor]:
+    """The contributors with what each gave in all, highest first."""
+    await known_goal(goal_id)
+    best = await Earning.leaderboard(ObjectId(goal_id), limit)
+    return [Contributor(user_id=str(one["user_id"]), amount=one["amount"]) for one in best]
+
+
+@router.get("/{goal_id}/trace", summary="What happened to a goal", responses=responses(401, 404, 422, 503))
+async def trace(goal_id: IdText) -> TraceView:
+    """Which signals went to which receivers, what each answered and why, and which tasks followed, to the last transfer."""
+    await known_goal(goal_id)
+    found = TraceSegment.get_motor_collection().find({"goal_id": goal_id}).sort("at").limit(MOST_SEGMENTS)
+    segments = [segment async for segment in found]
+    return TraceView(events=assemble(segments))
+
+
+async def known_goal(goal_id: str) -> Goal:
+    """The goal of that id; raises NotFoundError."""
+    goal = await Goal.by_id(ObjectId(goal_id))
+    if goal is None:
+        raise NotFoundError(f"there is no goal {goal_id}")
+    return goal
+
+
+async def _request(goal_id: str) -> Goal:
+    goal = await known_goal(goal_id)
+    if goal.kind is not GoalKind.TRIGGER:
+        raise ConflictError("wrong_goal_kind", f"a {goal.kind} is not agreed to or declined; a TriggerGoal is")
+    return goal
+
+
+async def _end(context: ContextOf, goal_id: str, **changes: Any) -> Goal:
+    segment = new_segment()
+    goal = await Goal.deactivate(ObjectId(goal_id), context.clock.now(), f"{segment}#", **changes)
+    if goal is None:
+        await known_goal(goal_id)
+        raise ConflictError("goal_inactive", "the goal is not active")
+    hurry(context, goal, [f"{ENDED}:pause", ENDED])
+    return goal

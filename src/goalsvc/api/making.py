@@ -1,0 +1,135 @@
+"""Making goals: what each kind needs, and the hold behind a request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pydantic import ValidationError
+
+from goalsvc.clock import whole_milliseconds
+from goalsvc.context import Context
+from goalsvc.errors import ConflictError, InvalidError, NotFoundError
+from goalsvc.models.goal import KINDS, Goal
+from goalsvc.models.session import Session
+from goalsvc.models.wallet import Order, escrow_account, trigger_escrow, user_account
+from goalsvc.signals.events import Conditions, GoalKind, Level, Metadata, ShowPlan
+from goalsvc.tasks.escrow import tag_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalPlan:
+    """A goal that somebody wants made."""
+
+    kind: GoalKind
+    session_id: ObjectId
+    levels: Sequence[Mapping[str, Any]]
+    exp: datetime | None
+    metadata: Mapping[str, Any]
+    exclusive_to: str | None
+
+
+async def make_goal(context: Context, plan: GoalPlan) -> Goal:
+    """Makes the goal, and what goes with its kind.
+
+    Raises InvalidError, NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
+    """
+    session = await Session.by_id(plan.session_id)
+    if session is None:
+        raise NotFoundError(f"there is no session {plan.session_id}")
+    if not session.open:
+        raise ConflictError("session_ended", "the session has ended")
+    now = context.clock.now()
+    if plan.exp is not None and plan.exp <= now:
+        raise InvalidError("exp", "must be in the future")
+    metadata = _metadata_of(plan, session)
+    viewer = plan.exclusive_to or metadata.viewer_id
+    goal = KINDS[plan.kind](
+        id=ObjectId(),  # type: ignore[arg-type]
+        levels=[Level.model_validate(level) for level in plan.levels],
+        conditions=Conditions(
+            session_id=plan.session_id, exclusive_to=viewer if plan.kind is GoalKind.EXCLUSIVE else None
+        ),
+        metadata=metadata,
+        exp=whole_milliseconds(plan.exp) if plan.exp is not None else None,
+    )
+    _check_kind(goal, viewer)
+    if goal.kind is GoalKind.TRIGGER and metadata.price:
+        await _hold(context, goal, metadata.price, viewer or "")
+    else:
+        await goal.insert()
+    await _embed(session, goal, viewer)
+    return goal
+
+
+def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
+    given = plan.metadata.get("user_id", session.user_id)
+    if given != session.user_id:
+        raise InvalidError("metadata.user_id", "must be the session's streamer; it may be left out")
+    for field in plan.metadata:
+        if field.startswith("$") or "." in field or "\0" in field:
+            raise InvalidError(f"metadata.{field}", "field names must not begin with `$` or hold `.`")
+    try:
+        metadata = Metadata.model_validate({**plan.metadata, "user_id": session.user_id})
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise InvalidError(".".join(["metadata", *map(str, first["loc"])]), first["msg"]) from None
+    for name, show in (("show", metadata.show), ("exclusive", metadata.exclusive)):
+        if isinstance(show, ShowPlan) and show.target <= 0:
+            raise InvalidError(f"metadata.{name}.target", "must be greater than 0 (seconds)")
+    if not 0 <= metadata.price <= 10**12:
+        raise InvalidError("metadata.price", "must be from 0 to 10^12 (tokens)")
+    viewer = metadata.viewer_id
+    if viewer is not None and (not viewer or len(viewer) > 128 or "." in viewer or "$" in viewer):
+        raise InvalidError("metadata.viewer_id", "is not a user id")
+    return metadata
+
+
+def _check_kind(goal: Goal, viewer: str | None) -> None:
+    """Raises InvalidError when the goal lacks what its kind needs."""
+    metadata = goal.metadata
+    match goal.kind:
+        case GoalKind.FUNDING if metadata.show is None:
+            raise InvalidError("metadata.show", "says what the goal pays for: {title, target}")
+        case GoalKind.TRIGGER if metadata.viewer_id is None:
+            raise InvalidError("metadata.viewer_id", "says whose request it is")
+        case GoalKind.TRIGGER if metadata.exclusive is None:
+            raise InvalidError("metadata.exclusive", "says what is asked for: {title, target}")
+        case GoalKind.TRIGGER if metadata.price and not metadata.private:
+            raise InvalidError("metadata.price", "only a private request has a price (metadata.private)")
+        case GoalKind.EXCLUSIVE if viewer is None:
+            raise InvalidError("conditions.exclusive_to", "says for whom the exclusive is")
+        case GoalKind.FUNDING | GoalKind.SHOW | GoalKind.KARAOKE if not goal.levels:
+            raise InvalidError("levels", f"a {goal.kind} needs at least one level")
+        case _:
+            return
+
+
+async def _hold(context: Context, goal: Goal, price: int, viewer: str) -> None:
+    """Moves the price from the viewer into the request's escrow and inserts the request: both, or neither."""
+    assert goal.id is not None  # noqa: S101 - made above
+    escrow_id = trigger_escrow(goal.id)
+    order = Order(
+        transfer_id=f"hold-{escrow_id}",
+        debit=user_account(viewer),
+        credit=escrow_account(escrow_id),
+        amount=price,
+        tags=[tag_of(escrow_id)],
+        metadata={"goal_id": str(goal.id)},
+        from_user_id=viewer,
+    )
+
+    async def insert(session: Any) -> None:
+        await goal.insert(session=session)
+
+    await context.ledger.post(order, context.clock.now(), insert)
+
+
+async def _embed(session: Session, goal: Goal, viewer: str | None) -> None:
+    """Shows a goal that was made directly in its session, where its kind has a place there."""
+    assert goal.id is not None and session.id is not None  # noqa: S101, PT018
+    if goal.kind is GoalKind.KARAOKE:
+        await Session.update_karaoke(session.id, goal.id, 0, goal.levels, True)
+    elif goal.kind is GoalKind.EXCLUSIVE and viewer is not None:
+        await Session.pair_exclusive(session.id, viewer, None, goal.id)

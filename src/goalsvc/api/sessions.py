@@ -1,0 +1,74 @@
+"""Sessions: a livestream begins, is read, ends."""
+
+from bson import ObjectId
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
+from goalsvc.api.errors import responses
+from goalsvc.api.views import SessionView
+from goalsvc.errors import ConflictError, NotFoundError
+from goalsvc.models.session import Rtc, Session, Statuses
+from goalsvc.signals.trace import new_segment
+from goalsvc.tasks.runner import hurry
+
+router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
+
+
+class RtcBody(BaseModel):
+    """The room of the livestream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    room_id: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_@\-.]+$", examples=["room-1"])
+    record_task_id: str | None = Field(default=None, max_length=128, pattern=r"^[A-Za-z0-9_@\-.]+$")
+
+
+class SessionBody(BaseModel):
+    """A livestream that begins."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"user_id": "u-alice-1", "rtc": {"room_id": "room-1"}}}
+    )
+
+    user_id: UserIdText = Field(description="The streamer.")
+    rtc: RtcBody | None = None
+
+
+@router.post("", status_code=201, summary="Begin a session", responses=responses(401, 422, 503))
+async def begin_session(context: ContextOf, body: SessionBody) -> SessionView:
+    """Begins a livestream of that streamer, now."""
+    session = Session(
+        id=ObjectId(),  # type: ignore[arg-type]
+        user_id=body.user_id,
+        statuses=Statuses(started=context.clock.now()),
+        rtc=Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc(),
+    )
+    await session.insert()
+    return SessionView.of(session)
+
+
+@router.get("/{session_id}", summary="Read a session", responses=responses(401, 404, 422, 503))
+async def read_session(session_id: IdText) -> SessionView:
+    """The session with its pairs, windows and karaoke score."""
+    return SessionView.of(await known_session(session_id))
+
+
+@router.post("/{session_id}/end", summary="End a session", responses=responses(401, 404, 409, 422, 503))
+async def end_session(context: ContextOf, session_id: IdText) -> SessionView:
+    """Ends the livestream now, and its open goals with it: what was performed is paid, the rest refunded."""
+    segment = new_segment()
+    session = await Session.end(ObjectId(session_id), context.clock.now(), f"{segment}#")
+    if session is None:
+        await known_session(session_id)
+        raise ConflictError("session_ended", "the session has ended before")
+    hurry(context, session, ["end_session"])
+    return SessionView.of(session)
+
+
+async def known_session(session_id: str) -> Session:
+    """The session of that id; raises NotFoundError."""
+    session = await Session.by_id(ObjectId(session_id))
+    if session is None:
+        raise NotFoundError(f"there is no session {session_id}")
+    return session

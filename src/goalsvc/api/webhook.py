@@ -1,0 +1,257 @@
+"""The webhook: from Pusher's signed request to signals (SPEC §3)."""
+
+import asyncio
+import hmac
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from time import perf_counter
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from prometheus_client import Counter
+
+from goalsvc.api.errors import WebError, responses
+from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
+from goalsvc.context import Context
+from goalsvc.models.clock import STALE_AFTER
+from goalsvc.models.user import User
+from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
+from goalsvc.signals.outcome import Answer, Done, Failed, Reason, Report, Returned
+from goalsvc.signals.pusher import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
+from goalsvc.signals.trace import debts_of, new_segment, node_of, segment_document, signal_node
+from goalsvc.tasks.runner import hurry
+
+log = logging.getLogger(__name__)
+
+WEBHOOKS = Counter("goalsvc_webhooks_total", "Webhook requests by how they were answered.", ["answer"])
+
+router = APIRouter(tags=["Webhook"])
+
+#: Pusher gives up after 4 s and repeats; an answer that it does not wait for any more is of no use.
+ANSWER_WITHIN_SECONDS = 3.5
+#: Pusher sends at most so many events in one webhook today; more are still taken.
+_LONGEST_NAME = 200
+
+
+class WireEvent(msgspec.Struct):
+    """One event of a webhook. What else Pusher sends with it (`data`, `socket_id`, …) is none of our business."""
+
+    name: str
+    channel: str
+    user_id: str | int | float | None = None
+
+
+class WireWebhook(msgspec.Struct):
+    """The body of a webhook."""
+
+    events: list[WireEvent]
+    time_ms: int | None = None
+    timestamp: str | int | float | None = None
+
+
+_decode = msgspec.json.Decoder(WireWebhook).decode
+
+
+# -- is it Pusher's? --------------------------------------------------------------------------------------------------
+
+
+def verify(headers: Mapping[str, str], body: bytes, secrets: Mapping[str, str]) -> None:
+    """Raises WebError 401 unless the body is signed with the secret of a configured app key."""
+    secret = secrets.get(headers.get("x-pusher-key", ""))
+    # An unknown key costs as much time as a wrong signature, and is answered by the same words.
+    expected = hmac.new((secret or "unknown").encode(), body, sha256).hexdigest()
+    given = headers.get("x-pusher-signature", "").lower()
+    if not hmac.compare_digest(given.encode(), expected.encode()) or secret is None:
+        raise WebError(401, "bad_signature", "X-Pusher-Key and X-Pusher-Signature do not sign this body")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body; raises WebError 413 as soon as it is known to be larger than `limit` bytes."""
+    too_large = WebError(413, "too_large", f"the body is over {limit} bytes")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+# -- what does it say? ------------------------------------------------------------------------------------------------
+
+
+def parse(body: bytes, now: datetime) -> tuple[datetime, list[WireEvent]]:
+    """The time of the webhook, at most `now`, and its events. Raises WebError 400 naming what is wrong."""
+    try:
+        webhook = _decode(body)
+    except msgspec.ValidationError as error:
+        raise _malformed(*_located(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _malformed("body", "is not JSON") from None
+    at = _time_of(webhook, now)
+    if now - at > STALE_AFTER:
+        raise WebError(400, "stale_webhook", f"the webhook is of {at.isoformat()}, older than {STALE_AFTER}")
+    return at, webhook.events
+
+
+def _malformed(field: str, message: str) -> WebError:
+    return WebError(400, "malformed_webhook", f"{field}: {message}")
+
+
+def _located(message: str) -> tuple[str, str]:
+    """msgspec's "Expected `str`, got `int` - at `$.events[0].name`" as ("events.0.name", "Expected …")."""
+    text, _, place = message.partition(" - at `$")
+    missing = re.search(r"missing required field `(\w+)`", text)
+    path = re.sub(r"\[(\d*|\.\.\.)\]", r".\1", place.rstrip("`")).strip(".")
+    if missing:
+        path = f"{path}.{missing[1]}".strip(".")
+    return path or "body", text
+
+
+def _time_of(webhook: WireWebhook, now: datetime) -> datetime:
+    value, field = (webhook.time_ms, "time_ms") if webhook.time_ms is not None else (webhook.timestamp, "timestamp")
+    if value is None:
+        raise _malformed("time_ms", "neither time_ms nor timestamp is there")
+    if value == "":
+        return now
+    try:
+        at = from_epoch_milliseconds(int(value)) if field == "time_ms" else _instant(value)
+    except (ValueError, OverflowError, OSError):
+        raise _malformed(field, "is not a time") from None
+    return min(at, now)
+
+
+#: A number below this is epoch seconds, above it epoch milliseconds: seconds reach it in the year 5138.
+_LEAST_MILLISECONDS = 100_000_000_000
+
+
+def _instant(value: str | float) -> datetime:
+    """Epoch seconds, epoch milliseconds (both as numbers or as digits) or ISO 8601; without an offset it is UTC."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            at = datetime.fromisoformat(value)
+            return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+    milliseconds = value if value >= _LEAST_MILLISECONDS else value * 1000
+    return from_epoch_milliseconds(int(milliseconds))
+
+
+def user_id_of(event: WireEvent) -> str | None:
+    """The user whom the event names, as a string; Pusher may send a number, others an empty string for nobody."""
+    value = event.user_id
+    if value is None or value == "":
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+# -- what follows? ----------------------------------------------------------------------------------------------------
+
+
+async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None:
+    """Sends one event's signal, keeps what it owes, and writes its trace. None when it is none of our business."""
+    segment, received, begun = new_segment(), context.clock.now(), perf_counter()
+    sender = SENDER_BY_EVENT_NAME.get(wire.name)
+    channel = Channel.parse(wire.channel) if sender is not None else None
+    answer: Answer
+    report: Report | None = None
+    if sender is None or channel is None:
+        answer = Returned(Reason.UNKNOWN_EVENT if sender is None else Reason.UNKNOWN_CHANNEL)
+    else:
+        user_id = user_id_of(wire)
+        identity = event_id(wire.name, wire.channel, user_id, to_epoch_milliseconds(at))
+        kind = ChannelOccupied if sender == OCCUPIED else ChannelVacated
+        event: PresenceEvent = kind(channel=channel, user_id=user_id, at=at, event_id=identity)
+        report = await context.bus.send(context, event)
+        assert report is not None  # noqa: S101 - for the type checker
+        answer = Done(reports=(report,))
+        debts = list(debts_of(answer, f"{segment}#"))
+        if debts:
+            owner = await User.owe(channel.about, debts, received, new=True)
+            if owner is not None:
+                hurry(context, owner, [item.debt.id for item in debts])
+        if report.failures:
+            answer = Failed("; ".join(report.failures))
+    children = [signal_node(report)] if report is not None else []
+    node = node_of("webhook", wire.name[:_LONGEST_NAME], answer, received, (perf_counter() - begun) * 1000, children)
+    if sender is not None:
+        node["sender"] = sender
+    goal_id = channel.about if channel is not None and channel.kind == "goal" else None
+    context.recorder.trace(segment_document(segment, goal_id, None, received, node))
+    return report
+
+
+@router.post(
+    "/notify/pusher",
+    summary="Pusher's webhook",
+    status_code=200,
+    response_class=Response,
+    responses={
+        200: {"description": "Every event's effects are durable, or durably promised."},
+        **responses(400, 401, 413, 503),
+    },
+    openapi_extra={
+        "security": [{"PusherKey": [], "PusherSignature": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/PusherWebhook"},
+                    "examples": {
+                        "leave": {
+                            "summary": "One leave, as Pusher batches it",
+                            "value": {
+                                "time_ms": 1795199190756,
+                                "events": [
+                                    {
+                                        "name": "channel_vacated",
+                                        "channel": "presence-enc-goal@68143584d6945d32e732cc21",
+                                    },
+                                    {
+                                        "name": "member_removed",
+                                        "channel": "presence-enc-goal@68143584d6945d32e732cc21",
+                                        "user_id": "u-alice-1",
+                                    },
+                                ],
+                            },
+                        }
+                    },
+                }
+            },
+        },
+    },
+)
+async def notify_pusher(request: Request) -> Response:
+    """Takes what Pusher tells of joins and leaves.
+
+    `X-Pusher-Key` names a configured app key, and `X-Pusher-Signature` is the hex HMAC-SHA256 of the raw body under that
+    key's secret. Webhooks older than 15 minutes are refused; a time in the future counts as now. Unknown events and
+    channels are no error. Whatever the order in which webhooks arrive, and however often, the result is the same.
+    """
+    context: Context = request.app.state.context
+    try:
+        body = await read_body(request, context.settings.webhook_limit_bytes)
+        verify(request.headers, body, request.app.state.webhook_secrets)
+        at, events = parse(body, context.clock.now())
+    except WebError as error:
+        WEBHOOKS.labels(error.code).inc()
+        raise
+    async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+        if len(events) == 1:
+            reports = [await take(context, events[0], at)]
+        else:
+            reports = list(await asyncio.gather(*(take(context, wire, at) for wire in events)))
+    failures = [failure for report in reports if report is not None for failure in report.failures]
+    if failures:
+        WEBHOOKS.labels("failed").inc()
+        log.warning("webhook to be repeated: %s", "; ".join(failures))
+        raise WebError(503, "unavailable", "not every event could be handled; repeat the webhook", {"Retry-After": "1"})
+    WEBHOOKS.labels("ok").inc()
+    return Response(status_code=200)

@@ -1,0 +1,76 @@
+"""The clip of a performance: the asset (a file in the quarantine bucket) and the draft post that shows it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from beanie import Document, PydanticObjectId, UpdateResponse
+from bson import ObjectId
+from pydantic import ConfigDict, Field
+from pymongo.errors import DuplicateKeyError
+
+from goalsvc.signals.events import Reference, UserId
+
+
+class AssetState(StrEnum):
+    """How far the file has come."""
+
+    PENDING = "pending"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+
+
+class Asset(Document):
+    """A file: its key in the quarantine bucket is its id."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    id: PydanticObjectId | None = Field(default=None, alias="_id")
+    content_type: str = "video/mp4"
+    duration: int = 0
+    state: AssetState = AssetState.PENDING
+    metadata: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+    class Settings:
+        """Where and how Beanie keeps assets."""
+
+        name = "assets"
+        keep_nulls = False
+
+    @classmethod
+    async def conclude(cls, asset_id: ObjectId, state: AssetState, fields: dict[str, Any]) -> Self | None:
+        """Sets the final state of an asset that is not stored yet; None when it is, or there is no such asset."""
+        where = {"_id": asset_id, "state": {"$ne": AssetState.QUARANTINED.value}}
+        update = {"$set": {"state": state.value, **fields}}
+        changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
+        return changed
+
+
+class Post(Document):
+    """A draft post that shows an asset, sent by the streamer."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    id: PydanticObjectId | None = Field(default=None, alias="_id")
+    sender: UserId = ""
+    caption: str = ""
+    tags: list[str] = []
+    asset_id: Reference = None
+    metadata: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+    class Settings:
+        """Where and how Beanie keeps posts."""
+
+        name = "posts"
+        keep_nulls = False
+
+
+async def insert_once(document: Document) -> bool:
+    """Inserts the document unless its id is there already; whether it was inserted."""
+    try:
+        await document.insert()
+    except DuplicateKeyError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""The database: the one module that imports Motor (a move to PyMongo's own async client is a change of this module)."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from beanie import Document, init_beanie
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from goalsvc.errors import LedgerBusyError, SettingsError
+from goalsvc.models.clip import Asset, Post
+from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
+from goalsvc.models.promise import Owing
+from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
+from goalsvc.models.session import Session
+from goalsvc.models.user import User
+from goalsvc.models.wallet import Account, Earning, Transfer
+
+T = TypeVar("T")
+
+#: Every document; the goal kinds after their root.
+DOCUMENTS: Sequence[type[Document]] = (
+    Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
+    Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
+)  # fmt: skip
+
+#: The documents that can owe tasks, by collection.
+OWING: dict[str, type[Owing]] = {"goals": Goal, "sessions": Session, "users": User}
+
+#: How often a transaction that others got in the way of is tried again, and how long it waits at most in between.
+TRANSACTION_TRIES = 12
+LONGEST_PAUSE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database. Documents are read and changed through their classes; this is for what needs the connection."""
+
+    client: Any
+    name: str
+
+    async def ping(self) -> None:
+        """Asks the primary whether it is there; raises PyMongoError when it is not."""
+        await self.client[self.name].command("ping")
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Runs `work(session)` in a transaction and returns what it returned: all of it happens, or nothing.
+
+        When other transactions touch the same documents it is run again from the start. Raises LedgerBusyError when that
+        goes on for too long; whatever `work` raises undoes the transaction and is raised.
+        """
+        pause = 0.002
+        async with await self.client.start_session() as session:
+            for _ in range(TRANSACTION_TRIES):
+                try:
+                    async with session.start_transaction():
+                        return await work(session)
+                except PyMongoError as error:
+                    if not error.has_error_label("TransientTransactionError"):
+                        raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        raise LedgerBusyError(f"the transaction met others {TRANSACTION_TRIES} times in a row")
+
+
+@asynccontextmanager
+async def open_database(url: str, *, trace_days: int = 30, pool_size: int = 100) -> AsyncIterator[Database]:
+    """Connects to MongoDB, makes what indexes are missing, and binds the documents to the database that the URL names."""
+    name = parse_uri(url)["database"] or "goalsvc"
+    client: Any = AsyncIOMotorClient(
+        url,
+        tz_aware=True,
+        w="majority",
+        # The webhook must have answered within 4 s, also when there is no primary.
+        serverSelectionTimeoutMS=2500,
+        connectTimeoutMS=2500,
+        maxPoolSize=pool_size,
+        appname="goalsvc",
+    )
+    try:
+        await client[name].command("ping")
+        await init_beanie(database=client[name], document_models=list(DOCUMENTS))
+        await _let_traces_end(client[name], trace_days)
+        yield Database(client, name)
+    finally:
+        client.close()
+
+
+async def _let_traces_end(database: Any, days: int) -> None:
+    """Makes the index by which MongoDB drops old traces, or changes its time when the setting was changed."""
+    seconds = days * 86_400
+    try:
+        index = IndexModel([("at", ASCENDING)], name="end", expireAfterSeconds=seconds)
+        await database["traces"].create_indexes([index])
+    except PyMongoError:
+        command = {"collMod": "traces", "index": {"name": "end", "expireAfterSeconds": seconds}}
+        await database.command(command)
+
+
+def check_url(url: str) -> None:
+    """Raises SettingsError unless the URL is one of MongoDB's."""
+    try:
+        parse_uri(url)
+    except PyMongoError as error:
+        raise SettingsError(f"GOALSVC_MONGODB_URL: {error}") from None

@@ -1,0 +1,119 @@
+"""What is written down for people and their tools: tracking events, escrow figures, traces, dead letters."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from beanie import Document, UpdateResponse
+from pydantic import ConfigDict, Field
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+
+class _Record(Document):
+    """A document whose id is derived from its cause, so that the same is not written down twice."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    id: str = Field(default="", alias="_id")  # type: ignore[assignment]
+
+
+class TrackingEvent(_Record):
+    """Something that happened, for analytics."""
+
+    name: str
+    at: datetime
+
+    class Settings:
+        """Where and how Beanie keeps tracking events."""
+
+        name = "tracking_events"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("name", ASCENDING), ("at", ASCENDING)], name="name"),
+            IndexModel([("goal_id", ASCENDING), ("at", ASCENDING)], name="goal", sparse=True),
+        ]
+
+
+class BiEscrow(_Record):
+    """One share of an escrow, for analytics: to whom it goes, and whether it is there."""
+
+    escrow_id: str
+    doc_id: str
+    user_id: str
+    event: str
+    state: str
+    updated_at: datetime
+
+    class Settings:
+        """Where and how Beanie keeps escrow figures."""
+
+        name = "bi_escrows"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("escrow_id", ASCENDING), ("state", ASCENDING)], name="escrow"),
+        ]
+
+
+class TraceSegment(_Record):
+    """A piece of a trace; see `goalsvc.signals.trace`."""
+
+    goal_id: str | None = None
+    parent: str | None = None
+    at: datetime
+    node: dict[str, Any]
+
+    class Settings:
+        """Where and how Beanie keeps traces. How long is a setting: the index that ends them is made on opening."""
+
+        name = "traces"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("goal_id", ASCENDING), ("at", ASCENDING)], name="goal", sparse=True),
+        ]
+
+
+class DeadLetter(_Record):
+    """A task that was tried for the last time, with all that is needed to try it again."""
+
+    task: str
+    arguments: dict[str, Any]
+    reason: str
+    at: datetime
+    tries: int
+    state: str = "dead"
+    promise: str | None = None
+    parent: str | None = None
+    goal_id: str | None = None
+    failed: dict[str, Any] | None = None
+    """The step that failed, where it was not the task itself: `{"task", "arguments"}`."""
+    history: list[dict[str, Any]] = []
+    redriven_at: datetime | None = None
+
+    class Settings:
+        """Where and how Beanie keeps dead letters."""
+
+        name = "dead_letters"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("state", ASCENDING), ("_id", ASCENDING)], name="state"),
+            IndexModel([("at", DESCENDING)], name="at"),
+        ]
+
+    @classmethod
+    async def bury(cls, letter: "DeadLetter") -> None:
+        """Writes the letter down. One that is there already keeps what is to be run, and its history."""
+        kept = letter.model_dump(include={"task", "arguments", "promise", "parent", "goal_id"}, exclude_none=True)
+        death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
+        update = {
+            "$setOnInsert": kept,
+            "$set": {**death, "state": "dead"},
+            "$push": {"history": {**death, **({"failed": letter.failed} if letter.failed else {})}},
+        }
+        await cls.get_motor_collection().update_one({"_id": letter.id}, update, upsert=True)
+
+    @classmethod
+    async def redrive(cls, letter_id: str, now: datetime) -> Self | None:
+        """Marks a dead letter as tried again; None when it was, or there is no such letter."""
+        query = cls.find_one({"_id": letter_id, "state": "dead"})
+        update = {"$set": {"state": "redriven", "redriven_at": now}}
+        changed: Self | None = await query.update(update, response_type=UpdateResponse.NEW_DOCUMENT)
+        return changed

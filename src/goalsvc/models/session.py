@@ -1,0 +1,241 @@
+"""Sessions: one livestream of one streamer, and what of its goals is embedded in it."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from beanie import PydanticObjectId
+from bson import ObjectId
+from pydantic import BaseModel, ConfigDict, Field
+from pymongo import ASCENDING, IndexModel
+
+from goalsvc.models.clock import array_of
+from goalsvc.models.promise import Owing, owe_stage, promise_expression
+from goalsvc.signals.events import Level, Reference, UserId
+
+
+class _Part(BaseModel):
+    """Part of a session; fields that we do not know are another service's."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+
+class Statuses(_Part):
+    """When the livestream began and ended."""
+
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+class Status(_Part):
+    """What holds at this moment: the viewer for whom alone the stream is, if any."""
+
+    exclusive_to: UserId | None = None
+
+
+class ShowPair(_Part):
+    """A FundingGoal and the ShowGoal that it paid for."""
+
+    funding_goal: Reference = None
+    show_goal: Reference = None
+    show_started: datetime | None = None
+    show_ended: datetime | None = None
+
+
+class ExclusivePair(_Part):
+    """A viewer's request and the ExclusiveGoal that came of it."""
+
+    trigger_goal: Reference = None
+    exclusive_goal: Reference = None
+    exclusive_goal_started: datetime | None = None
+    exclusive_goal_ended: datetime | None = None
+
+
+class ViewerWindow(_Part):
+    """From when until when a viewer may watch, and for how many seconds."""
+
+    nbf: datetime | None = None
+    exp: datetime | None = None
+    duration: int | None = None
+
+
+class SessionKaraoke(_Part):
+    """The karaoke score, as clients of the session show it."""
+
+    id: Reference = None
+    progress: int = 0
+    levels: list[Level] = []
+    active: bool = True
+
+
+class Rtc(_Part):
+    """The room of the livestream, and the recording task if the platform has named one."""
+
+    room_id: str | None = None
+    record_task_id: str | None = None
+
+
+def either_form(reference: ObjectId) -> Mapping[str, Any]:
+    """A filter value for a reference that other services may have written as a hex string."""
+    return {"$in": [reference, str(reference)]}
+
+
+class Session(Owing):
+    """One livestream of one streamer. Change it only by the methods that say what they do."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    id: PydanticObjectId | None = Field(default=None, alias="_id")
+    user_id: UserId = ""
+    statuses: Statuses = Statuses()
+    status: Status = Status()
+    show_goal_pairs: list[ShowPair] = []
+    exclusive_goal_pairs: dict[str, ExclusivePair] = {}
+    viewers: dict[str, ViewerWindow] = {}
+    karaoke_goal: SessionKaraoke | None = None
+    rtc: Rtc = Rtc()
+
+    class Settings:
+        """Where and how Beanie keeps sessions."""
+
+        name = "sessions"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("user_id", ASCENDING), ("statuses.started", ASCENDING)], name="user"),
+            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+        ]
+
+    @property
+    def open(self) -> bool:
+        """Whether the livestream goes on."""
+        return self.statuses.ended is None
+
+    def pair_of_show(self, show_goal: ObjectId) -> ShowPair | None:
+        """The pair of that show."""
+        return next((pair for pair in self.show_goal_pairs if pair.show_goal == show_goal), None)
+
+    # -- the livestream -------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def end(cls, session_id: ObjectId, now: datetime, parent: str) -> Self | None:
+        """Ends an open session and owes the end of its goals; None when it was not open."""
+        promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, parent)
+        where = {"_id": session_id, "statuses.ended": None}
+        return await cls.change(where, [{"$set": {"statuses.ended": now}}, owe_stage(array_of(promise))])
+
+    # -- shows ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def pair_show(cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId) -> Self | None:
+        """Pairs a funded show with what funded it; None when it is paired, or there is no such session."""
+        where = {"_id": session_id, "show_goal_pairs.funding_goal": {"$nin": [funding_goal, str(funding_goal)]}}
+        pair = {"funding_goal": funding_goal, "show_goal": show_goal}
+        return await cls.change(where, {"$push": {"show_goal_pairs": pair}})
+
+    @classmethod
+    async def start_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> Self | None:
+        """Notes when the show started first; None when that is noted, or the session has no such pair."""
+        pair = {"show_goal": either_form(show_goal), "show_started": None}
+        where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
+        return await cls.change(where, {"$set": {"show_goal_pairs.$.show_started": at}})
+
+    @classmethod
+    async def end_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> Self | None:
+        """Notes when the show ended; None when that is noted, or the session has no such pair."""
+        pair = {"show_goal": either_form(show_goal), "show_ended": None}
+        where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
+        return await cls.change(where, {"$set": {"show_goal_pairs.$.show_ended": at}})
+
+    # -- exclusives -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def pair_exclusive(
+        cls, session_id: ObjectId, viewer_id: str, trigger_goal: ObjectId | None, exclusive_goal: ObjectId
+    ) -> Self | None:
+        """Pairs an exclusive with the request that it came of; None when it is paired, or there is no such session."""
+        pair = f"exclusive_goal_pairs.{viewer_id}"
+        where = {"_id": session_id, f"{pair}.exclusive_goal": {"$ne": exclusive_goal}}
+        return await cls.change(
+            where, {"$set": {pair: {"trigger_goal": trigger_goal, "exclusive_goal": exclusive_goal}}}
+        )
+
+    @classmethod
+    async def start_exclusive(
+        cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId, at: datetime
+    ) -> Self | None:
+        """Notes that the exclusive started, and for whom alone the stream is now; None when there is no such session."""
+        pair = f"exclusive_goal_pairs.{viewer_id}"
+        changes = {
+            "status.exclusive_to": viewer_id,
+            f"{pair}.exclusive_goal": {"$ifNull": [f"${pair}.exclusive_goal", exclusive_goal]},
+            f"{pair}.exclusive_goal_started": {"$ifNull": [f"${pair}.exclusive_goal_started", at]},
+        }
+        return await cls.change({"_id": session_id}, [{"$set": changes}])
+
+    @classmethod
+    async def end_exclusive(
+        cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId, at: datetime
+    ) -> Self | None:
+        """Notes that the exclusive ended, and gives the stream back to all; None when that is noted, or there is no such."""
+        pair = f"exclusive_goal_pairs.{viewer_id}"
+        noted = {f"{pair}.exclusive_goal": either_form(exclusive_goal), f"{pair}.exclusive_goal_ended": None}
+        unpaired = {pair: None, "status.exclusive_to": viewer_id}
+        where = {"_id": session_id, "$or": [noted, unpaired]}
+        update = {"$set": {f"{pair}.exclusive_goal_ended": at}, "$unset": {"status.exclusive_to": True}}
+        return await cls.change(where, update)
+
+    @classmethod
+    async def forget_exclusive(cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId) -> Self | None:
+        """Removes the pair of an exclusive that never started; None when it did, or there is no such pair."""
+        pair = f"exclusive_goal_pairs.{viewer_id}"
+        where = {
+            "_id": session_id,
+            f"{pair}.exclusive_goal": either_form(exclusive_goal),
+            f"{pair}.exclusive_goal_started": None,
+        }
+        return await cls.change(where, {"$unset": {pair: True}})
+
+    @classmethod
+    async def open_window(
+        cls, session_id: ObjectId, viewer_id: str, nbf: datetime, duration_seconds: int
+    ) -> Self | None:
+        """Lets the viewer watch from `nbf` on for so long; None when the window is open already, or there is no session."""
+        window = {"nbf": nbf, "duration": duration_seconds, "exp": nbf + timedelta(seconds=duration_seconds)}
+        where = {"_id": session_id, f"viewers.{viewer_id}.nbf": {"$ne": nbf}}
+        return await cls.change(where, {"$set": {f"viewers.{viewer_id}": window}})
+
+    @classmethod
+    async def close_window(
+        cls, session_id: ObjectId, viewer_id: str, at: datetime, performed_seconds: int
+    ) -> Self | None:
+        """Ends the viewer's window at the latest at `at`; `duration` becomes what was performed. None without a session."""
+        window = f"viewers.{viewer_id}"
+        changes = {
+            f"{window}.nbf": {"$min": [{"$ifNull": [f"${window}.nbf", at]}, at]},
+            f"{window}.exp": {"$min": [{"$ifNull": [f"${window}.exp", at]}, at]},
+            f"{window}.duration": performed_seconds,
+        }
+        return await cls.change({"_id": session_id}, [{"$set": changes}])
+
+    # -- karaoke --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def update_karaoke(
+        cls, session_id: ObjectId, goal_id: ObjectId, progress: int, levels: list[Level], active: bool
+    ) -> Self | None:
+        """Shows the karaoke goal's score, which never goes back; None when a later one is shown, or there is no session."""
+        value = {
+            "id": goal_id,
+            "progress": progress,
+            "levels": [level.model_dump() for level in levels],
+            "active": active,
+        }
+        other = {"karaoke_goal.id": {"$nin": [goal_id, str(goal_id)]}}
+        earlier = {"karaoke_goal.progress": {"$lt": progress}}
+        ended = {"karaoke_goal.progress": progress, "karaoke_goal.active": {"$ne": active}}
+        return await cls.change({"_id": session_id, "$or": [other, earlier, ended]}, {"$set": {"karaoke_goal": value}})
+
+    @classmethod
+    async def by_id(cls, session_id: Any) -> "Session | None":
+        """The session of that id."""
+        return await cls.find_one({"_id": session_id})

@@ -1,0 +1,54 @@
+"""Users: what goalsvc needs to know of a performer or viewer."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pymongo import ASCENDING, IndexModel, ReturnDocument
+
+from goalsvc.models.promise import Owing
+
+
+class Byteplus(BaseModel):
+    """Where the user's livestream can be fetched: the HLS playlist, with its rewind window."""
+
+    model_config = ConfigDict(extra="allow")
+
+    hls_url: str | None = None
+
+
+class User(Owing):
+    """A performer or a viewer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(default="", alias="_id")  # type: ignore[assignment]
+    username: str = ""
+    tags: list[str] = []
+    online: bool = False
+    last_seen: datetime | None = None
+    byteplus: Byteplus = Byteplus()
+
+    class Settings:
+        """Where and how Beanie keeps users."""
+
+        name = "users"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+        ]
+
+    @classmethod
+    async def put(cls, user_id: str, fields: dict[str, Any]) -> Self:
+        """Sets these fields of the user, who is made if he is new."""
+        document = await cls.get_motor_collection().find_one_and_update(
+            {"_id": user_id}, {"$set": fields}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        user: Self = cls.model_validate(document)
+        return user
+
+    @classmethod
+    async def seen(cls, user_id: str, at: datetime, online: bool) -> Self | None:
+        """Notes that the user came or went at `at`; None when something later is known, or there is no such user."""
+        where = {"_id": user_id, "$or": [{"last_seen": None}, {"last_seen": {"$lt": at}}]}
+        return await cls.change(where, {"$set": {"online": online, "last_seen": at}})

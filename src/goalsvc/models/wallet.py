@@ -1,0 +1,307 @@
+"""The wallet: double entry, all or nothing.
+
+An account is a user's, an escrow's, or the issuer's (deposits come from it; it alone may be negative). A transfer takes
+tokens from one account and adds them to another, within one transaction; its id is its primary key, so the same transfer
+is never made twice, and the sum of all accounts is always zero.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from beanie import Document, PydanticObjectId, UpdateResponse
+from bson import ObjectId
+from pydantic import ConfigDict, Field
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
+
+from goalsvc.errors import ConflictError, InsufficientFundsError, TransferConflictError
+from goalsvc.signals.events import UserId
+
+T = TypeVar("T")
+
+ISSUER = "issuer"
+
+
+def user_account(user_id: str) -> str:
+    """Id of that user's account."""
+    return f"user:{user_id}"
+
+
+def escrow_account(escrow_id: str) -> str:
+    """Id of that escrow's account."""
+    return f"escrow:{escrow_id}"
+
+
+def show_escrow(funding_goal_id: ObjectId) -> str:
+    """The escrow that holds what viewers contributed to that FundingGoal."""
+    return f"show_funding:{funding_goal_id}"
+
+
+def trigger_escrow(trigger_goal_id: ObjectId) -> str:
+    """The escrow that holds the price of that request until it is agreed to, declined or expires."""
+    return f"trigger:{trigger_goal_id}"
+
+
+def exclusive_escrow(exclusive_goal_id: ObjectId) -> str:
+    """The escrow that holds the price of that exclusive."""
+    return f"exclusive:{exclusive_goal_id}"
+
+
+class Settlement(StrEnum):
+    """Where the shares of an escrow go. An escrow is settled one way only: not half paid and half refunded."""
+
+    PAY = "escrow"
+    REFUND = "refund"
+
+
+class Account(Document):
+    """So many tokens of somebody, or held for somebody."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(default="", alias="_id")  # type: ignore[assignment]
+    balance: int = 0
+    settlement: Settlement | None = None
+    shares_settled: int = 0
+    shares_due: int | None = None
+    held: int | None = None
+
+    class Settings:
+        """Where and how Beanie keeps accounts."""
+
+        name = "accounts"
+        keep_nulls = False
+
+    @classmethod
+    async def balance_of(cls, account_id: str) -> int:
+        """Its tokens; 0 for an account that nothing was ever moved to."""
+        account = await cls.find_one({"_id": account_id})
+        return account.balance if account else 0
+
+    @classmethod
+    async def expect_shares(cls, escrow_id: str, shares: int) -> Self | None:
+        """Notes into how many shares the escrow goes; the account as it is then, None when nothing was ever held."""
+        return await cls._change({"_id": escrow_account(escrow_id)}, {"$set": {"shares_due": shares}})
+
+    @classmethod
+    async def of_escrow(cls, escrow_id: str) -> "Account | None":
+        """The escrow's account."""
+        return await cls.find_one({"_id": escrow_account(escrow_id)})
+
+    @classmethod
+    async def complete(cls, escrow_id: str, now: datetime) -> Self | None:
+        """Notes that the last share is settled, once; None while shares are outstanding, and when it was noted before."""
+        where = {
+            "_id": escrow_account(escrow_id),
+            "completed_at": None,
+            "shares_due": {"$ne": None},
+            "$expr": {"$gte": ["$shares_settled", "$shares_due"]},
+        }
+        return await cls._change(where, {"$set": {"completed_at": now}})
+
+    @classmethod
+    async def freeze(cls, escrow_id: str) -> int:
+        """How much the escrow held when it was first to be divided: every share is reckoned from this same amount."""
+        held = [{"$set": {"held": {"$ifNull": ["$held", "$balance"]}}}]
+        account = await cls._change({"_id": escrow_account(escrow_id)}, held)
+        return account.held or 0 if account else 0
+
+    @classmethod
+    async def _change(cls, where: Mapping[str, Any], update: Any) -> Self | None:
+        changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
+        return changed
+
+
+class Transfer(Document):
+    """Tokens that went from `debit` to `credit`. `from_user_id` and `to_user_id` are there when that side is a user."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(default="", alias="_id")  # type: ignore[assignment]
+    debit: str = ""
+    credit: str = ""
+    from_user_id: UserId | None = None
+    to_user_id: UserId | None = None
+    amount: int
+    tags: list[str] = []
+    metadata: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+    class Settings:
+        """Where and how Beanie keeps transfers."""
+
+        name = "transfers"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="from", sparse=True),
+            IndexModel([("to_user_id", ASCENDING), ("_id", ASCENDING)], name="to", sparse=True),
+            IndexModel([("tags", ASCENDING), ("_id", ASCENDING)], name="tags"),
+        ]
+
+    @classmethod
+    async def by_id(cls, transfer_id: str) -> "Transfer | None":
+        """The transfer of that id."""
+        return await cls.find_one({"_id": transfer_id})
+
+
+class Earning(Document):
+    """What one viewer contributed to one streamer; `_show_funding:{funding_goal_id}` is there when that escrow holds it."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    id: PydanticObjectId | None = Field(default=None, alias="_id")
+    user_id: UserId
+    from_user_id: UserId
+    amount: int
+    created_at: datetime
+
+    class Settings:
+        """Where and how Beanie keeps earnings."""
+
+        name = "earnings"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
+            IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
+        ]
+
+    @classmethod
+    async def stream(
+        cls, user_id: str, escrow_id: str, nbf: datetime | None = None, exp: datetime | None = None
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Every earning of that streamer that the escrow holds, made within [nbf, exp]; as they come, not held in memory."""
+        where: dict[str, Any] = {"user_id": user_id, f"_{escrow_id}": {"$exists": True}}
+        window = {operator: instant for operator, instant in (("$gte", nbf), ("$lte", exp)) if instant is not None}
+        if window:
+            where["created_at"] = window
+        wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
+        cursor = cls.get_motor_collection().find(where, wanted, batch_size=500).sort("created_at", ASCENDING)
+        async for earning in cursor:
+            yield earning
+
+    @classmethod
+    async def leaderboard(cls, goal_id: ObjectId, most: int) -> list[Mapping[str, Any]]:
+        """`{user_id, amount}` of those who contributed most to that goal, highest first; equals in order of user id."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"goal_id": goal_id}},
+            {"$group": {"_id": "$from_user_id", "amount": {"$sum": "$amount"}}},
+            {"$sort": {"amount": DESCENDING, "_id": ASCENDING}},
+            {"$limit": most},
+            {"$project": {"_id": 0, "user_id": "$_id", "amount": 1}},
+        ]
+        found: list[Mapping[str, Any]] = await cls.get_motor_collection().aggregate(pipeline).to_list(None)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A transfer that is to be made."""
+
+    transfer_id: str
+    debit: str
+    credit: str
+    amount: int
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    from_user_id: str | None = None
+    to_user_id: str | None = None
+    settlement: Settlement | None = None
+
+    def same_as(self, transfer: Transfer) -> bool:
+        """Whether that transfer is this one; the time at which it was made does not matter."""
+        return (
+            (transfer.debit in ("", self.debit) and transfer.credit in ("", self.credit))
+            and (transfer.amount, transfer.from_user_id, transfer.to_user_id)
+            == (self.amount, self.from_user_id, self.to_user_id)
+            and list(transfer.tags) == list(self.tags)
+        )
+
+
+class Transactions(Protocol):
+    """Runs work in a transaction (`goalsvc.models.database.Database`)."""
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Runs `work(session)`; all of it happens, or nothing."""
+        ...
+
+
+class Ledger:
+    """Makes transfers."""
+
+    def __init__(self, database: Transactions) -> None:
+        self._database = database
+        # Transfers from the same account cannot go side by side in the database: those of one process wait here in line,
+        # rather than meet there and start over.
+        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def post(
+        self, order: Order, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
+    ) -> tuple[Transfer, bool]:
+        """Makes the transfer, and `also(session)` in the same transaction; the transfer, and whether it was made now.
+
+        Raises InsufficientFundsError, TransferConflictError (the id is taken by another transfer), ConflictError
+        `settled_otherwise`, LedgerBusyError; in each case nothing was changed.
+        """
+        transfer = Transfer(
+            id=order.transfer_id,
+            debit=order.debit,
+            credit=order.credit,
+            from_user_id=order.from_user_id,
+            to_user_id=order.to_user_id,
+            amount=order.amount,
+            tags=list(order.tags),
+            metadata=dict(order.metadata),
+            created_at=now,
+        )
+
+        async def work(session: Any) -> None:
+            await _debit(order, session)
+            await _credit(order, session)
+            await transfer.insert(session=session)
+            if also is not None:
+                await also(session)
+
+        try:
+            async with self._lines.setdefault(order.debit, asyncio.Lock()):
+                await self._database.transaction(work)
+        except (DuplicateKeyError, InsufficientFundsError, ConflictError) as error:
+            # Made before? Then that is the answer, whatever the accounts say today.
+            made = await Transfer.by_id(order.transfer_id)
+            if made is None:
+                raise
+            if not order.same_as(made):
+                message = f"transfer {order.transfer_id} exists with other content"
+                raise TransferConflictError(message) from error
+            return made, False
+        return transfer, True
+
+
+async def _debit(order: Order, session: Any) -> None:
+    where: dict[str, Any] = {"_id": order.debit}
+    update: dict[str, Any] = {"$inc": {"balance": -order.amount}}
+    if order.debit != ISSUER:
+        where["balance"] = {"$gte": order.amount}
+    if order.settlement is not None:
+        where["settlement"] = {"$in": [None, order.settlement.value]}
+        update["$set"] = {"settlement": order.settlement.value}
+        update["$inc"]["shares_settled"] = 1
+    accounts = Account.get_motor_collection()
+    result = await accounts.update_one(where, update, upsert=order.debit == ISSUER, session=session)
+    if result.matched_count or result.upserted_id:
+        return
+    account = await Account.find_one({"_id": order.debit}, session=session)
+    if account and order.settlement and account.settlement not in (None, order.settlement):
+        message = f"{order.debit} is being settled by {account.settlement.name.lower()}"
+        raise ConflictError("settled_otherwise", message)
+    balance = account.balance if account else 0
+    raise InsufficientFundsError(f"{order.debit} holds {balance} tokens, {order.amount} are asked for")
+
+
+async def _credit(order: Order, session: Any) -> None:
+    accounts = Account.get_motor_collection()
+    await accounts.update_one({"_id": order.credit}, {"$inc": {"balance": order.amount}}, upsert=True, session=session)

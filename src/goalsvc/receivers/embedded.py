@@ -1,0 +1,161 @@
+"""What a session shows of its goals: shows and exclusives that started and ended, windows of viewers, the karaoke score."""
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.models.session import Session
+from goalsvc.receivers.telling import tell
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed, GoalStarted
+from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.signals.pusher import cached_channels, presence_stream, private_stream
+from goalsvc.signals.receiver import on, receiver
+
+
+def channel_view(channel: str) -> str:
+    """The name under which a channel's data is cached."""
+    return f"channel:{channel}"
+
+
+def session_token_view(session_id: object) -> str:
+    """The name under which what a session's viewers may watch is cached."""
+    return f"session-token:{session_id}"
+
+
+@receiver(
+    on(GoalStarted, GoalKind.SHOW, GoalKind.EXCLUSIVE),
+    returns={
+        Reason.OTHER_GOAL_KIND,
+        Reason.NO_SESSION,
+        Reason.NO_SESSION_PAIR,
+        Reason.NO_VIEWER,
+        Reason.UNKNOWN_SESSION,
+    },
+)
+async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Outcome:
+    """Notes in the session when the show or exclusive started first; an exclusive takes the stream for its viewer."""
+    session_id, goal_id = event.conditions.session_id, ObjectId(event.goal_id)
+    if session_id is None:
+        return Returned(Reason.NO_SESSION)
+    if event.kind is GoalKind.SHOW:
+        session = await Session.start_show(session_id, goal_id, event.at)
+        return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
+    if event.viewer_id is None:
+        return Returned(Reason.NO_VIEWER)
+    session = await Session.start_exclusive(session_id, event.viewer_id, goal_id, event.at)
+    if session is None:
+        return Returned(Reason.UNKNOWN_SESSION)
+    await context.cache.drop([session_token_view(session_id)])
+    return Done()
+
+
+@receiver(
+    on(GoalCompleted, GoalKind.SHOW),
+    on(GoalEnded, GoalKind.EXCLUSIVE),
+    returns={
+        Reason.OTHER_GOAL_KIND,
+        Reason.NO_SESSION,
+        Reason.NO_SESSION_PAIR,
+        Reason.NO_VIEWER,
+        Reason.NOT_THE_LAST_LEVEL,
+    },
+)
+async def set_embedded_goal_ended(context: Context, event: GoalEvent) -> Outcome:
+    """Notes in the session that the show was completed, or that the exclusive ended and the stream is everybody's again."""
+    session_id, goal_id = event.conditions.session_id, ObjectId(event.goal_id)
+    if session_id is None:
+        return Returned(Reason.NO_SESSION)
+    if event.kind is GoalKind.SHOW:
+        if not event.target_reached:
+            return Returned(Reason.NOT_THE_LAST_LEVEL)
+        session = await Session.end_show(session_id, goal_id, event.at)
+        return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
+    if event.viewer_id is None:
+        return Returned(Reason.NO_VIEWER)
+    session = await Session.end_exclusive(session_id, event.viewer_id, goal_id, event.at)
+    await context.cache.drop([session_token_view(session_id)])
+    return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
+
+
+@receiver(
+    on(GoalEnded, GoalKind.EXCLUSIVE),
+    returns={Reason.OTHER_GOAL_KIND, Reason.NO_SESSION, Reason.NO_VIEWER},
+)
+async def cleanup_expired_exclusive_goal_pairs(context: Context, event: GoalEnded) -> Outcome:
+    """Removes from the session the pair of an exclusive that ended without being performed."""
+    if event.conditions.session_id is None:
+        return Returned(Reason.NO_SESSION)
+    if event.viewer_id is None:
+        return Returned(Reason.NO_VIEWER)
+    if event.progress > 0:
+        return Done("nothing to remove")
+    goal_id = ObjectId(event.goal_id)
+    removed = await Session.forget_exclusive(event.conditions.session_id, event.viewer_id, goal_id)
+    return Done("nothing to remove" if removed is None else "removed")
+
+
+@receiver(
+    on(GoalEnded, GoalKind.EXCLUSIVE, GoalKind.TRIGGER),
+    returns={
+        Reason.OTHER_GOAL_KIND,
+        Reason.NOT_AGREED,
+        Reason.NO_SESSION,
+        Reason.NO_VIEWER,
+        Reason.NO_EXCLUSIVE,
+        Reason.UNKNOWN_SESSION,
+    },
+)
+async def sync_trigger_goal_session_viewer(context: Context, event: GoalEnded) -> Outcome:
+    """Opens the viewer's window in the session when his request is agreed to, and closes it when the exclusive ends."""
+    session_id, viewer = event.conditions.session_id, event.viewer_id
+    if event.kind is GoalKind.TRIGGER and event.triggerer is None:
+        return Returned(Reason.NOT_AGREED)
+    if session_id is None:
+        return Returned(Reason.NO_SESSION)
+    if viewer is None:
+        return Returned(Reason.NO_VIEWER)
+    if event.kind is GoalKind.EXCLUSIVE:
+        session = await Session.close_window(session_id, viewer, event.at, event.progress)
+    elif event.metadata.exclusive is None:
+        return Returned(Reason.NO_EXCLUSIVE)
+    else:
+        session = await Session.open_window(session_id, viewer, event.at, event.metadata.exclusive.target)
+        session = session or await Session.by_id(session_id)  # open already: an earlier try came so far
+    if session is None:
+        return Returned(Reason.UNKNOWN_SESSION)
+    await context.cache.drop([session_token_view(session_id)])
+    return Done()
+
+
+@receiver(
+    on(GoalProgressed, GoalKind.KARAOKE),
+    returns={Reason.OTHER_GOAL_KIND, Reason.NO_SESSION, Reason.OVERTAKEN},
+)
+async def update_and_notify_session_karaoke_goal(context: Context, event: GoalProgressed) -> Outcome:
+    """Shows the karaoke score in the session, never an earlier one, and tells the stream (`session.karaoke_goal.updated`)."""
+    session_id = event.conditions.session_id
+    if session_id is None:
+        return Returned(Reason.NO_SESSION)
+    goal_id, active = ObjectId(event.goal_id), not event.target_reached
+    session = await Session.update_karaoke(session_id, goal_id, event.progress, list(event.levels), active)
+    if session is None:
+        return Returned(Reason.OVERTAKEN)
+    notice = {
+        "event_id": event.event_id,
+        "session_id": str(session_id),
+        "karaoke_goal": {
+            "id": event.goal_id,
+            "progress": event.progress,
+            "levels": [{"title": level.title, "target": level.target} for level in event.levels],
+            "active": active,
+        },
+        "at": event.at,
+    }
+    channels = [private_stream(event.streamer_id), presence_stream(event.streamer_id)]
+    return await tell(context, channels, "session.karaoke_goal.updated", notice, cause=event.event_id)
+
+
+@receiver(on(GoalProgressed), on(GoalEnded))
+async def invalidate_cached_pusher_channel_data(context: Context, event: GoalEvent) -> Outcome:
+    """Drops the cached data of the channels that show the streamer's goals."""
+    await context.cache.drop([channel_view(channel) for channel in cached_channels(event.streamer_id)])
+    return Done()

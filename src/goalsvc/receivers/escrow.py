@@ -1,0 +1,192 @@
+"""The money: what each end and each completion does to the escrow behind a goal."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.models.session import Session
+from goalsvc.models.wallet import Account, exclusive_escrow, show_escrow, trigger_escrow
+from goalsvc.receivers.completion import exclusive_of
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed
+from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
+from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.ending import deactivate_goal
+from goalsvc.tasks.escrow import COMPLETED, REFUNDED, escrow_out, hold_exclusive, refund_escrow, transfer_escrow
+
+
+def _share(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int) -> Debt:
+    """One share of an escrow that no earning stands behind: the goal itself does."""
+    metadata = {"doc_id": goal_id, "user_id": user_id, "amount": amount}
+    debt = transfer_escrow.owe(to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata)
+    return debt.called(f"transfer_escrow:{event}")
+
+
+# -- shows ------------------------------------------------------------------------------------------------------------
+
+
+@receiver(
+    on(GoalCompleted, GoalKind.SHOW),
+    returns={
+        Reason.OTHER_GOAL_KIND,
+        Reason.NOT_THE_LAST_LEVEL,
+        Reason.NO_SESSION,
+        Reason.UNKNOWN_SESSION,
+        Reason.NO_FUNDING,
+    },
+)
+async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -> Outcome:
+    """Owes the payout of a completed show to its performer."""
+    if not event.target_reached:
+        return Returned(Reason.NOT_THE_LAST_LEVEL)
+    session = await _session_of(event)
+    if isinstance(session, Reason):
+        return Returned(session)
+    pair = session.pair_of_show(ObjectId(event.goal_id))
+    if pair is None or pair.funding_goal is None:
+        return Returned(Reason.NO_FUNDING)
+    payout = escrow_out.owe(
+        escrow_id=show_escrow(pair.funding_goal),
+        user_id=session.user_id,
+        nbf=session.statuses.started or pair.funding_goal.generation_time,
+        exp=session.statuses.ended or context.clock.now(),
+        goal_id=event.goal_id,
+    )
+    return Done(owes=(payout,))
+
+
+@receiver(
+    on(GoalEnded, GoalKind.SHOW, GoalKind.FUNDING),
+    returns={
+        Reason.OTHER_GOAL_KIND,
+        Reason.TARGET_REACHED,
+        Reason.NO_SESSION,
+        Reason.UNKNOWN_SESSION,
+        Reason.NO_FUNDING,
+    },
+)
+async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outcome:
+    """Owes every contributor his tokens back when a show, or its funding, ended below its target."""
+    if event.target_reached:
+        return Returned(Reason.TARGET_REACHED)
+    if event.kind is GoalKind.FUNDING:
+        escrow_id, user_id = show_escrow(ObjectId(event.goal_id)), event.streamer_id
+    else:
+        session = await _session_of(event)
+        if isinstance(session, Reason):
+            return Returned(session)
+        pair = session.pair_of_show(ObjectId(event.goal_id))
+        if pair is None or pair.funding_goal is None:
+            return Returned(Reason.NO_FUNDING)
+        escrow_id, user_id = show_escrow(pair.funding_goal), session.user_id
+    return Done(owes=(refund_escrow.owe(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id),))
+
+
+async def _session_of(event: GoalEvent) -> Session | Reason:
+    if event.conditions.session_id is None:
+        return Reason.NO_SESSION
+    return await Session.by_id(event.conditions.session_id) or Reason.UNKNOWN_SESSION
+
+
+# -- exclusives -------------------------------------------------------------------------------------------------------
+
+
+@receiver(
+    on(GoalCompleted, GoalKind.EXCLUSIVE),
+    returns={Reason.OTHER_GOAL_KIND, Reason.SETTLED_AT_THE_END, Reason.NOTHING_HELD},
+)
+async def trigger_exclusive_escrow_transfer(context: Context, event: GoalCompleted) -> Outcome:
+    """Owes the performer of an exclusive without a timed target its whole escrow; a timed one is settled at its end."""
+    if event.level > 0:
+        return Returned(Reason.SETTLED_AT_THE_END)
+    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
+    held = await Account.freeze(escrow_id)
+    if held == 0:
+        return Returned(Reason.NOTHING_HELD)
+    return Done(f"{held} tokens", owes=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held),))
+
+
+def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:
+    """The part of an escrow that is the performer's: by the second, cut to whole tokens; the rest is the viewer's."""
+    return held * min(performed_seconds, target_seconds) // target_seconds
+
+
+@receiver(
+    on(GoalEnded, GoalKind.EXCLUSIVE),
+    returns={Reason.OTHER_GOAL_KIND, Reason.NOT_TIMED, Reason.NOTHING_HELD, Reason.NOT_PERFORMED},
+)
+async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome:
+    """Owes the performer of a timed exclusive the performed share of its escrow."""
+    if event.target is None or event.target <= 0:
+        return Returned(Reason.NOT_TIMED)
+    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
+    held = await Account.freeze(escrow_id)
+    if held == 0:
+        return Returned(Reason.NOTHING_HELD)
+    share = performed_share(held, event.progress, event.target)
+    if share == 0:
+        return Returned(Reason.NOT_PERFORMED)
+    what = f"{share} of {held} tokens for {min(event.progress, event.target)} of {event.target} s"
+    return Done(what, owes=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share),))
+
+
+@receiver(
+    on(GoalProgressed, GoalKind.EXCLUSIVE),
+    on(GoalEnded, GoalKind.EXCLUSIVE),
+    returns={Reason.OTHER_GOAL_KIND, Reason.TARGET_REACHED, Reason.NOTHING_HELD, Reason.NO_VIEWER, Reason.RESUMED},
+)
+async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProgressed | GoalEnded) -> Outcome:
+    """Ends an exclusive that stays paused below its target; when it has ended, owes the viewer the unperformed share."""
+    if event.target_reached or (event.target is None and event.progress > 0 and isinstance(event, GoalEnded)):
+        return Returned(Reason.TARGET_REACHED)
+    if isinstance(event, GoalProgressed):
+        paused = event.context.paused
+        if paused is None or event.context.running:
+            return Returned(Reason.RESUMED)
+        grace = timedelta(seconds=context.settings.exclusive_resume_grace)
+        end = deactivate_goal.owe(goal_id=event.goal_id, paused_since=paused)
+        end = end.called(f"exclusive_grace:{event.event_id}").not_before(context.clock.now() + grace)
+        return Done(f"ends in {grace.total_seconds():g} s unless resumed", owes=(end,))
+    if event.viewer_id is None:
+        return Returned(Reason.NO_VIEWER)
+    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
+    held = await Account.freeze(escrow_id)
+    share = held - performed_share(held, event.progress, event.target) if event.target else held
+    if share == 0:
+        return Returned(Reason.NOTHING_HELD)
+    return Done(f"{share} of {held} tokens", owes=(_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),))
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+@receiver(
+    on(GoalEnded, GoalKind.TRIGGER),
+    returns={Reason.OTHER_GOAL_KIND, Reason.NOT_PRIVATE, Reason.NOTHING_HELD, Reason.NO_VIEWER},
+)
+async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded) -> Outcome:
+    """Owes the hold of a private request to its exclusive when it was agreed to, else back to the viewer."""
+    if not event.metadata.private:
+        return Returned(Reason.NOT_PRIVATE)
+    if event.viewer_id is None:
+        return Returned(Reason.NO_VIEWER)
+    goal_id = ObjectId(event.goal_id)
+    escrow_id = trigger_escrow(goal_id)
+    held = await Account.freeze(escrow_id)
+    if held == 0:
+        return Returned(Reason.NOTHING_HELD)
+    debts: Sequence[Debt]
+    if event.triggerer is None:
+        debts = [_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
+    else:
+        exclusive_id = exclusive_of(goal_id)
+        debts = [
+            hold_exclusive.owe(
+                transfer_id=f"hold-{escrow_id}-{exclusive_id}",
+                from_escrow_id=escrow_id,
+                to_escrow_id=exclusive_escrow(exclusive_id),
+                amount=held,
+            )
+        ]
+    return Done(f"{held} tokens", owes=tuple(debts))

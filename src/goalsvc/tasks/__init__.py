@@ -1,0 +1,41 @@
+"""The tasks: what workers do. `ALL` lists every one; nothing is found by magic."""
+
+from typing import Any
+
+from goalsvc.models.database import OWING
+from goalsvc.tasks import clips, ending, escrow, notices, progress, recording
+from goalsvc.tasks.sweep import make_sweep
+from goalsvc.tasks.task import Task
+
+sweep_promises = make_sweep(OWING)
+
+ALL: tuple[Task[Any], ...] = (
+    progress.announce_goal_started,
+    progress.increment_goal_progress,
+    ending.deactivate_goal,
+    ending.end_session,
+    ending.expire_goals,
+    clips.create_post_from_livestream,
+    clips.clip_livestream_as_asset,
+    recording.StartRecord,
+    recording.StopRecord,
+    recording.StartSnapshot,
+    escrow.escrow_out,
+    escrow.refund_escrow,
+    escrow.update_bi_escrow,
+    escrow.transfer_escrow,
+    escrow.transfer,
+    escrow.announce_escrow_share,
+    escrow.hold_exclusive,
+    notices.deliver_notice,
+    sweep_promises,
+)
+
+
+def __getattr__(name: str) -> Any:
+    """`arq goalsvc.tasks.WorkerSettings`: made when arq asks for it, so that importing tasks reads no environment."""
+    if name == "WorkerSettings":
+        from goalsvc.worker import worker_settings
+
+        return worker_settings()
+    raise AttributeError(name)

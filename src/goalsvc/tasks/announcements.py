@@ -1,0 +1,43 @@
+"""From a goal, as it stands in the database, to the events that tell of it."""
+
+from datetime import datetime
+from typing import Any
+
+from goalsvc.models.goal import Goal
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed, GoalStarted
+
+
+def _facts(goal: Goal, event_id: str, at: datetime) -> dict[str, Any]:
+    """What every event tells of a goal."""
+    return {
+        "event_id": event_id,
+        "at": at,
+        "goal_id": str(goal.id),
+        "kind": goal.kind,
+        "conditions": goal.conditions,
+        "context": goal.context,
+        "progress": goal.progress,
+        "levels": tuple(goal.levels),
+        "metadata": goal.metadata,
+    }
+
+
+def started(goal: Goal, event_id: str, at: datetime) -> GoalStarted:
+    """The goal's clock was started at `at`."""
+    return GoalStarted(**_facts(goal, event_id, at))
+
+
+def progressed(goal: Goal, event_id: str, at: datetime, amount: int, progress: int) -> GoalProgressed:
+    """Progress was raised by `amount` to `progress`, which need not be what it is by now."""
+    facts = _facts(goal, event_id, at) | {"progress": progress}
+    return GoalProgressed(**facts, amount=amount, breakdown_id=goal.breakdown_id, exp=goal.exp)
+
+
+def completed(goal: Goal, event_id: str, at: datetime) -> GoalCompleted:
+    """The goal was completed, which its progress alone would not tell."""
+    return GoalCompleted(**_facts(goal, event_id, at))
+
+
+def ended(goal: Goal, event_id: str, at: datetime) -> GoalEnded:
+    """The goal is over."""
+    return GoalEnded(**_facts(goal, event_id, at), exp=goal.exp, triggerer=goal.triggerer)

@@ -1,0 +1,120 @@
+"""The clip of a completed performance: asset, draft post, and the file itself."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.errors import ClipImpossibleError, NotYetError
+from goalsvc.models.clip import Asset, AssetState, Post, insert_once
+from goalsvc.models.session import Session
+from goalsvc.models.user import User
+from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.tasks.task import CLIP_QUEUE, RetryPolicy, task
+
+POST_TAGS = ("drafts", "beta", "no_exposure")
+CLIP_TAGS = ("feed:shorts_livestream", "bypass:review")
+
+#: How long after its last second was due a clip waits for a stream that lags behind.
+WAIT_LIMIT = timedelta(seconds=120)
+
+
+def derived_id(cause: ObjectId, purpose: str) -> ObjectId:
+    """An id that follows from another document's: the same cause and purpose, the same id; sorted in time like its cause."""
+    digest = hashlib.sha256(f"{purpose}:{cause}".encode()).digest()
+    return ObjectId(cause.binary[:4] + digest[:8])
+
+
+@task()
+async def create_post_from_livestream(
+    context: Context,
+    *,
+    session_id: str,
+    caption: str,
+    duration: int,
+    rewind_seconds: int,
+    tags: Sequence[str],
+    goal_id: str,
+    completed_at: datetime,
+) -> Outcome:
+    """Makes the asset and the draft post of a goal's clip, and owes the clip itself. Their ids follow from the goal's."""
+    session = await Session.by_id(ObjectId(session_id))
+    if session is None:
+        return Returned(Reason.UNKNOWN_SESSION)
+    user = await User.find_one({"_id": session.user_id})
+    now, goal = context.clock.now(), ObjectId(goal_id)
+    asset_id, post_id = derived_id(goal, "asset"), derived_id(goal, "post")
+    claim = {f"auto_claimed_by:{post_id}": f"message-{post_id}:0"}
+    asset = Asset(
+        id=asset_id,
+        duration=duration,
+        metadata={"source": {"cls": "Session", "id": session.id}, **claim},
+        created_at=now,
+    )
+    post = Post(
+        id=post_id,
+        sender=session.user_id,
+        caption=caption,
+        tags=[*POST_TAGS, *(user.tags if user else []), *tags],
+        asset_id=asset_id,
+        metadata={"goal_id": goal},
+        created_at=now,
+    )
+    await insert_once(asset)
+    await insert_once(post)
+    clip = clip_livestream_as_asset.owe(
+        session_id=session_id,
+        rewind_seconds=rewind_seconds,
+        duration=duration,
+        asset_id=str(asset_id),
+        metadata=claim,
+        completed_at=completed_at,
+    )
+    ready_at = completed_at + timedelta(seconds=max(0, duration - rewind_seconds))
+    return Done(f"asset {asset_id}, post {post_id}", owes=(clip.not_before(max(now, ready_at)),))
+
+
+async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
+    await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": context.clock.now()})
+
+
+@task(queue=CLIP_QUEUE, timeout=300, retry=RetryPolicy(tries=12), after_death=_give_up)
+async def clip_livestream_as_asset(
+    context: Context,
+    *,
+    session_id: str,
+    rewind_seconds: int,
+    duration: int,
+    asset_id: str,
+    metadata: Mapping[str, str],
+    completed_at: datetime,
+) -> Outcome:
+    """Cuts the clip out of the streamer's HLS source and stores it under the asset's id in the quarantine bucket.
+
+    It begins `rewind_seconds` before the goal was completed and lasts `duration` seconds.
+    """
+    asset = await Asset.find_one({"_id": ObjectId(asset_id)})
+    if asset is None:
+        return Returned(Reason.UNKNOWN_ASSET)
+    if asset.state is AssetState.QUARANTINED:
+        return Returned(Reason.ALREADY_STORED)
+    session = await Session.by_id(ObjectId(session_id))
+    user = await User.find_one({"_id": session.user_id}) if session else None
+    hls_url = user.byteplus.hls_url if user else None
+    if not hls_url:
+        raise ClipImpossibleError("the streamer has no HLS source (users.byteplus.hls_url)")
+    begins_at = completed_at - timedelta(seconds=rewind_seconds)
+    try:
+        async with context.cutter.cut(hls_url, begins_at, duration) as path:
+            size = path.stat().st_size
+            await context.store.upload(asset_id, path, "video/mp4")
+    except NotYetError as error:
+        if context.clock.now() > begins_at + timedelta(seconds=duration) + WAIT_LIMIT:
+            raise ClipImpossibleError(f"the stream has not gone on: {error.message}") from error
+        raise
+    facts = {"size": size, "begins_at": begins_at, "stored_at": context.clock.now()}
+    stored = await Asset.conclude(ObjectId(asset_id), AssetState.QUARANTINED, facts)
+    return Done(f"{size} bytes") if stored is not None else Returned(Reason.ALREADY_STORED)

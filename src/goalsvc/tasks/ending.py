@@ -1,0 +1,83 @@
+"""The end of goals: when completed, when their time has come, when their session ends."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.errors import NotYetError
+from goalsvc.models.goal import ENDED, Goal
+from goalsvc.signals.events import GoalKind
+from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.signals.trace import place
+from goalsvc.tasks import announcements
+from goalsvc.tasks.runner import TASK, hurry
+from goalsvc.tasks.task import task
+
+#: How soon to look again whether the last seconds of a goal have been counted.
+_COUNTING_SECONDS = 0.05
+
+
+@task()
+async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datetime | None = None) -> Outcome:
+    """Ends the goal if it is active, and sends `goal.ended`; with `paused_since`, only if it is still paused since then.
+
+    Its last seconds are counted first, so that `goal.ended` tells the final progress.
+    """
+    identity, now = ObjectId(goal_id), context.clock.now()
+    extra: Mapping[str, Any] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
+    goal = await Goal.deactivate(identity, now, place(TASK, "deactivate_goal"), extra=extra)
+    if goal is None:
+        goal = await Goal.by_id(identity)
+        if goal is None:
+            return Returned(Reason.UNKNOWN_GOAL)
+        if goal.active:
+            return Returned(Reason.RESUMED)
+        if goal.owed(ENDED) is None:
+            return Returned(Reason.ALREADY_DONE)
+    if goal.uncounted:
+        hurry(context, goal, [f"{ENDED}:pause"])
+        raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
+    reports = []
+    if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:
+        # Without a target nothing completes it but its end (SPEC §5).
+        reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
+    ended_at = goal.exp or now
+    reports.append(await context.bus.send(context, announcements.ended(goal, f"{goal_id}:{ENDED}", ended_at)))
+    return Done(f"progress {goal.progress}", reports=tuple(reports), settles=ENDED)
+
+
+#: The clock does not run.
+_STANDING: Mapping[str, Any] = {"$expr": {"$gte": ["$context.paused", "$context.started"]}}
+
+#: How many goals one run of a cron task ends; what is left is found by the next run.
+_BATCH = 500
+
+
+@task()
+async def expire_goals(context: Context) -> Outcome:
+    """Ends the goals whose `exp` has passed."""
+    now = context.clock.now()
+    return await _end_all(context, {"active": True, "exp": {"$lte": now}}, {"exp": {"$lte": now}}, "expire_goals")
+
+
+@task()
+async def end_session(context: Context, *, session_id: str) -> Outcome:
+    """Ends the open goals of a session that has ended."""
+    where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}, "active": True}
+    return await _end_all(context, where, {}, "end_session")
+
+
+async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], name: str) -> Outcome:
+    ended = 0
+    found = Goal.get_motor_collection().find(where, {"_id": 1}).limit(_BATCH)
+    async for document in found:
+        goal = await Goal.deactivate(document["_id"], context.clock.now(), place(TASK, name), extra=still)
+        if goal is not None:
+            hurry(context, goal, [ENDED, f"{ENDED}:pause"])
+            ended += 1
+    if ended == _BATCH:
+        raise NotYetError("there are more goals to end", 0.0)
+    return Done(f"{ended} goals") if ended else Returned(Reason.ALREADY_DONE)

@@ -1,0 +1,300 @@
+"""Escrow: what viewers put in goes to the streamer, or back to them; every share once.
+
+`escrow_out` and `refund_escrow` walk over the earnings of a show and enqueue one chain for each share. Their promise stays
+in the goal until the last share is through, so what a crash or an emptied queue swallows is enqueued again; a share that
+has been settled is passed over, and a transfer that has been made is not made twice.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne
+
+from goalsvc.context import Context, Job
+from goalsvc.errors import NotFoundError
+from goalsvc.models.goal import Goal
+from goalsvc.models.records import BiEscrow
+from goalsvc.models.wallet import Account, Earning, Order, Settlement, escrow_account, user_account
+from goalsvc.signals.events import (
+    EscrowCompleted,
+    EscrowRefunded,
+    EscrowShareCompleted,
+    EscrowShareRefunded,
+)
+from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Report, Returned
+from goalsvc.signals.trace import place
+from goalsvc.tasks.runner import TASK
+from goalsvc.tasks.task import RetryPolicy, Task, task
+
+COMPLETED = "escrow.completed"
+REFUNDED = "escrow.refunded"
+
+#: Where a share goes, by the event that it ends in; also the first word of its transfer id.
+SETTLEMENT = {COMPLETED: Settlement.PAY, REFUNDED: Settlement.REFUND}
+
+#: Tokens that come late are still paid out: `escrow_out` looks at earnings made up to so long after its `exp`.
+LATE_EARNINGS = timedelta(hours=1)
+
+#: How many shares are enqueued at a time, and how long the sweep leaves them alone.
+_BATCH = 500
+_UNDER_WAY = timedelta(seconds=20)
+
+_LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
+
+
+def transfer_id_of(event: str, escrow_id: str, doc_id: str, user_id: str) -> str:
+    """The id of the one transfer that settles this share: `escrow-show_funding:{goal}-{earning}-{user}`, or `refund-…`."""
+    return f"{SETTLEMENT[event].value}-{escrow_id}-{doc_id}-{user_id}"
+
+
+def tag_of(escrow_id: str) -> str:
+    """The tag of every transfer that concerns that escrow."""
+    return f"escrow::{escrow_id}"
+
+
+# -- all shares of a show ---------------------------------------------------------------------------------------------
+
+
+@task(timeout=60)
+async def escrow_out(
+    context: Context, *, escrow_id: str, user_id: str, nbf: datetime, exp: datetime, goal_id: str
+) -> Outcome:
+    """Pays every earning of the streamer that the escrow holds, made within [nbf, exp + 1 hour]."""
+    earnings = Earning.stream(user_id, escrow_id, nbf, exp + LATE_EARNINGS)
+    return await _settle_all(context, escrow_out, goal_id, escrow_id, COMPLETED, earnings, user_id)
+
+
+@task(timeout=60)
+async def refund_escrow(context: Context, *, escrow_id: str, user_id: str, goal_id: str) -> Outcome:
+    """Gives every earning of the streamer that the escrow holds back to whom it came from."""
+    earnings = Earning.stream(user_id, escrow_id)
+    return await _settle_all(context, refund_escrow, goal_id, escrow_id, REFUNDED, earnings, None)
+
+
+async def _settle_all(
+    context: Context,
+    settling: Task[Any],
+    goal_id: str,
+    escrow_id: str,
+    event: str,
+    earnings: AsyncIterator[Mapping[str, Any]],
+    payee: str | None,
+) -> Outcome:
+    promise = f"goals/{goal_id}/{settling.name}"
+    parent = place(TASK, settling.name)
+    account = await Account.of_escrow(escrow_id)
+    some_settled = account is not None and account.shares_settled > 0
+    shares = 0
+    batch: list[Mapping[str, Any]] = []
+
+    async def enqueue_batch() -> None:
+        settled = await _settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
+        for earning in batch:
+            to_user_id = payee or str(earning["from_user_id"])
+            share = transfer_id_of(event, escrow_id, str(earning["_id"]), to_user_id)
+            if share not in settled:
+                context.queue.enqueue(_share_job(share, escrow_id, event, earning, to_user_id, promise, parent))
+        await context.queue.flush()
+        batch.clear()
+
+    async for earning in earnings:
+        shares += 1
+        batch.append(earning)
+        if len(batch) == _BATCH:
+            await enqueue_batch()
+    account = await Account.expect_shares(escrow_id, shares)
+    await enqueue_batch()
+
+    now = context.clock.now()
+    if shares and (account is None or account.shares_settled < shares):
+        await Goal.postpone(ObjectId(goal_id), settling.name, now + _UNDER_WAY)
+        return Done(f"{shares} shares", settles=KEPT)
+    # All are settled already: this is a later run, after a crash before the end was announced.
+    await Account.complete(escrow_id, now)
+    report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
+    return Done(f"{shares} shares", reports=(report,))
+
+
+def _share_job(
+    share: str,
+    escrow_id: str,
+    event: str,
+    earning: Mapping[str, Any],
+    to_user_id: str,
+    promise: str,
+    parent: str,
+) -> Job:
+    doc_id = str(earning["_id"])
+    metadata = {"doc_id": doc_id, "user_id": to_user_id}
+    first = update_bi_escrow.step(escrow_id=escrow_id, event=event, metadata=metadata)
+    then = transfer_escrow.step(to_user_id=to_user_id, escrow_id=escrow_id, event=event, metadata=metadata)
+    return Job(share, first["task"], first["arguments"], promise=promise, settles=False, parent=parent, then=(then,))
+
+
+async def _settled_of(
+    escrow_id: str, event: str, earnings: list[Mapping[str, Any]], payee: str | None
+) -> frozenset[str]:
+    shares = [transfer_id_of(event, escrow_id, str(e["_id"]), payee or str(e["from_user_id"])) for e in earnings]
+    settled = BiEscrow.get_motor_collection().find({"_id": {"$in": shares}, "state": "settled"}, {"_id": 1})
+    return frozenset([share["_id"] async for share in settled])
+
+
+# -- one share --------------------------------------------------------------------------------------------------------
+
+
+@task()
+async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]) -> Outcome:
+    """Writes down, for analytics, that this share is being settled."""
+    await _write_bi(context, escrow_id, event, metadata, "settling")
+    return Done()
+
+
+async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str) -> None:
+    share = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
+    fields = {
+        "escrow_id": escrow_id,
+        "doc_id": metadata["doc_id"],
+        "user_id": metadata["user_id"],
+        "event": event,
+        "updated_at": context.clock.now(),
+    }
+    # Never back from settled to settling, when an old job is run again.
+    where = {"_id": share} if state == "settled" else {"_id": share, "state": {"$ne": "settled"}}
+    write = UpdateOne(where, {"$set": {**fields, "state": state}}, upsert=state == "settled")
+    insert = UpdateOne({"_id": share}, {"$setOnInsert": {**fields, "state": state}}, upsert=True)
+    await BiEscrow.get_motor_collection().bulk_write([insert, write] if state != "settled" else [write])
+
+
+@task()
+async def transfer_escrow(
+    context: Context, *, to_user_id: str, escrow_id: str, event: str, metadata: Mapping[str, Any]
+) -> Outcome:
+    """Settles one share: the chain `transfer`, then the signal that it is there.
+
+    The amount is that of the earning `metadata.doc_id`, or `metadata.amount` where no earning stands behind it.
+    """
+    amount = metadata.get("amount")
+    if amount is None:
+        earning = await Earning.find_one({"_id": ObjectId(metadata["doc_id"])})
+        if earning is None:
+            raise NotFoundError(f"there is no earning {metadata['doc_id']}")
+        amount = earning.amount
+    transfer_id = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
+    move = transfer.step(
+        transfer_id=transfer_id,
+        from_user_id=None,
+        to_user_id=to_user_id,
+        amount=amount,
+        tags=[tag_of(escrow_id)],
+        metadata=dict(metadata),
+    )
+    tell = announce_escrow_share.step(
+        transfer_id=transfer_id,
+        to_user_id=to_user_id,
+        escrow_id=escrow_id,
+        amount=amount,
+        event=event,
+        metadata=dict(metadata),
+    )
+    return Done(f"{amount} tokens", then=(move, tell))
+
+
+@task(retry=_LEDGER_RETRY)
+async def transfer(
+    context: Context,
+    *,
+    transfer_id: str,
+    from_user_id: str | None,
+    to_user_id: str,
+    amount: int,
+    tags: list[str],
+    metadata: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Moves tokens, double entry, all or nothing. Without `from_user_id` the escrow named in the tags pays.
+
+    The transfer id is the primary key: the same transfer again is a no-op, the same id with other content an error.
+    """
+    escrow_id = next((tag.removeprefix("escrow::") for tag in tags if tag.startswith("escrow::")), None)
+    debit = user_account(from_user_id) if from_user_id is not None else escrow_account(escrow_id or "")
+    by_shares = from_user_id is None and metadata is not None and "amount" not in metadata
+    order = Order(
+        transfer_id=transfer_id,
+        debit=debit,
+        credit=user_account(to_user_id),
+        amount=amount,
+        tags=tags,
+        metadata=metadata or {},
+        from_user_id=from_user_id,
+        to_user_id=to_user_id,
+        settlement=Settlement(transfer_id.partition("-")[0]) if by_shares else None,
+    )
+    made, new = await context.ledger.post(order, context.clock.now())
+    return Done(f"{amount} tokens to {made.credit}") if new else Returned(Reason.ALREADY_PAID)
+
+
+@task()
+async def announce_escrow_share(
+    context: Context,
+    *,
+    transfer_id: str,
+    to_user_id: str,
+    escrow_id: str,
+    amount: int,
+    event: str,
+    metadata: Mapping[str, Any],
+) -> Outcome:
+    """Sends `escrow.….individual`, and after the last share of the escrow `escrow.completed` or `escrow.refunded`, once."""
+    now = context.clock.now()
+    individual = EscrowShareCompleted if event == COMPLETED else EscrowShareRefunded
+    told = individual(
+        event_id=transfer_id,
+        at=now,
+        escrow_id=escrow_id,
+        to_user_id=to_user_id,
+        amount=amount,
+        transfer_id=transfer_id,
+    )
+    reports: list[Report] = [await context.bus.send(context, told)]
+    if "amount" in metadata:  # a share of its own, not one of many
+        reports.append(await context.bus.send(context, _all_settled(escrow_id, event, 1, to_user_id, now)))
+        return Done(reports=tuple(reports))
+    await _write_bi(context, escrow_id, event, metadata, "settled")
+    account = await Account.complete(escrow_id, now)
+    if account is None:
+        return Done(reports=tuple(reports))
+    reports.append(
+        await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, to_user_id, now))
+    )
+    settling = escrow_out if event == COMPLETED else refund_escrow
+    return Done("the last share", reports=tuple(reports), settles=settling.name)
+
+
+def _all_settled(
+    escrow_id: str, event: str, shares: int, to_user_id: str | None, at: datetime
+) -> EscrowCompleted | EscrowRefunded:
+    if event == COMPLETED:
+        return EscrowCompleted(
+            event_id=f"{escrow_id}:{event}", at=at, escrow_id=escrow_id, shares=shares, to_user_id=to_user_id or ""
+        )
+    return EscrowRefunded(event_id=f"{escrow_id}:{event}", at=at, escrow_id=escrow_id, shares=shares)
+
+
+# -- escrow to escrow -------------------------------------------------------------------------------------------------
+
+
+@task(retry=_LEDGER_RETRY)
+async def hold_exclusive(
+    context: Context, *, transfer_id: str, from_escrow_id: str, to_escrow_id: str, amount: int
+) -> Outcome:
+    """Makes the hold of an agreed request the escrow of its exclusive."""
+    order = Order(
+        transfer_id=transfer_id,
+        debit=escrow_account(from_escrow_id),
+        credit=escrow_account(to_escrow_id),
+        amount=amount,
+        tags=[tag_of(from_escrow_id), tag_of(to_escrow_id)],
+    )
+    _, new = await context.ledger.post(order, context.clock.now())
+    return Done(f"{amount} tokens to {order.credit}") if new else Returned(Reason.ALREADY_PAID)

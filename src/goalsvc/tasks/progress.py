@@ -1,0 +1,39 @@
+"""Progress: the clock's starts and pauses, announced by workers."""
+
+from datetime import datetime
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.models.goal import Goal
+from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.tasks import announcements
+from goalsvc.tasks.task import task
+
+
+@task()
+async def announce_goal_started(context: Context, *, goal_id: str, event_id: str, at: str) -> Outcome:
+    """Sends `goal.started`, which the webhook only promises, so that its answer waits for one write and no more."""
+    goal = await Goal.by_id(ObjectId(goal_id))
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    started_at = datetime.fromisoformat(at)
+    report = await context.bus.send(context, announcements.started(goal, event_id, started_at))
+    return Done(reports=(report,))
+
+
+@task()
+async def increment_goal_progress(context: Context, *, goal_id: str, amount: int, event_id: str) -> Outcome:
+    """Adds the amount that this event's promise owes to the goal's progress, and sends `goal.progressed`.
+
+    Exactly once by the promise: the update that adds the amount notes in it that this is done. Run again, it only announces.
+    """
+    goal = await Goal.add_progress(ObjectId(goal_id), event_id) or await Goal.by_id(ObjectId(goal_id))
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    promise = goal.owed(event_id)
+    if promise is None or promise.progress is None:
+        return Returned(Reason.ALREADY_COUNTED)
+    event = announcements.progressed(goal, event_id, promise.at, promise.arguments["amount"], promise.progress)
+    report = await context.bus.send(context, event)
+    return Done(f"progress {promise.progress}", reports=(report,), settles=event_id)

@@ -1,0 +1,42 @@
+"""Cloud recordings: signed calls of BytePlus RTC."""
+
+from collections.abc import Awaitable, Callable
+
+from bson import ObjectId
+
+from goalsvc.context import Context
+from goalsvc.models.session import Session
+from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.tasks.task import task
+
+# The names are those of BytePlus's actions, and of the specification.
+
+
+@task()
+async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+    """Starts to record the session's room for a show."""
+    return await _control(context.rtc.start_record, goal_id, session_id)
+
+
+@task()
+async def StopRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+    """Stops the recording of a show."""
+    return await _control(context.rtc.stop_record, goal_id, session_id)
+
+
+@task()
+async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+    """Starts to take snapshots of the session's room."""
+    return await _control(context.rtc.start_snapshot, goal_id, session_id)
+
+
+async def _control(call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str) -> Outcome:
+    session = await Session.by_id(ObjectId(session_id))
+    if session is None:
+        return Returned(Reason.UNKNOWN_SESSION)
+    if session.rtc.room_id is None:
+        return Returned(Reason.NO_ROOM)
+    # The same task id for start and stop: the platform's own, or one that follows from the goal.
+    task_id = session.rtc.record_task_id or f"goal-{goal_id}"
+    await call(session.rtc.room_id, task_id)
+    return Done(task_id)

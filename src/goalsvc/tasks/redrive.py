@@ -1,0 +1,29 @@
+"""Redriving a dead letter: its task is owed again, where it was owed before."""
+
+from goalsvc.context import Context, Job
+from goalsvc.models.database import OWING
+from goalsvc.models.promise import PromiseRef
+from goalsvc.models.records import DeadLetter
+from goalsvc.signals.outcome import Debt
+from goalsvc.signals.trace import TracedDebt
+from goalsvc.tasks.runner import hurry
+
+
+async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
+    """Tries the letter's task again; the letter, or None when it is not a dead one.
+
+    The promise is written before the letter is marked: after a crash in between it is tried twice, never not at all.
+    """
+    letter = await DeadLetter.find_one({"_id": letter_id, "state": "dead"})
+    if letter is None:
+        return None
+    if letter.promise is None:
+        context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, parent=letter.parent))
+    else:
+        ref = PromiseRef.parse(letter.promise)
+        debt = Debt(ref.promise_id, letter.task, letter.arguments)
+        traced = [TracedDebt(debt, letter.parent or "")]
+        document = await OWING[ref.collection].owe(ref.document_id, traced, context.clock.now())
+        if document is not None:
+            hurry(context, document, [ref.promise_id])
+    return await DeadLetter.redrive(letter_id, context.clock.now())

@@ -1,0 +1,206 @@
+"""Runs one job: its task, then what that owes, then the trace; and what happens when it fails (law 4).
+
+This is all that a worker does around a task, and it knows nothing of arq.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from bson import ObjectId
+from prometheus_client import Counter
+
+from goalsvc.context import Context, Job
+from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError
+from goalsvc.models.promise import Owing, Promise, PromiseRef
+from goalsvc.models.records import DeadLetter
+from goalsvc.signals.outcome import Answer, Done, Failed, Outcome
+from goalsvc.signals.trace import (
+    TracedDebt,
+    debts_of,
+    failures_of,
+    new_segment,
+    node_of,
+    segment_document,
+    signal_node,
+)
+from goalsvc.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+JOBS = Counter("goalsvc_jobs_total", "Runs of tasks and how they ended.", ["task", "outcome"])
+
+#: The receiver part of the place of a task in the trace, where a signal's sender and receiver stand otherwise.
+TASK = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The job is to be run once more, after so many seconds."""
+
+    after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one run of one task came to."""
+
+    outcome: Outcome | None
+    error: Exception | None
+    debts: tuple[TracedDebt, ...]
+    place: str
+
+
+class Runner:
+    """Runs jobs of the tasks it knows, against the documents that can owe them."""
+
+    def __init__(self, tasks: Sequence[Task[Any]], owing: Mapping[str, type[Owing]]) -> None:
+        self._tasks = {task.name: task for task in tasks}
+        self._owing = owing
+
+    async def run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
+        """Runs the job's task and then the steps of its chain. `tried` counts this try; None when there need be no other."""
+        parent = job.parent
+        steps = [{"task": job.task, "arguments": job.arguments}, *job.then]
+        while steps:
+            step = steps.pop(0)
+            task, arguments = self._tasks[step["task"]], step["arguments"]
+            attempt = await self._attempt(context, task, arguments, parent)
+            if attempt.error is not None:
+                return await self._after_failure(context, job, task, arguments, attempt, tried)
+            if isinstance(attempt.outcome, Done):
+                steps[:0] = attempt.outcome.then
+            promise_id = self._settled_by(job, attempt.outcome, last=not steps)
+            if promise_id is not None:
+                await self._settle(context, self._owner(job, arguments), promise_id, attempt.debts)
+            parent = attempt.place
+        return None
+
+    # -- one task ---------------------------------------------------------------------------------------------------
+
+    async def _attempt(
+        self, context: Context, task: Task[Any], arguments: Mapping[str, Any], parent: str | None
+    ) -> _Attempt:
+        segment = new_segment()
+        at, begun = context.clock.now(), perf_counter()
+        outcome: Outcome | None = None
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(task.timeout_seconds):
+                outcome = await task.function(context, **arguments)
+            if problems := failures_of(outcome):
+                error = ReceiverFailedError("; ".join(problems))
+        except TimeoutError:
+            error = RetryableError(f"{task.name} took longer than {task.timeout_seconds:g} s")
+        except Exception as raised:
+            error = raised
+        answer: Answer = outcome if error is None and outcome is not None else Failed(_told(error))
+        if not isinstance(error, NotYetError):
+            reports = outcome.reports if isinstance(outcome, Done) else ()
+            milliseconds = (perf_counter() - begun) * 1000
+            node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
+            node["place"] = f"{TASK}/{task.name}"
+            context.recorder.trace(segment_document(segment, arguments.get("goal_id"), parent, at, node))
+            JOBS.labels(task.name, node["outcome"]).inc()
+        place = f"{segment}#{TASK}/{task.name}"
+        return _Attempt(outcome, error, tuple(debts_of(outcome, place)) if outcome else (), place)
+
+    # -- what follows -----------------------------------------------------------------------------------------------
+
+    def _settled_by(self, job: Job, outcome: Outcome | None, *, last: bool) -> str | None:
+        """Id of the promise that is paid now, if one is."""
+        if isinstance(outcome, Done) and outcome.settles is not None:
+            return outcome.settles or None
+        if last and job.settles and job.promise is not None:
+            return PromiseRef.parse(job.promise).promise_id
+        return None
+
+    def _owner(self, job: Job, arguments: Mapping[str, Any]) -> PromiseRef:
+        if job.promise is not None:
+            return PromiseRef.parse(job.promise)
+        return PromiseRef("goals", ObjectId(arguments["goal_id"]), "")
+
+    async def _settle(self, context: Context, owner: PromiseRef, promise_id: str, debts: Sequence[TracedDebt]) -> None:
+        document = await self._owing[owner.collection].settle(owner.document_id, promise_id, debts, context.clock.now())
+        if document is not None:
+            hurry(context, document, [item.debt.id for item in debts])
+
+    async def _after_failure(
+        self,
+        context: Context,
+        job: Job,
+        task: Task[Any],
+        arguments: Mapping[str, Any],
+        attempt: _Attempt,
+        tried: int,
+    ) -> TryAgain | None:
+        owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
+        if attempt.debts and owner is not None:
+            # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
+            document = await self._owing[owner.collection].owe(owner.document_id, attempt.debts, context.clock.now())
+            if document is not None:
+                hurry(context, document, [item.debt.id for item in attempt.debts])
+        error = attempt.error
+        final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
+        if not final and tried < (task.retry.tries or context.settings.task_tries):
+            log.info("%s failed (try %d): %s", task.name, tried, _told(error))
+            rest = error.after_seconds if isinstance(error, NotYetError) else task.retry.rest_seconds(tried)
+            return TryAgain(rest)
+        log.error("%s is dead after try %d: %s", task.name, tried, _told(error), exc_info=error)
+        await self._bury(context, job, owner, _told(error), tried)
+        return None
+
+    async def _bury(self, context: Context, job: Job, owner: PromiseRef | None, reason: str, tries: int) -> None:
+        """Writes the dead letter first and forgets the promise then: a crash in between leaves both, never neither.
+
+        A job that is one of many (a share of an escrow) takes the promise of them all with it: redriving that runs again
+        whichever of them are missing.
+        """
+        document = (
+            await self._owing[owner.collection].find_one({"_id": owner.document_id}, with_children=True)
+            if owner
+            else None
+        )
+        promise = document.owed(owner.promise_id) if document is not None and owner is not None else None
+        ran = {"task": job.task, "arguments": dict(job.arguments)}
+        letter = DeadLetter(
+            id=job.promise or job.id,
+            task=promise.task if promise else job.task,
+            arguments=promise.arguments if promise else dict(job.arguments),
+            reason=reason,
+            at=context.clock.now(),
+            tries=tries,
+            promise=job.promise,
+            parent=job.parent,
+            goal_id=str(owner.document_id) if owner is not None and owner.collection == "goals" else None,
+            failed=ran if promise and promise.task != job.task else None,
+        )
+        await DeadLetter.bury(letter)
+        if promise is not None and owner is not None:
+            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+        task = self._tasks[job.task]
+        if task.after_death is not None:
+            await task.after_death(context, job.arguments)
+
+
+def job_for(document: Owing, promise: Promise) -> Job:
+    """The job that pays this promise of that document."""
+    ref = str(document.ref(promise.id))
+    return Job(ref, promise.task, promise.arguments, due_at=promise.at, promise=ref, parent=promise.parent or None)
+
+
+def hurry(context: Context, document: Owing, promise_ids: Sequence[str]) -> None:
+    """Enqueues the jobs for these promises of the document (law 1: the document owes, the queue hurries)."""
+    for promise in document.promises:
+        if promise.id in promise_ids:
+            context.queue.enqueue(job_for(document, promise))
+
+
+def _told(error: Exception | None) -> str:
+    """An error in one line, for traces and dead letters."""
+    if isinstance(error, GoalsvcError):
+        return f"{error.code}: {error.message}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,81 @@
+"""Wiring: the only place where real clients are made and closed. The API and the worker share it."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from goalsvc.clock import SystemClock
+from goalsvc.context import Context
+from goalsvc.integrations.cache import RedisCache
+from goalsvc.integrations.media import FfmpegCutter
+from goalsvc.integrations.pusher import PusherNotifier, open_notifier
+from goalsvc.integrations.rtc import open_rtc
+from goalsvc.integrations.storage import open_store
+from goalsvc.models.database import Database, open_database
+from goalsvc.models.recorder import BulkRecorder
+from goalsvc.models.wallet import Ledger
+from goalsvc.receivers import ALL as RECEIVERS
+from goalsvc.settings import Settings
+from goalsvc.signals.bus import SignalBus
+from goalsvc.tasks import ALL as TASKS
+from goalsvc.tasks.queue import ArqQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The connections behind a context, for what needs one itself: readiness, arq, channel authorisation."""
+
+    database: Database
+    redis: Redis
+    cache: RedisCache
+    pusher: PusherNotifier
+
+
+def open_redis(url: str) -> Redis:
+    """A client that reconnects by itself; it connects when it is first used."""
+    client: Redis = Redis.from_url(
+        url,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+        retry_on_error=[RedisConnectionError],
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+    )
+    return client
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[tuple[Context, Resources]]:
+    """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings.mongodb_url, trace_days=settings.trace_days))
+        redis = open_redis(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+        notifier = await stack.enter_async_context(open_notifier(settings))
+        cache = RedisCache(redis)
+        recorder = BulkRecorder()
+        queue = ArqQueue(redis, TASKS, clock)
+        stack.push_async_callback(recorder.flush)
+        stack.push_async_callback(queue.flush)
+        context = Context(
+            settings=settings,
+            clock=clock,
+            bus=SignalBus(RECEIVERS),
+            queue=queue,
+            recorder=recorder,
+            notifier=notifier,
+            store=await stack.enter_async_context(open_store(settings)),
+            rtc=await stack.enter_async_context(open_rtc(settings, clock)),
+            cutter=FfmpegCutter.from_settings(settings, clock),
+            cache=cache,
+            ledger=Ledger(database),
+        )
+        yield context, Resources(database, redis, cache, notifier)

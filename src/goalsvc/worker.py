@@ -1,0 +1,276 @@
+"""The worker process: arq's worker over our tasks, one for the quick queue and one for clips.
+
+`goalsvc worker` and `arq goalsvc.tasks.WorkerSettings` run the same tasks with the same settings; the first also has
+`Worker` below, whose differences to arq's own were each measured (docs/performance.md).
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from contextlib import AsyncExitStack
+from time import time
+from typing import Any
+
+from arq.connections import ArqRedis, RedisSettings
+from arq.constants import in_progress_key_prefix
+from arq.cron import CronJob, cron
+from arq.worker import Function, Retry, func
+from arq.worker import Worker as ArqWorker
+from redis.exceptions import RedisError
+
+from goalsvc.context import Context
+from goalsvc.models.database import OWING
+from goalsvc.settings import Settings
+from goalsvc.tasks import ALL, sweep_promises
+from goalsvc.tasks.ending import expire_goals
+from goalsvc.tasks.queue import deserialize, job_of, serialize, wake_key
+from goalsvc.tasks.runner import Runner
+from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE, Task
+from goalsvc.wiring import open_context
+
+log = logging.getLogger(__name__)
+
+#: How long a running job is taken for running after its worker was last heard of.
+LEASE_SECONDS = 12.0
+#: How long a worker that has nothing to do waits for a token before it looks by itself.
+LONGEST_WAIT_SECONDS = 1.0
+#: How long a worker waits, after SIGTERM, for the jobs that it has in hand; what is cut off is run again by another.
+STOP_SECONDS = 8.0
+#: How many clips one worker cuts at a time: each keeps a core busy.
+CLIPS_AT_ONCE = 2
+
+#: arq must never give a job up by itself: how often it is tried is the runner's decision.
+_NEVER = 1_000_000
+
+#: Claims jobs that are due and that nobody runs, in one round trip (arq needs three for each): sets their in-progress keys
+#: and returns their ids with their scores, and last the time at which the next deferred job is due.
+_CLAIM = """
+local now, most, lease, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local claimed = {}
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
+for i = 1, #due, 2 do
+  if #claimed >= 2 * most then break end
+  if redis.call('SET', prefix .. due[i], '1', 'NX', 'PX', lease) then
+    claimed[#claimed + 1] = due[i]
+    claimed[#claimed + 1] = due[i + 1]
+  end
+end
+local next = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+claimed[#claimed + 1] = next[2] or ''
+return claimed
+"""
+
+
+class Worker(ArqWorker):
+    """arq's worker with another loop: it claims many jobs at once, is woken by a token instead of polling, keeps running
+    jobs leased (arq's own marks them for as long as the longest time-out of all tasks, so that after a crash nobody touches
+    them for minutes), and comes back by itself when Redis was away.
+    """
+
+    async def main(self) -> None:
+        """Runs jobs until it is cancelled."""
+        claim = self.pool.register_script(_CLAIM)
+        renewing = asyncio.create_task(self._renew_leases(), name="leases")
+        try:
+            while True:
+                try:
+                    await self._turn(claim)
+                except (RedisError, OSError) as error:
+                    log.warning("Redis does not answer, trying again: %s", error)
+                    await asyncio.sleep(LONGEST_WAIT_SECONDS)
+        finally:
+            renewing.cancel()
+
+    async def stop(self, limit_seconds: float) -> None:
+        """Takes no more jobs and waits for those in hand, for so long."""
+        self.allow_pick_jobs = False
+        if self.tasks:
+            await asyncio.wait(list(self.tasks.values()), timeout=limit_seconds)
+        if self.main_task is not None:
+            self.main_task.cancel()
+
+    async def _turn(self, claim: Any) -> None:
+        free = self.max_jobs - len(self.tasks) if self.allow_pick_jobs else 0
+        wait = LONGEST_WAIT_SECONDS
+        if free > 0:
+            arguments = [int(time() * 1000), free, int(LEASE_SECONDS * 1000), in_progress_key_prefix]
+            *claimed, next_due = await claim(keys=[self.queue_name], args=arguments)
+            for job_id, score in zip(claimed[::2], claimed[1::2], strict=True):
+                self._start(job_id.decode(), int(float(score)))
+            if next_due:
+                wait = min(wait, max(float(next_due) / 1000 - time(), 0.001))
+        await self.heart_beat()
+        if (self.tasks and len(self.tasks) >= self.max_jobs) or not self.allow_pick_jobs:
+            await asyncio.wait(
+                list(self.tasks.values()) or [asyncio.create_task(asyncio.sleep(wait))],
+                timeout=wait,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        else:
+            await self._token(wait)
+
+    async def _token(self, seconds: float) -> None:
+        # redis-py's own `blpop` is typed for whole seconds only.
+        await self.pool.execute_command("BLPOP", wake_key(self.queue_name), seconds)
+
+    def _start(self, job_id: str, score: int) -> None:
+        running = asyncio.create_task(self.run_job(job_id, score), name=job_id)
+        self.tasks[job_id] = running
+
+        def forget(done: asyncio.Task[None]) -> None:
+            self.tasks.pop(job_id, None)
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("job %s could not be run: %s", job_id, error)
+
+        running.add_done_callback(forget)
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            with contextlib.suppress(RedisError, OSError):
+                async with self.pool.pipeline(transaction=False) as pipe:
+                    for job_id in list(self.tasks):
+                        pipe.pexpire(in_progress_key_prefix + job_id, int(LEASE_SECONDS * 1000))
+                    await pipe.execute()
+
+
+def functions_of(tasks: tuple[Task[Any], ...], runner: Runner, queue: str) -> list[Function]:
+    """The tasks of that queue as functions for arq, which find the context in arq's `ctx`."""
+    return [
+        func(
+            _run(task.name, runner),
+            name=task.name,
+            keep_result=0,  # a kept result would block the job's id
+            timeout=task.timeout_seconds + 5,
+            max_tries=_NEVER,
+        )
+        for task in tasks
+        if task.queue == queue
+    ]
+
+
+def _run(name: str, runner: Runner) -> Any:
+    async def run(ctx: dict[str, Any], **arguments: Any) -> None:
+        context: Context = ctx["context"]
+        again = await runner.run(context, job_of(ctx["job_id"], name, arguments), ctx["job_try"])
+        if again is not None:
+            raise Retry(defer=max(again.after_seconds, 0.001))
+
+    return run
+
+
+def cron_jobs(runner: Runner, sweep_seconds: float) -> list[CronJob]:
+    """What is run by the clock. All of it finds its work by itself, so that a missed tick costs only time."""
+    every = max(1, min(60, round(sweep_seconds)))
+    return [
+        _cron(sweep_promises, runner, set(range(0, 60, every))),
+        _cron(expire_goals, runner, set(range(60))),
+    ]
+
+
+def _cron(task: Task[[]], runner: Runner, seconds: set[int]) -> CronJob:
+    run = _run(task.name, runner)
+
+    async def tick(ctx: dict[str, Any]) -> None:
+        await run(ctx)
+
+    return cron(tick, name=f"cron:{task.name}", second=seconds, run_at_startup=True, keep_result=0, max_tries=1)
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """The address in arq's form."""
+    return RedisSettings.from_dsn(url)
+
+
+def options_of(settings: Settings, runner: Runner, queue: str) -> dict[str, Any]:
+    """arq's options for the worker of that queue."""
+    main = queue == MAIN_QUEUE
+    return {
+        "functions": functions_of(ALL, runner, queue),
+        "cron_jobs": cron_jobs(runner, settings.promise_sweep_seconds) if main else None,
+        "queue_name": queue,
+        "max_jobs": settings.worker_max_jobs if main else CLIPS_AT_ONCE,
+        "max_tries": _NEVER,
+        "keep_result": 0,
+        "job_serializer": serialize,
+        "job_deserializer": deserialize,
+        "log_results": False,
+    }
+
+
+async def run_worker(settings: Settings) -> None:
+    """Runs both workers of this process until SIGTERM or SIGINT; then finishes what is in hand, within a limit."""
+    runner = Runner(ALL, OWING)
+    stopped = asyncio.Event()
+    async with open_context(settings) as (context, resources):
+        workers = []
+        for queue in (MAIN_QUEUE, CLIP_QUEUE):
+            pool = ArqRedis(
+                resources.redis.connection_pool,
+                job_serializer=serialize,
+                job_deserializer=deserialize,
+                default_queue_name=queue,
+            )
+            options = options_of(settings, runner, queue)
+            workers.append(Worker(redis_pool=pool, handle_signals=False, ctx={"context": context}, **options))
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stopped.set)
+        running = [asyncio.create_task(worker.async_run(), name=worker.queue_name) for worker in workers]
+        log.info("worker ready")
+        waiting = asyncio.create_task(stopped.wait())
+        await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await asyncio.gather(*(worker.stop(STOP_SECONDS) for worker in workers))
+        for ended in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+
+class _Companions:
+    """What `arq goalsvc.tasks.WorkerSettings` runs besides its own worker: the context, and the worker for clips."""
+
+    def __init__(self, settings: Settings, runner: Runner) -> None:
+        self._settings, self._runner = settings, runner
+        self._stack = AsyncExitStack()
+
+    async def startup(self, ctx: dict[str, Any]) -> None:
+        context, resources = await self._stack.enter_async_context(open_context(self._settings))
+        ctx["context"] = context
+        pool = ArqRedis(
+            resources.redis.connection_pool,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            default_queue_name=CLIP_QUEUE,
+        )
+        options = options_of(self._settings, self._runner, CLIP_QUEUE)
+        clips = Worker(redis_pool=pool, handle_signals=False, ctx={"context": context}, **options)
+        running = asyncio.create_task(clips.async_run(), name=CLIP_QUEUE)
+
+        async def stop() -> None:
+            await clips.stop(STOP_SECONDS)
+            await asyncio.wait([running])
+
+        self._stack.push_async_callback(stop)
+
+    async def shutdown(self, ctx: dict[str, Any]) -> None:
+        await self._stack.aclose()
+
+
+def worker_settings() -> type:
+    """The class that arq's own command line asks for, made from the environment when it is asked for."""
+    settings = Settings.from_environment()
+    runner = Runner(ALL, OWING)
+    companions = _Companions(settings, runner)
+    options = options_of(settings, runner, MAIN_QUEUE) | {
+        "redis_settings": redis_settings(settings.redis_url),
+        "on_startup": companions.startup,
+        "on_shutdown": companions.shutdown,
+        "poll_delay": 0.05,
+        "job_completion_wait": int(STOP_SECONDS),
+    }
+    return type("WorkerSettings", (), options)
+
+
+__all__ = ["Worker", "run_worker", "worker_settings"]
