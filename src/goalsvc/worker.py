@@ -112,7 +112,7 @@ class Worker(ArqWorker):
 
     async def _token(self, seconds: float) -> None:
         # redis-py's own `blpop` is typed for whole seconds only.
-        await self.pool.execute_command("BLPOP", wake_key(self.queue_name), seconds)
+        await self.pool.execute_command("BLPOP", wake_key(self.queue_name), seconds)  # type: ignore[no-untyped-call]
 
     def _start(self, job_id: str, score: int) -> None:
         running = asyncio.create_task(self.run_job(job_id, score), name=job_id)

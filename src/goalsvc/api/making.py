@@ -46,7 +46,7 @@ async def make_goal(context: Context, plan: GoalPlan) -> Goal:
     metadata = _metadata_of(plan, session)
     viewer = plan.exclusive_to or metadata.viewer_id
     goal = KINDS[plan.kind](
-        id=ObjectId(),  # type: ignore[arg-type]
+        id=ObjectId(),
         levels=[Level.model_validate(level) for level in plan.levels],
         conditions=Conditions(
             session_id=plan.session_id, exclusive_to=viewer if plan.kind is GoalKind.EXCLUSIVE else None

@@ -39,7 +39,7 @@ class SessionBody(BaseModel):
 async def begin_session(context: ContextOf, body: SessionBody) -> SessionView:
     """Begins a livestream of that streamer, now."""
     session = Session(
-        id=ObjectId(),  # type: ignore[arg-type]
+        id=ObjectId(),
         user_id=body.user_id,
         statuses=Statuses(started=context.clock.now()),
         rtc=Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc(),

@@ -134,14 +134,12 @@ _LEAST_MILLISECONDS = 100_000_000_000
 
 def _instant(value: str | float) -> datetime:
     """Epoch seconds, epoch milliseconds (both as numbers or as digits) or ISO 8601; without an offset it is UTC."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            at = datetime.fromisoformat(value)
-            return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
-    milliseconds = value if value >= _LEAST_MILLISECONDS else value * 1000
-    return from_epoch_milliseconds(int(milliseconds))
+    try:
+        number = float(value)
+    except ValueError:
+        at = datetime.fromisoformat(str(value))
+        return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+    return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
 
 
 def user_id_of(event: WireEvent) -> str | None:

@@ -75,8 +75,8 @@ class Goal(Owing):
 
     @property
     def uncounted(self) -> bool:
-        """Whether progress is owed that has not been announced yet."""
-        return any(promise.task == "increment_goal_progress" for promise in self.promises)
+        """Whether seconds are owed that have not been added to progress yet."""
+        return any(p.task == "increment_goal_progress" and p.progress is None for p in self.promises)
 
     # -- the clock ------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
         return Returned(Reason.NO_SESSION)
     if event.kind is GoalKind.SHOW:
         session = await Session.start_show(session_id, goal_id, event.at)
-        return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
+        return Done() if session is not None else Returned(await _why_not_noted(session_id, goal_id))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     session = await Session.start_exclusive(session_id, event.viewer_id, goal_id, event.at)
@@ -48,6 +48,13 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
     return Done()
 
 
+async def _why_not_noted(session_id: ObjectId, show_goal: ObjectId) -> Reason:
+    session = await Session.by_id(session_id)
+    if session is None:
+        return Reason.UNKNOWN_SESSION
+    return Reason.NO_SESSION_PAIR if session.pair_of_show(show_goal) is None else Reason.ALREADY_DONE
+
+
 @receiver(
     on(GoalCompleted, GoalKind.SHOW),
     on(GoalEnded, GoalKind.EXCLUSIVE),
@@ -55,6 +62,8 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
         Reason.OTHER_GOAL_KIND,
         Reason.NO_SESSION,
         Reason.NO_SESSION_PAIR,
+        Reason.UNKNOWN_SESSION,
+        Reason.ALREADY_DONE,
         Reason.NO_VIEWER,
         Reason.NOT_THE_LAST_LEVEL,
     },
@@ -68,7 +77,7 @@ async def set_embedded_goal_ended(context: Context, event: GoalEvent) -> Outcome
         if not event.target_reached:
             return Returned(Reason.NOT_THE_LAST_LEVEL)
         session = await Session.end_show(session_id, goal_id, event.at)
-        return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
+        return Done() if session is not None else Returned(await _why_not_noted(session_id, goal_id))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     session = await Session.end_exclusive(session_id, event.viewer_id, goal_id, event.at)

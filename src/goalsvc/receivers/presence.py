@@ -29,7 +29,7 @@ async def trigger_user_enter(context: Context, event: PresenceEvent) -> Outcome:
     notice = deliver_notice.owe(
         channels=[private_stream(streamer), presence_stream(streamer)],
         event=name,
-        data={"user_id": event.user_id, "at": event.at, "event_id": event.event_id},
+        data={"user_id": event.user_id, "at": event.at.isoformat(), "event_id": event.event_id},
     )
     return Done(name, owes=(notice.called(f"{name}:{event.event_id}"),))
 

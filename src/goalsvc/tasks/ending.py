@@ -38,7 +38,7 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
         if goal.owed(ENDED) is None:
             return Returned(Reason.ALREADY_DONE)
     if goal.uncounted:
-        hurry(context, goal, [f"{ENDED}:pause"])
+        hurry(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
         raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
     reports = []
     if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:

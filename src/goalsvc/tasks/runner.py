@@ -68,7 +68,7 @@ class Runner:
         while steps:
             step = steps.pop(0)
             task, arguments = self._tasks[step["task"]], step["arguments"]
-            attempt = await self._attempt(context, task, arguments, parent)
+            attempt = await self._attempt(context, job, task, arguments, parent)
             if attempt.error is not None:
                 return await self._after_failure(context, job, task, arguments, attempt, tried)
             if isinstance(attempt.outcome, Done):
@@ -82,7 +82,7 @@ class Runner:
     # -- one task ---------------------------------------------------------------------------------------------------
 
     async def _attempt(
-        self, context: Context, task: Task[Any], arguments: Mapping[str, Any], parent: str | None
+        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, Any], parent: str | None
     ) -> _Attempt:
         segment = new_segment()
         at, begun = context.clock.now(), perf_counter()
@@ -103,7 +103,7 @@ class Runner:
             milliseconds = (perf_counter() - begun) * 1000
             node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
             node["place"] = f"{TASK}/{task.name}"
-            context.recorder.trace(segment_document(segment, arguments.get("goal_id"), parent, at, node))
+            context.recorder.trace(segment_document(segment, _goal_of(job, arguments), parent, at, node))
             JOBS.labels(task.name, node["outcome"]).inc()
         place = f"{segment}#{TASK}/{task.name}"
         return _Attempt(outcome, error, tuple(debts_of(outcome, place)) if outcome else (), place)
@@ -145,10 +145,12 @@ class Runner:
                 hurry(context, document, [item.debt.id for item in attempt.debts])
         error = attempt.error
         final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
+        if isinstance(error, NotYetError):
+            # No failure: the task knows what it waits for, and how long that may last.
+            return TryAgain(error.after_seconds)
         if not final and tried < (task.retry.tries or context.settings.task_tries):
             log.info("%s failed (try %d): %s", task.name, tried, _told(error))
-            rest = error.after_seconds if isinstance(error, NotYetError) else task.retry.rest_seconds(tried)
-            return TryAgain(rest)
+            return TryAgain(task.retry.rest_seconds(tried))
         log.error("%s is dead after try %d: %s", task.name, tried, _told(error), exc_info=error)
         await self._bury(context, job, owner, _told(error), tried)
         return None
@@ -197,6 +199,14 @@ def hurry(context: Context, document: Owing, promise_ids: Sequence[str]) -> None
     for promise in document.promises:
         if promise.id in promise_ids:
             context.queue.enqueue(job_for(document, promise))
+
+
+def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
+    """The goal in whose trace this run belongs."""
+    if job.promise is not None and job.promise.startswith("goals/"):
+        return job.promise.split("/", 2)[1]
+    goal_id: str | None = arguments.get("goal_id")
+    return goal_id
 
 
 def _told(error: Exception | None) -> str:
