@@ -71,11 +71,25 @@ class ClipCutter(Protocol):
 
 
 class Cache(Protocol):
-    """Keeps views that are costly to compute, in Redis."""
+    """Keeps views that are asked for often, in Redis; what it keeps is read by the API alone."""
 
     async def drop(self, names: Sequence[str]) -> None:
-        """Forgets these views, and makes sure that a reader who computed one from older data cannot put it back."""
+        """Forgets these views, and makes sure that a reader who computed one from older data cannot put it back.
+
+        Never raises, and never waits long: where Redis does not answer, the views end by themselves within seconds. A
+        payout must not wait for a cache.
+        """
         ...
+
+
+def channel_view(channel: str) -> str:
+    """The name under which the data of a channel is kept."""
+    return f"channel:{channel}"
+
+
+def session_token_view(session_id: object) -> str:
+    """The name under which who may watch a session is kept."""
+    return f"session-token:{session_id}"
 
 
 class Queue(Protocol):
@@ -118,6 +132,14 @@ class Ledger(Protocol):
         ...
 
 
+class Clocks(Protocol):
+    """Moves the clocks of goals (`goalsvc.models.clocks.GoalClocks`)."""
+
+    async def move(self, move: Any) -> Any:
+        """Starts or pauses a goal's clock; what that did, or why the goal is not moved by it."""
+        ...
+
+
 class Bus(Protocol):
     """Carries signals to receivers."""
 
@@ -157,3 +179,4 @@ class Context:
     cutter: ClipCutter
     cache: Cache
     ledger: Ledger
+    clocks: Clocks

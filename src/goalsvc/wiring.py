@@ -10,13 +10,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from goalsvc.clock import SystemClock
+from goalsvc.clock import Clock, SystemClock
 from goalsvc.context import Context
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.media import FfmpegCutter
 from goalsvc.integrations.pusher import PusherNotifier, open_notifier
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
+from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.database import Database, open_database
 from goalsvc.models.recorder import BulkRecorder
 from goalsvc.models.wallet import Ledger
@@ -52,9 +53,9 @@ def open_redis(url: str) -> Redis:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[tuple[Context, Resources]]:
+async def open_context(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[tuple[Context, Resources]]:
     """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.mongodb_url, trace_days=settings.trace_days))
         redis = open_redis(settings.redis_url)
@@ -77,5 +78,6 @@ async def open_context(settings: Settings) -> AsyncIterator[tuple[Context, Resou
             cutter=FfmpegCutter.from_settings(settings, clock),
             cache=cache,
             ledger=Ledger(database),
+            clocks=GoalClocks(clock),
         )
         yield context, Resources(database, redis, cache, notifier)

@@ -1,9 +1,9 @@
 """The clock of a goal: from joins and leaves, in whatever order they arrive, to performed seconds (SPEC §4).
 
-The document remembers the joins and leaves of the last quarter of an hour (older webhooks are refused, so what lies
-further back can not change any more and is folded into one sum). One aggregation-pipeline update inserts the new one at
-its place in time and derives everything else from the sorted list. So the result does not depend on the order of
-arrival, a repeat changes nothing, and no other writer can come between the decision and the change.
+The document remembers the joins and leaves of the last twenty minutes (webhooks older than a quarter of an hour are
+refused, so what lies further back cannot change any more and is folded into one sum). A new one is put at its place in
+time, and everything else follows from the sorted list. So the result does not depend on the order of arrival, and a
+repeat changes nothing.
 
 A mark is one number: twice its epoch milliseconds, plus one for a leave. Sorted as numbers, marks are sorted by time,
 and at the same instant a join comes before a leave ("the clock runs while started is *later* than paused"). A turn is a
@@ -13,16 +13,14 @@ mark that changed the clock: the first mark, and each one of the other kind than
     turns    join 0            leave 9                join 20    →   9 s performed, running since 20
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from goalsvc.clock import to_epoch_milliseconds
-
-Expression = Any
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
 
 #: Webhooks older than this are refused (SPEC §3) …
 STALE_AFTER = timedelta(minutes=15)
@@ -42,226 +40,121 @@ def leave_mark(at: datetime) -> int:
     return 2 * to_epoch_milliseconds(at) + 1
 
 
+def is_leave(mark: int) -> bool:
+    """Whether the mark is a leave's."""
+    return mark % 2 == 1
+
+
+def instant_of(mark: int) -> datetime:
+    """When it happened."""
+    return from_epoch_milliseconds(mark // 2)
+
+
 @dataclass(frozen=True, slots=True)
-class ClockFields:
-    """Where a pipeline that contains `stages` finds what the mark did: expressions for its later stages."""
+class Turned:
+    """What a mark did to a clock: one more start or pause than before, and the whole seconds that are now to be counted."""
 
-    amount: Expression = "$clock.amount"
-    started: Expression = "$clock.turned.started"
-    paused: Expression = "$clock.turned.paused"
+    started: bool
+    paused: bool
+    amount: int
 
-
-FIELDS = ClockFields()
-
-
-def stages(mark: int, now: datetime, *, only_if_running: bool = False) -> list[Mapping[str, Any]]:
-    """The update stages that bring this mark into a goal's clock.
-
-    They set `context`, and in `clock`: `amount`, the whole seconds that are to be added to progress because of it;
-    `turned.started` and `turned.paused`, whether the clock has one more start, or one more pause, than before. With
-    `only_if_running` the mark is ignored unless the clock runs (the end of a goal is no leave for a clock that stands).
-    """
-    running = _is_join(_last("$clock.marks"))
-    inserted = _insert("$clock.marks", mark)
-    return [
-        {
-            "$set": {
-                "clock.marks": {"$ifNull": ["$clock.marks", _marks_of_context()]},
-                "clock.floor": {"$ifNull": ["$clock.floor", _floor_of_context()]},
-                "clock.folded": {"$ifNull": ["$clock.folded", 0]},
-                "clock.counted": {"$ifNull": ["$clock.counted", 0]},
-            }
-        },
-        # Another service may have set `context.started` since we looked last: that is a join like any other.
-        {"$set": {"clock.marks": _if_present("$context.started", _insert_context_start(), "$clock.marks")}},
-        {"$set": {"clock.turned": _turn_counts(_turns("$clock.marks"))}},
-        {"$set": {"clock.marks": {"$cond": [running, inserted, "$clock.marks"]} if only_if_running else inserted}},
-        {"$set": {"clock.turns": _turns("$clock.marks")}},
-        {
-            "$set": {
-                "context.started": _latest("$clock.turns", _is_join, "$context.started"),
-                "context.paused": _latest("$clock.turns", _is_leave, "$context.paused"),
-                "context.last_updated": _raised_to_mark(mark, only_if_running),
-                "clock.turned": _turned_since("$clock.turned", _turn_counts("$clock.turns")),
-                "clock.seconds": _whole_seconds({"$add": ["$clock.folded", _performed("$clock.turns")]}),
-            }
-        },
-        {
-            "$set": {
-                "clock.amount": {"$max": [0, {"$subtract": ["$clock.seconds", "$clock.counted"]}]},
-                "clock.counted": {"$max": ["$clock.seconds", "$clock.counted"]},
-                "clock.fold_from": _last({"$filter": _where("$clock.turns", {"$lt": ["$$m", _fold_before(now)]})}),
-            }
-        },
-        _fold_stage(_fold_before(now)),
-    ]
+    @property
+    def owes_seconds(self) -> bool:
+        """Whether progress is to be announced: also after a pause that brought less than a second."""
+        return self.paused or self.amount > 0
 
 
-# -- what another service wrote ---------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class GoalClock:
+    """A goal's clock, as its document holds it."""
+
+    marks: tuple[int, ...] = ()
+    """Joins and leaves, in order of time."""
+    floor: int = 0
+    """Marks below this are ignored: that time has been settled."""
+    folded: int = 0
+    """Milliseconds performed in runs that are no longer among the marks."""
+    counted: int = 0
+    """Whole seconds that were ever owed to progress; what has been counted is never taken back."""
+
+    @classmethod
+    def read(cls, clock: Mapping[str, Any] | None, context: Mapping[str, Any]) -> "GoalClock":
+        """The clock of a document with these fields `clock` and `context`.
+
+        Other services know only `context`. A clock that is new to us begins there: running, with a join at `started`;
+        paused, with a leave at `paused`, and what was performed before that is counted already, by whoever paused it. A
+        `started` that we have not seen yet is a join like any other.
+        """
+        started, paused = context.get("started"), context.get("paused")
+        if clock:
+            known = cls(tuple(clock["marks"]), clock["floor"], clock["folded"], clock["counted"])
+        else:
+            leaves = (leave_mark(paused),) if paused is not None else ()
+            known = cls(leaves, floor=leaves[0] - 1 if leaves and started is not None else 0)
+        return known if started is None else known._with(join_mark(started))
+
+    def document(self) -> dict[str, Any]:
+        """The field `clock`."""
+        return {"marks": list(self.marks), "floor": self.floor, "folded": self.folded, "counted": self.counted}
+
+    # -- what it says -----------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return bool(self.marks) and not is_leave(self.marks[-1])
+
+    @property
+    def started(self) -> datetime | None:
+        """When it was started last."""
+        return next((instant_of(turn) for turn in reversed(turns_of(self.marks)) if not is_leave(turn)), None)
+
+    @property
+    def paused(self) -> datetime | None:
+        """When it was paused last."""
+        return next((instant_of(turn) for turn in reversed(turns_of(self.marks)) if is_leave(turn)), None)
+
+    # -- what changes it --------------------------------------------------------------------------------------------
+
+    def turn(self, mark: int, now: datetime) -> tuple["GoalClock", Turned]:
+        """The clock with that mark, and what the mark did."""
+        after = self._with(mark)
+        starts, pauses = _starts_and_pauses(self.marks)
+        starts_after, pauses_after = _starts_and_pauses(after.marks)
+        seconds = (after.folded + performed_milliseconds(after.marks)) // 1000
+        turned = Turned(starts_after > starts, pauses_after > pauses, max(0, seconds - self.counted))
+        return replace(after, counted=self.counted + turned.amount)._folded(now), turned
+
+    def _with(self, mark: int) -> "GoalClock":
+        if mark < self.floor or mark in self.marks:
+            return self
+        marks = list(self.marks)
+        insort(marks, mark)
+        return replace(self, marks=tuple(marks))
+
+    def _folded(self, now: datetime) -> "GoalClock":
+        """The same clock without the marks of long ago, but for the last turn among them: a run may still be open there."""
+        horizon = join_mark(now - FOLD_AFTER)
+        if len(self.marks) <= FOLD_ABOVE or self.marks[0] >= horizon:
+            return self
+        last_turn = max(turn for turn in turns_of(self.marks) if turn < horizon)
+        kept = (last_turn, *self.marks[bisect_left(self.marks, horizon) :])
+        gone = performed_milliseconds(self.marks) - performed_milliseconds(kept)
+        return replace(self, marks=kept, floor=horizon, folded=self.folded + gone)
 
 
-def _marks_of_context() -> Expression:
-    """The first marks of a goal whose clock is new to us, from its context.
-
-    Running: a join at `started`. Paused: a leave at `paused`; the seconds before it were counted by whoever paused it.
-    """
-    return {
-        "$cond": [
-            {"$gt": ["$context.started", {"$ifNull": ["$context.paused", EPOCH]}]},
-            array_of(_mark_of("$context.started")),
-            _if_present("$context.paused", array_of({"$add": [_mark_of("$context.paused"), 1]}), []),
-        ]
-    }
-
-
-def _floor_of_context() -> Expression:
-    """Marks below this are ignored: what happened before a pause that another service counted is its business."""
-    return _if_present("$context.started", _if_present("$context.paused", _mark_of("$context.paused"), 0), 0)
-
-
-def _insert_context_start() -> Expression:
-    return {"$let": {"vars": {"new": _mark_of("$context.started")}, "in": _insert("$clock.marks", "$$new")}}
-
-
-def _mark_of(date: Expression) -> Expression:
-    return {"$multiply": [2, {"$subtract": [date, EPOCH]}]}
-
-
-# -- marks and turns --------------------------------------------------------------------------------------------------
-
-
-def _insert(marks: Expression, mark: Expression) -> Expression:
-    """`marks` with `mark` at its place, unless it is there already or lies below what has been folded."""
-    return {
-        "$cond": [
-            {"$or": [{"$lt": [mark, "$clock.floor"]}, {"$in": [mark, marks]}]},
-            marks,
-            {
-                "$concatArrays": [
-                    {"$filter": _where(marks, {"$lt": ["$$m", mark]})},
-                    [mark],
-                    {"$filter": _where(marks, {"$gt": ["$$m", mark]})},
-                ]
-            },
-        ]
-    }
-
-
-def _turns(marks: Expression) -> Expression:
+def turns_of(marks: Sequence[int]) -> list[int]:
     """The marks that changed the clock: the first one, and each of another kind than the one before it."""
-    first = {"$eq": ["$$before", None]}
-    changed = {"$ne": [{"$mod": ["$$m", 2]}, {"$mod": ["$$before", 2]}]}
-    return {"$filter": _where(marks, _with_one_before(marks, {"$or": [first, changed]}))}
+    return [*marks[:1], *(mark for before, mark in pairwise(marks) if is_leave(before) != is_leave(mark))]
 
 
-def _with_one_before(marks: Expression, expression: Expression) -> Expression:
-    """`expression`, in which `$$before` is the mark that comes before `$$m`, or null.
-
-    A look at all marks for each of them: quadratic, for a handful. (Positions would need `$range`, which mongomock lacks.)
-    """
-    earlier = {"$filter": {"input": marks, "as": "other", "cond": {"$lt": ["$$other", "$$m"]}}}
-    return {"$let": {"vars": {"before": _last_or_null(earlier)}, "in": expression}}
+def performed_milliseconds(marks: Sequence[int]) -> int:
+    """The time between each join and the leave that ends its run; a run that is still open counts nothing."""
+    return sum((turn - 1 - before) // 2 for before, turn in pairwise(turns_of(marks)) if is_leave(turn))
 
 
-def _turn_counts(turns: Expression) -> Expression:
+def _starts_and_pauses(marks: Sequence[int]) -> tuple[int, int]:
     """How often the clock was started, and how often it was paused after it had run."""
-    joins = {"$size": {"$filter": _where(turns, _is_join("$$m"))}}
-    first_is_leave = {"$cond": [_is_leave({"$ifNull": [{"$arrayElemAt": [turns, 0]}, 0]}), 1, 0]}
-    return {
-        "started": joins,
-        "paused": {"$subtract": [{"$subtract": [{"$size": turns}, joins]}, first_is_leave]},
-    }
-
-
-def _turned_since(before: str, after: Expression) -> Expression:
-    return {name: {"$gt": [after[name], f"{before}.{name}"]} for name in ("started", "paused")}
-
-
-def _performed(turns: Expression) -> Expression:
-    """Twice the milliseconds between each join and the leave that follows it; a run that is still open counts nothing."""
-    ends_a_run = {"$and": [_is_leave("$$m"), {"$ne": ["$$before", None]}]}
-    run = {"$subtract": [{"$subtract": ["$$m", 1]}, "$$before"]}
-    counted = _with_one_before(turns, {"$cond": [ends_a_run, run, 0]})
-    runs = {"$map": {"input": turns, "as": "m", "in": counted}}
-    return {"$let": {"vars": {"runs": runs}, "in": {"$sum": "$$runs"}}}
-
-
-def _whole_seconds(doubled_milliseconds: Expression) -> Expression:
-    return {"$toInt": {"$floor": {"$divide": [doubled_milliseconds, 2000]}}}
-
-
-def _latest(turns: Expression, is_kind: Any, otherwise: Expression) -> Expression:
-    """The instant of the last turn of that kind, or what the field held before."""
-    last = _last_or_null({"$filter": _where(turns, is_kind("$$m"))})
-    # The epoch *minus* minus so many milliseconds: mongomock cannot add a number to a date.
-    instant = {"$subtract": [EPOCH, {"$multiply": [-1, {"$floor": {"$divide": ["$$last", 2]}}]}]}
-    return {"$let": {"vars": {"last": last}, "in": _if_present("$$last", instant, otherwise)}}
-
-
-def _raised_to_mark(mark: int, only_if_running: bool) -> Expression:
-    raised = {"$max": ["$context.last_updated", EPOCH + timedelta(milliseconds=mark // 2)]}
-    return {"$cond": [{"$in": [mark, "$clock.marks"]}, raised, "$context.last_updated"]} if only_if_running else raised
-
-
-# -- folding ----------------------------------------------------------------------------------------------------------
-
-
-def _fold_before(now: datetime) -> int:
-    return join_mark(now - FOLD_AFTER)
-
-
-def _fold_stage(horizon: int) -> Mapping[str, Any]:
-    """Keeps the marks from `horizon` on and the last turn before it; the runs that ended before go into `folded`."""
-    wanted = {
-        "$and": [{"$gt": [{"$size": "$clock.marks"}, FOLD_ABOVE]}, {"$gt": [{"$ifNull": ["$clock.fold_from", 0]}, 0]}]
-    }
-    kept_turns = {"$filter": _where("$clock.turns", {"$gte": ["$$m", "$clock.fold_from"]})}
-    kept_marks = {"$filter": _where("$clock.marks", {"$gte": ["$$m", horizon]})}
-    dropped = {
-        "$subtract": [_performed("$clock.turns"), {"$let": {"vars": {"k": kept_turns}, "in": _performed("$$k")}}]
-    }
-    return {
-        "$set": {
-            "clock.marks": {"$cond": [wanted, {"$concatArrays": [["$clock.fold_from"], kept_marks]}, "$clock.marks"]},
-            "clock.folded": {"$cond": [wanted, {"$add": ["$clock.folded", dropped]}, "$clock.folded"]},
-            "clock.floor": {"$cond": [wanted, horizon, "$clock.floor"]},
-            # Working fields of this update; none of them means anything to the next one.
-            "clock.turns": "$$REMOVE",
-            "clock.seconds": "$$REMOVE",
-            "clock.fold_from": "$$REMOVE",
-        }
-    }
-
-
-# -- small expressions ------------------------------------------------------------------------------------------------
-
-
-def _is_join(mark: Expression) -> Expression:
-    return {"$eq": [{"$mod": [mark, 2]}, 0]}
-
-
-def _is_leave(mark: Expression) -> Expression:
-    return {"$eq": [{"$mod": [mark, 2]}, 1]}
-
-
-def _last(numbers: Expression) -> Expression:
-    """The last of sorted numbers; 1 (a leave in 1970: not running) when there is none."""
-    return {"$ifNull": [{"$arrayElemAt": [numbers, -1]}, 1]}
-
-
-def _last_or_null(numbers: Expression) -> Expression:
-    return {"$ifNull": [{"$arrayElemAt": [numbers, -1]}, None]}
-
-
-def array_of(expression: Expression) -> Expression:
-    """An array that holds only this. (Plain `[expression]` would do, but mongomock does not evaluate what is in there.)"""
-    return {"$map": {"input": [0], "as": "only", "in": expression}}
-
-
-def _where(array: Expression, condition: Expression) -> Expression:
-    return {"input": array, "as": "m", "cond": condition}
-
-
-def _if_present(value: Expression, then: Expression, otherwise: Expression) -> Expression:
-    """`then` unless the value is missing or null."""
-    return {"$cond": [{"$eq": [{"$ifNull": [value, None]}, None]}, otherwise, then]}
+    turns = turns_of(marks)
+    starts = sum(not is_leave(turn) for turn in turns)
+    return starts, len(turns) - starts - (1 if turns and is_leave(turns[0]) else 0)

@@ -1,6 +1,6 @@
 """Goals: one collection, one class for each kind, and every change of a goal as one conditional write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -9,15 +9,17 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from goalsvc.models import clock
-from goalsvc.models.clock import array_of
-from goalsvc.models.promise import OWED, Owing, owe_stage, owed_without_task, promise_expression
-from goalsvc.signals.events import PERFORMED, ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.errors import LedgerBusyError
+from goalsvc.models.clock import GoalClock, leave_mark
+from goalsvc.models.promise import OWED, Owing, array_of, owe_stage, owed_without_task, promise_expression
+from goalsvc.signals.events import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
 
 #: Ids of the promises that every goal may hold once.
 ENDED = "goal.ended"
+PAUSED = f"{ENDED}:pause"
 
-PERFORMED_CLS = [kind.cls for kind in sorted(PERFORMED)]
+#: How often the end of a goal is tried while others move its clock.
+_TRIES = 20
 
 
 class Goal(Owing):
@@ -66,43 +68,11 @@ class Goal(Owing):
         return self.levels[-1].target if self.levels else None
 
     @property
-    def participants(self) -> set[str]:
-        """Whose joins and leaves move the clock: the performer's and, for an exclusive, its viewer's."""
-        users = {self.metadata.user_id}
-        if self.kind is GoalKind.EXCLUSIVE:
-            users |= {user for user in (self.conditions.exclusive_to, self.metadata.viewer_id) if user}
-        return users
-
-    @property
     def uncounted(self) -> bool:
         """Whether seconds are owed that have not been added to progress yet."""
         return any(p.task == "increment_goal_progress" and p.progress is None for p in self.promises)
 
-    # -- the clock ------------------------------------------------------------------------------------------------
-
-    @classmethod
-    async def join(
-        cls, goal_id: ObjectId, user_id: str | None, at: datetime, now: datetime, event_id: str, parent: str
-    ) -> Self | None:
-        """Starts the clock at `at`, unless it runs; only of an active goal, and by one who takes part in it.
-
-        Owes the announcement that it was started, and any seconds that a late join brings.
-        """
-        where = _participant({"_id": goal_id, "_cls": {"$in": PERFORMED_CLS}, "active": True}, user_id)
-        return await cls.change(where, _marked(clock.join_mark(at), at, now, event_id, parent))
-
-    @classmethod
-    async def leave(
-        cls, goal_id: ObjectId, user_id: str | None, at: datetime, now: datetime, event_id: str, parent: str
-    ) -> Self | None:
-        """Pauses the clock at `at`, and owes the whole seconds that were performed; by one who takes part in the goal.
-
-        Also of a goal that another service has ended while its clock ran: then these seconds are still to be counted.
-        """
-        running = {"$expr": {"$gt": ["$context.started", "$context.paused"]}}
-        where = _participant({"_id": goal_id, "_cls": {"$in": PERFORMED_CLS}}, user_id)
-        where["$and"] = [{"$or": [{"active": True}, running]}]
-        return await cls.change(where, _marked(clock.leave_mark(at), at, now, event_id, parent))
+    # -- progress -------------------------------------------------------------------------------------------------
 
     @classmethod
     async def add_progress(cls, goal_id: ObjectId, event_id: str) -> Self | None:
@@ -142,23 +112,30 @@ class Goal(Owing):
         Owes the seconds of that pause, and the announcement that the goal has ended. `extra` narrows the filter, `changes`
         are set along. None when the goal was not active, or the filter did not match.
         """
+        where = {"_id": goal_id, "active": True, **(extra or {})}
         goal = str(goal_id)
-        pause = promise_expression(
-            f"{ENDED}:pause",
-            "increment_goal_progress",
-            {"goal_id": goal, "amount": clock.FIELDS.amount, "event_id": f"{ENDED}:pause"},
-            now,
-            parent,
-        )
         ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, parent)
-        paused = {"$or": [clock.FIELDS.paused, {"$gt": [clock.FIELDS.amount, 0]}]}
-        update = [
-            *clock.stages(clock.leave_mark(now), now, only_if_running=True),
-            {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **changes}},
-            {"$set": {"promises": owed_without_task("deactivate_goal")}},
-            owe_stage({"$cond": [paused, array_of(pause), []]}, array_of(ended)),
-        ]
-        return await cls.change({"_id": goal_id, "active": True, **(extra or {})}, update)
+        for _ in range(_TRIES):
+            document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1})
+            if document is None:
+                return None
+            clock = GoalClock.read(document.get("clock"), document.get("context") or {})
+            moved: dict[str, Any] = {}
+            owed = []
+            if clock.running:
+                clock, turned = clock.turn(leave_mark(now), now)
+                moved = clock_changes(document, clock, ObjectId(), now)["$set"]
+                arguments = {"goal_id": goal, "amount": turned.amount, "event_id": PAUSED}
+                owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, parent))
+            update = [
+                {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **moved, **changes}},
+                {"$set": {"promises": owed_without_task("deactivate_goal")}},
+                owe_stage(*map(array_of, [*owed, ended])),
+            ]
+            changed = await cls.change({**where, **clock_unmoved(document)}, update)
+            if changed is not None:
+                return changed
+        raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
 
     # -- funding --------------------------------------------------------------------------------------------------
 
@@ -193,6 +170,12 @@ class Goal(Owing):
     async def by_id(cls, goal_id: Any) -> "Goal | None":
         """The goal of that id, of whatever kind."""
         return await Goal.find_one({"_id": goal_id}, with_children=True)
+
+    @classmethod
+    async def active_in(cls, session_id: Any, most: int) -> "list[Goal]":
+        """The active goals of that session, in the order in which they were made."""
+        where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "active": True}
+        return await Goal.find(where, with_children=True).sort("_id").limit(most).to_list()
 
 
 class FundingGoal(Goal):
@@ -230,45 +213,30 @@ KINDS: Mapping[GoalKind, type[Goal]] = {
 }
 
 
-def _participant(where: dict[str, Any], user_id: str | None) -> dict[str, Any]:
-    """Narrows a filter to goals in which this user takes part; an event that names nobody concerns all."""
-    if user_id is not None:
-        for_viewer = {"_cls": GoalKind.EXCLUSIVE.cls}
-        where["$or"] = [
-            {"metadata.user_id": user_id},
-            {**for_viewer, "conditions.exclusive_to": user_id},
-            {**for_viewer, "metadata.viewer_id": user_id},
-        ]
-    return where
+KINDS_BY_CLS: Mapping[str, type[Goal]] = {kind.cls: model for kind, model in KINDS.items()}
 
 
-def started_promise(event_id: str) -> str:
-    """Id of the promise to announce that this event started the clock."""
-    return f"{event_id}:started"
+# -- the clock, as a document holds it --------------------------------------------------------------------------------
 
 
-def _marked(mark: int, at: datetime, now: datetime, event_id: str, parent: str) -> Sequence[Mapping[str, Any]]:
-    """The update that brings a mark into the clock and owes what follows from it."""
-    goal = {"$toString": "$_id"}
-    started = promise_expression(
-        started_promise(event_id),
-        "announce_goal_started",
-        {"goal_id": goal, "event_id": event_id, "at": {"$literal": at.isoformat()}},
-        now,
-        parent,
-    )
-    seconds = promise_expression(
-        event_id,
-        "increment_goal_progress",
-        {"goal_id": goal, "amount": clock.FIELDS.amount, "event_id": event_id},
-        now,
-        parent,
-    )
-    owes_seconds = {"$or": [clock.FIELDS.paused, {"$gt": [clock.FIELDS.amount, 0]}]}
-    return [
-        *clock.stages(mark, now),
-        owe_stage(
-            {"$cond": [clock.FIELDS.started, array_of(started), []]},
-            {"$cond": [owes_seconds, array_of(seconds), []]},
-        ),
-    ]
+def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter that holds only while nobody, goalsvc or another service, has moved the clock since this was read."""
+    return {
+        "clock.revision": (document.get("clock") or {}).get("revision"),
+        "context.started": (document.get("context") or {}).get("started"),
+    }
+
+
+def clock_changes(
+    document: Mapping[str, Any], clock: GoalClock, revision: ObjectId, updated: datetime | None
+) -> dict[str, Any]:
+    """The update that brings this clock into that document: `clock`, and what `context` says of it."""
+    context = document.get("context") or {}
+    changes: dict[str, Any] = {"clock": {**clock.document(), "revision": revision}}
+    for name, value in (("started", clock.started), ("paused", clock.paused)):
+        if value is not None and value != context.get(name):
+            changes[f"context.{name}"] = value
+    before = context.get("last_updated")
+    if updated is not None and (before is None or updated > before):
+        changes["context.last_updated"] = updated
+    return {"$set": changes}

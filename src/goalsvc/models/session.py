@@ -9,8 +9,7 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from goalsvc.models.clock import array_of
-from goalsvc.models.promise import Owing, owe_stage, promise_expression
+from goalsvc.models.promise import Owing, array_of, owe_stage, promise_expression
 from goalsvc.signals.events import Level, Reference, UserId
 
 
@@ -235,7 +234,14 @@ class Session(Owing):
         ended = {"karaoke_goal.progress": progress, "karaoke_goal.active": {"$ne": active}}
         return await cls.change({"_id": session_id, "$or": [other, earlier, ended]}, {"$set": {"karaoke_goal": value}})
 
+    # -- finding --------------------------------------------------------------------------------------------------
+
     @classmethod
     async def by_id(cls, session_id: Any) -> "Session | None":
         """The session of that id."""
         return await cls.find_one({"_id": session_id})
+
+    @classmethod
+    async def latest_of(cls, user_id: str) -> "Session | None":
+        """The session that this streamer began last, whether it goes on or has ended; None when there was never one."""
+        return await cls.find({"user_id": user_id}).sort("-statuses.started").first_or_none()

@@ -39,6 +39,11 @@ class User(Owing):
         ]
 
     @classmethod
+    async def by_id(cls, user_id: str) -> "User | None":
+        """The user of that id."""
+        return await cls.find_one({"_id": user_id})
+
+    @classmethod
     async def put(cls, user_id: str, fields: dict[str, Any]) -> Self:
         """Sets these fields of the user, who is made if he is new."""
         document = await cls.get_motor_collection().find_one_and_update(

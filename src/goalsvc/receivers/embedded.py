@@ -2,7 +2,7 @@
 
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import Context, channel_view, session_token_view
 from goalsvc.models.session import Session
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed, GoalStarted
@@ -11,14 +11,9 @@ from goalsvc.signals.pusher import cached_channels, presence_stream, private_str
 from goalsvc.signals.receiver import on, receiver
 
 
-def channel_view(channel: str) -> str:
-    """The name under which a channel's data is cached."""
-    return f"channel:{channel}"
-
-
-def session_token_view(session_id: object) -> str:
-    """The name under which what a session's viewers may watch is cached."""
-    return f"session-token:{session_id}"
+def streamer_views(streamer_id: str) -> list[str]:
+    """The names under which the channel data that shows a streamer's goals and session is kept."""
+    return [channel_view(channel) for channel in cached_channels(streamer_id)]
 
 
 @receiver(
@@ -29,6 +24,7 @@ def session_token_view(session_id: object) -> str:
         Reason.NO_SESSION_PAIR,
         Reason.NO_VIEWER,
         Reason.UNKNOWN_SESSION,
+        Reason.ALREADY_DONE,
     },
 )
 async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Outcome:
@@ -44,7 +40,8 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
     session = await Session.start_exclusive(session_id, event.viewer_id, goal_id, event.at)
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
-    await context.cache.drop([session_token_view(session_id)])
+    # Both views tell for whom the stream is; the drops of this signal's siblings may have come before that was written.
+    await context.cache.drop([session_token_view(session_id), *streamer_views(event.streamer_id)])
     return Done()
 
 
@@ -81,7 +78,7 @@ async def set_embedded_goal_ended(context: Context, event: GoalEvent) -> Outcome
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     session = await Session.end_exclusive(session_id, event.viewer_id, goal_id, event.at)
-    await context.cache.drop([session_token_view(session_id)])
+    await context.cache.drop([session_token_view(session_id), *streamer_views(event.streamer_id)])
     return Returned(Reason.NO_SESSION_PAIR) if session is None else Done()
 
 
@@ -166,5 +163,5 @@ async def update_and_notify_session_karaoke_goal(context: Context, event: GoalPr
 @receiver(on(GoalProgressed), on(GoalEnded))
 async def invalidate_cached_pusher_channel_data(context: Context, event: GoalEvent) -> Outcome:
     """Drops the cached data of the channels that show the streamer's goals."""
-    await context.cache.drop([channel_view(channel) for channel in cached_channels(event.streamer_id)])
+    await context.cache.drop(streamer_views(event.streamer_id))
     return Done()

@@ -10,6 +10,9 @@ from goalsvc.context import Context
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import (
+    EscrowCompleted,
+    EscrowEvent,
+    EscrowRefunded,
     EscrowShareCompleted,
     EscrowShareEvent,
     EscrowShareRefunded,
@@ -139,9 +142,17 @@ async def notify_stream_authorized_for_ended_exclusive_goal(context: Context, ev
     return await tell(context, channels, "stream.authorized", notice, cause=event.event_id)
 
 
-@receiver(on(EscrowShareCompleted), on(EscrowShareRefunded))
-async def notify_wallet_updated(context: Context, event: EscrowShareEvent) -> Outcome:
-    """Tells a user that tokens have come in (`wallet.updated`)."""
+@receiver(
+    on(EscrowShareCompleted),
+    on(EscrowShareRefunded),
+    on(EscrowCompleted),
+    on(EscrowRefunded),
+    returns={Reason.TOLD_BY_SHARE},
+)
+async def notify_wallet_updated(context: Context, event: EscrowEvent) -> Outcome:
+    """Tells a user that tokens have come in (`wallet.updated`), share by share; their sum is no news."""
+    if not isinstance(event, EscrowShareEvent):
+        return Returned(Reason.TOLD_BY_SHARE)
     notice = {
         "event_id": event.event_id,
         "user_id": event.to_user_id,

@@ -3,7 +3,8 @@
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.models.goal import PERFORMED_CLS, Goal, started_promise
+from goalsvc.models.clocks import Move
+from goalsvc.models.promise import PromiseRef
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
@@ -11,7 +12,7 @@ from goalsvc.signals.pusher import ChannelKind, presence_stream, private_stream
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.signals.trace import place
 from goalsvc.tasks.notices import deliver_notice
-from goalsvc.tasks.runner import hurry
+from goalsvc.tasks.runner import job_for
 
 
 @receiver(
@@ -63,28 +64,15 @@ async def karaoke_control(context: Context, event: PresenceEvent) -> Outcome:
     """Starts or pauses the goal's clock, and promises what follows: `goal.started`, or the performed seconds."""
     if not ObjectId.is_valid(event.channel.about):
         return Returned(Reason.UNKNOWN_GOAL)
-    goal_id, now = ObjectId(event.channel.about), context.clock.now()
-    joined = isinstance(event, ChannelOccupied)
-    change = Goal.join if joined else Goal.leave
-    goal = await change(goal_id, event.user_id, event.at, now, event.event_id, place(event.sender, "karaoke_control"))
-    if goal is None:
-        return Returned(await _why_unmoved(goal_id, event.user_id, joined))
-    starts, counts = goal.owed(started_promise(event.event_id)), goal.owed(event.event_id)
-    hurry(context, goal, [promise.id for promise in (starts, counts) if promise is not None])
-    if counts is not None:
-        return Done(f"{counts.arguments['amount']} s performed")
-    if starts is not None:
+    goal_id, joined = ObjectId(event.channel.about), isinstance(event, ChannelOccupied)
+    parent = place(event.sender, "karaoke_control")
+    moved = await context.clocks.move(Move(goal_id, joined, event.user_id, event.at, event.event_id, parent))
+    if isinstance(moved, Reason):
+        return Returned(moved)
+    for promise in moved.promises:
+        context.queue.enqueue(job_for(PromiseRef("goals", goal_id, promise.id), promise))
+    if moved.turned.owes_seconds:
+        return Done(f"{moved.turned.amount} s performed")
+    if moved.turned.started:
         return Done("started")
     return Returned(Reason.ALREADY_RUNNING if joined else Reason.NOT_RUNNING)
-
-
-async def _why_unmoved(goal_id: ObjectId, user_id: str | None, joined: bool) -> Reason:
-    """Why no goal matched: a read afterwards, for the reason only."""
-    goal = await Goal.by_id(goal_id)
-    if goal is None:
-        return Reason.UNKNOWN_GOAL
-    if goal.kind.cls not in PERFORMED_CLS:
-        return Reason.OTHER_GOAL_KIND
-    if user_id is not None and user_id not in goal.participants:
-        return Reason.NOT_A_PARTICIPANT
-    return Reason.GOAL_INACTIVE if joined or not goal.active else Reason.NOT_RUNNING

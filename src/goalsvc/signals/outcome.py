@@ -56,6 +56,7 @@ class Reason(StrEnum):
     ALREADY_PAID = "already_paid"
     ALREADY_STORED = "already_stored"
     OVERTAKEN = "overtaken"
+    TOLD_BY_SHARE = "told_by_share"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.errors import NotYetError
-from goalsvc.models.goal import ENDED, Goal
+from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.signals.events import GoalKind
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.signals.trace import place
@@ -76,7 +76,7 @@ async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[st
     async for document in found:
         goal = await Goal.deactivate(document["_id"], context.clock.now(), place(TASK, name), extra=still)
         if goal is not None:
-            hurry(context, goal, [ENDED, f"{ENDED}:pause"])
+            hurry(context, goal, [ENDED, PAUSED])
             ended += 1
     if ended == _BATCH:
         raise NotYetError("there are more goals to end", 0.0)

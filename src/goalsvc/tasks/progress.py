@@ -12,13 +12,12 @@ from goalsvc.tasks.task import task
 
 
 @task()
-async def announce_goal_started(context: Context, *, goal_id: str, event_id: str, at: str) -> Outcome:
+async def announce_goal_started(context: Context, *, goal_id: str, event_id: str, at: datetime) -> Outcome:
     """Sends `goal.started`, which the webhook only promises, so that its answer waits for one write and no more."""
     goal = await Goal.by_id(ObjectId(goal_id))
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    started_at = datetime.fromisoformat(at)
-    report = await context.bus.send(context, announcements.started(goal, event_id, started_at))
+    report = await context.bus.send(context, announcements.started(goal, event_id, at))
     return Done(reports=(report,))
 
 

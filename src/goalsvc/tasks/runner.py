@@ -188,17 +188,17 @@ class Runner:
             await task.after_death(context, job.arguments)
 
 
-def job_for(document: Owing, promise: Promise) -> Job:
-    """The job that pays this promise of that document."""
-    ref = str(document.ref(promise.id))
-    return Job(ref, promise.task, promise.arguments, due_at=promise.at, promise=ref, parent=promise.parent or None)
+def job_for(ref: PromiseRef, promise: Promise) -> Job:
+    """The job that pays this promise."""
+    where = str(ref)
+    return Job(where, promise.task, promise.arguments, promise.at, promise=where, parent=promise.parent or None)
 
 
 def hurry(context: Context, document: Owing, promise_ids: Sequence[str]) -> None:
     """Enqueues the jobs for these promises of the document (law 1: the document owes, the queue hurries)."""
     for promise in document.promises:
         if promise.id in promise_ids:
-            context.queue.enqueue(job_for(document, promise))
+            context.queue.enqueue(job_for(document.ref(promise.id), promise))
 
 
 def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
