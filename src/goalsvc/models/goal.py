@@ -68,6 +68,14 @@ class Goal(Owing):
         return self.levels[-1].target if self.levels else None
 
     @property
+    def participants(self) -> set[str]:
+        """Whose presence in the goal's channel is its performance: the performer's and, exclusive, the viewer's."""
+        users = {self.metadata.user_id}
+        if self.kind is GoalKind.EXCLUSIVE:
+            users |= {user for user in (self.conditions.exclusive_to, self.metadata.viewer_id) if user}
+        return users
+
+    @property
     def uncounted(self) -> bool:
         """Whether seconds are owed that have not been added to progress yet."""
         return any(p.task == "increment_goal_progress" and p.progress is None for p in self.promises)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from beanie import Document, UpdateResponse
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.write_concern import WriteConcern
 
 
 class _Record(Document):
@@ -51,6 +52,11 @@ class BiEscrow(_Record):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("escrow_id", ASCENDING), ("state", ASCENDING)], name="escrow"),
         ]
+
+    @classmethod
+    def written_soon(cls) -> Any:
+        """The collection for writes that nobody waits to see on disk: a figure that a crash swallows is written again."""
+        return cls.get_motor_collection().with_options(write_concern=WriteConcern(w=1, j=False))
 
 
 class TraceSegment(_Record):

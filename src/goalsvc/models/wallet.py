@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
-from weakref import WeakValueDictionary
 
 from beanie import Document, PydanticObjectId, UpdateResponse
 from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.errors import ConflictError, InsufficientFundsError, TransferConflictError
 from goalsvc.signals.events import UserId
@@ -230,14 +229,32 @@ class Transactions(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """An order that stands in line."""
+
+    order: Order
+    now: datetime
+    also: Callable[[Any], Awaitable[None]] | None
+    answer: "asyncio.Future[tuple[Transfer, bool]]"
+
+
+#: How many transfers from one account are made in one transaction.
+LARGEST_BATCH = 64
+
+
 class Ledger:
-    """Makes transfers."""
+    """Makes transfers.
+
+    Transfers from the same account cannot go side by side in the database. Those of one process wait here in line, and what
+    waits together is made together: one transaction, one commit. Only if that fails is each made for itself, so that an order
+    is never answered for what is wrong with another.
+    """
 
     def __init__(self, database: Transactions) -> None:
         self._database = database
-        # Transfers from the same account cannot go side by side in the database: those of one process wait here in line,
-        # rather than meet there and start over.
-        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lines: dict[tuple[str, Settlement | None], list[_Waiting]] = {}
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def post(
         self, order: Order, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
@@ -247,49 +264,107 @@ class Ledger:
         Raises InsufficientFundsError, TransferConflictError (the id is taken by another transfer), ConflictError
         `settled_otherwise`, LedgerBusyError; in each case nothing was changed.
         """
-        transfer = Transfer(
-            id=order.transfer_id,
-            debit=order.debit,
-            credit=order.credit,
-            from_user_id=order.from_user_id,
-            to_user_id=order.to_user_id,
-            amount=order.amount,
-            tags=list(order.tags),
-            metadata=dict(order.metadata),
-            created_at=now,
-        )
+        waiting = _Waiting(order, now, also, asyncio.get_running_loop().create_future())
+        key = (order.debit, order.settlement)
+        line = self._lines.get(key)
+        if line is not None:
+            line.append(waiting)
+        else:
+            self._lines[key] = [waiting]
+            serving = asyncio.create_task(self._serve(key), name=f"ledger {order.debit}")
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
+        return await waiting.answer
 
-        async def work(session: Any) -> None:
-            await _debit(order, session)
-            await _credit(order, session)
-            await transfer.insert(session=session)
-            if also is not None:
-                await also(session)
-
+    async def _serve(self, key: tuple[str, Settlement | None]) -> None:
+        line = self._lines[key]
         try:
-            async with self._lines.setdefault(order.debit, asyncio.Lock()):
-                await self._database.transaction(work)
-        except (DuplicateKeyError, InsufficientFundsError, ConflictError) as error:
-            # Made before? Then that is the answer, whatever the accounts say today.
-            made = await Transfer.by_id(order.transfer_id)
-            if made is None:
-                raise
-            if not order.same_as(made):
-                message = f"transfer {order.transfer_id} exists with other content"
-                raise TransferConflictError(message) from error
-            return made, False
-        return transfer, True
+            while line:
+                batch = line[:LARGEST_BATCH]
+                del line[:LARGEST_BATCH]
+                if len(batch) == 1 or not await self._make_together(batch):
+                    for waiting in batch:
+                        await self._make_alone(waiting)
+        finally:
+            del self._lines[key]
+
+    async def _make_together(self, batch: Sequence[_Waiting]) -> bool:
+        """Makes all of these in one transaction; False when that did not work, and then none of them was made."""
+        transfers = [_transfer_of(waiting) for waiting in batch]
+        try:
+            await self._database.transaction(lambda session: _move(batch, transfers, session))
+        except Exception:
+            return False
+        for waiting, transfer in zip(batch, transfers, strict=True):
+            _answer(waiting, (transfer, True))
+        return True
+
+    async def _make_alone(self, waiting: _Waiting) -> None:
+        transfer = _transfer_of(waiting)
+        try:
+            try:
+                await self._database.transaction(lambda session: _move([waiting], [transfer], session))
+            except (DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError) as error:
+                # Made before? Then that is the answer, whatever the accounts say today.
+                made = await Transfer.by_id(waiting.order.transfer_id)
+                if made is None:
+                    raise
+                if not waiting.order.same_as(made):
+                    message = f"transfer {waiting.order.transfer_id} exists with other content"
+                    raise TransferConflictError(message) from error
+                _answer(waiting, (made, False))
+            else:
+                _answer(waiting, (transfer, True))
+        except Exception as error:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
 
 
-async def _debit(order: Order, session: Any) -> None:
+def _answer(waiting: _Waiting, answer: tuple[Transfer, bool]) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
+
+
+def _transfer_of(waiting: _Waiting) -> Transfer:
+    order = waiting.order
+    return Transfer(
+        id=order.transfer_id,
+        debit=order.debit,
+        credit=order.credit,
+        from_user_id=order.from_user_id,
+        to_user_id=order.to_user_id,
+        amount=order.amount,
+        tags=list(order.tags),
+        metadata=dict(order.metadata),
+        created_at=waiting.now,
+    )
+
+
+async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
+    """Within a transaction: takes the tokens from the one account that all have in common, and gives them where they go."""
+    first = batch[0].order
+    await _debit(first, sum(waiting.order.amount for waiting in batch), len(batch), session)
+    received: dict[str, int] = {}
+    for waiting in batch:
+        received[waiting.order.credit] = received.get(waiting.order.credit, 0) + waiting.order.amount
+    accounts = Account.get_motor_collection()
+    for account, amount in sorted(received.items()):
+        await accounts.update_one({"_id": account}, {"$inc": {"balance": amount}}, upsert=True, session=session)
+    await Transfer.insert_many(list(transfers), session=session)
+    for waiting in batch:
+        if waiting.also is not None:
+            await waiting.also(session)
+
+
+async def _debit(order: Order, amount: int, shares: int, session: Any) -> None:
     where: dict[str, Any] = {"_id": order.debit}
-    update: dict[str, Any] = {"$inc": {"balance": -order.amount}}
+    update: dict[str, Any] = {"$inc": {"balance": -amount}}
     if order.debit != ISSUER:
-        where["balance"] = {"$gte": order.amount}
+        where["balance"] = {"$gte": amount}
     if order.settlement is not None:
         where["settlement"] = {"$in": [None, order.settlement.value]}
         update["$set"] = {"settlement": order.settlement.value}
-        update["$inc"]["shares_settled"] = 1
+        update["$inc"]["shares_settled"] = shares
     accounts = Account.get_motor_collection()
     result = await accounts.update_one(where, update, upsert=order.debit == ISSUER, session=session)
     if result.matched_count or result.upserted_id:
@@ -299,9 +374,4 @@ async def _debit(order: Order, session: Any) -> None:
         message = f"{order.debit} is being settled by {account.settlement.name.lower()}"
         raise ConflictError("settled_otherwise", message)
     balance = account.balance if account else 0
-    raise InsufficientFundsError(f"{order.debit} holds {balance} tokens, {order.amount} are asked for")
-
-
-async def _credit(order: Order, session: Any) -> None:
-    accounts = Account.get_motor_collection()
-    await accounts.update_one({"_id": order.credit}, {"$inc": {"balance": order.amount}}, upsert=True, session=session)
+    raise InsufficientFundsError(f"{order.debit} holds {balance} tokens, {amount} are asked for")

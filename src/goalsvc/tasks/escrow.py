@@ -6,11 +6,12 @@ has been settled is passed over, and a transfer that has been made is not made t
 """
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context, Job
 from goalsvc.errors import NotFoundError
@@ -162,9 +163,8 @@ async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapp
     }
     # Never back from settled to settling, when an old job is run again.
     where = {"_id": share} if state == "settled" else {"_id": share, "state": {"$ne": "settled"}}
-    write = UpdateOne(where, {"$set": {**fields, "state": state}}, upsert=state == "settled")
-    insert = UpdateOne({"_id": share}, {"$setOnInsert": {**fields, "state": state}}, upsert=True)
-    await BiEscrow.get_motor_collection().bulk_write([insert, write] if state != "settled" else [write])
+    with suppress(DuplicateKeyError):
+        await BiEscrow.written_soon().update_one(where, {"$set": {**fields, "state": state}}, upsert=True)
 
 
 @task()
