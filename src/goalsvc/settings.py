@@ -87,6 +87,16 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="A promise that is owed this long is enqueued anew."
     )
     worker_max_jobs: int = Field(default=100, ge=1, description="How many jobs one worker runs side by side.")
+    reconcile_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often Pusher is asked whether the performer of a running clock is still there.",
+    )
+    reconcile_patience: float = Field(
+        default=360.0,
+        ge=0,
+        description="How long a performer must be missed before his clock is paused; longer than Pusher repeats a webhook.",
+    )
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
 

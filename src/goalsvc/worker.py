@@ -25,6 +25,7 @@ from goalsvc.settings import Settings
 from goalsvc.tasks import ALL, sweep_promises
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.queue import deserialize, job_of, serialize, wake_key
+from goalsvc.tasks.reconcile import reconcile_clocks
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE, Task
 from goalsvc.wiring import open_context
@@ -160,13 +161,18 @@ def _run(name: str, runner: Runner) -> Any:
     return run
 
 
-def cron_jobs(runner: Runner, sweep_seconds: float) -> list[CronJob]:
+def cron_jobs(runner: Runner, settings: Settings) -> list[CronJob]:
     """What is run by the clock. All of it finds its work by itself, so that a missed tick costs only time."""
-    every = max(1, min(60, round(sweep_seconds)))
     return [
-        _cron(sweep_promises, runner, set(range(0, 60, every))),
-        _cron(expire_goals, runner, set(range(60))),
+        _cron(sweep_promises, runner, _every(settings.promise_sweep_seconds)),
+        _cron(expire_goals, runner, _every(1)),
+        _cron(reconcile_clocks, runner, _every(settings.reconcile_seconds)),
     ]
+
+
+def _every(seconds: float) -> set[int]:
+    """The seconds of a minute at which something happens that is to happen so often, at least once a minute."""
+    return set(range(0, 60, max(1, min(60, round(seconds)))))
 
 
 def _cron(task: Task[[]], runner: Runner, seconds: set[int]) -> CronJob:
@@ -188,7 +194,7 @@ def options_of(settings: Settings, runner: Runner, queue: str) -> dict[str, Any]
     main = queue == MAIN_QUEUE
     return {
         "functions": functions_of(ALL, runner, queue),
-        "cron_jobs": cron_jobs(runner, settings.promise_sweep_seconds) if main else None,
+        "cron_jobs": cron_jobs(runner, settings) if main else None,
         "queue_name": queue,
         "max_jobs": settings.worker_max_jobs if main else CLIPS_AT_ONCE,
         "max_tries": _NEVER,

@@ -14,6 +14,7 @@ from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Order, escrow_account, trigger_escrow, user_account
+from goalsvc.receivers.embedded import streamer_views
 from goalsvc.signals.events import Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.tasks.escrow import tag_of
 
@@ -60,6 +61,7 @@ async def make_goal(context: Context, plan: GoalPlan) -> Goal:
     else:
         await goal.insert()
     await _embed(session, goal, viewer)
+    await context.cache.drop(streamer_views(session.user_id))
     return goal
 
 

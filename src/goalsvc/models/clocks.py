@@ -201,7 +201,7 @@ def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move) -> Reas
     model = KINDS_BY_CLS.get(document.get("_cls", ""))
     if model is None or model.kind not in PERFORMED:
         return Reason.OTHER_GOAL_KIND
-    if move.user_id is not None and move.user_id not in _participants(document, model.kind):
+    if move.user_id is not None and move.user_id not in participants_of(document):
         return Reason.NOT_A_PARTICIPANT
     if not document.get("active", True) and (move.joined or not clock.running):
         # A leave still counts in a goal that another service ended while its clock ran.
@@ -209,11 +209,11 @@ def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move) -> Reas
     return None
 
 
-def _participants(document: Mapping[str, Any], kind: GoalKind) -> set[str]:
+def participants_of(document: Mapping[str, Any]) -> set[str]:
     """Whose joins and leaves move the clock: the performer's and, for an exclusive, its viewer's."""
     metadata = document.get("metadata") or {}
     users = [metadata.get("user_id")]
-    if kind is GoalKind.EXCLUSIVE:
+    if document.get("_cls") == GoalKind.EXCLUSIVE.cls:
         users += [metadata.get("viewer_id"), (document.get("conditions") or {}).get("exclusive_to")]
     return {str(user) for user in users if user is not None}
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from goalsvc.errors import LedgerBusyError
 from goalsvc.models.clock import GoalClock, leave_mark
@@ -53,6 +53,11 @@ class Goal(Owing):
             ),
             IndexModel([("exp", ASCENDING)], name="expiry", partialFilterExpression={"active": True}),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+            IndexModel(
+                [("clock.running", ASCENDING), ("clock.known_at", ASCENDING)],
+                name="running",
+                partialFilterExpression={"clock.running": True},
+            ),
         ]
 
     # -- what can be read -----------------------------------------------------------------------------------------
@@ -108,6 +113,24 @@ class Goal(Owing):
                 {"$set": {"progress": {"$add": ["$progress", {"$arrayElemAt": [amounts, 0]}]}}},
             ],
         )
+
+    # -- whether the performer is still there ------------------------------------------------------------------------
+
+    @classmethod
+    async def seen_performing(cls, goal_id: ObjectId, at: datetime) -> None:
+        """Notes that the performer was seen in the goal's channel at `at`, while its clock runs."""
+        update = {"$max": {"clock.known_at": at}, "$unset": {"clock.absent_at": True}}
+        await cls.get_motor_collection().update_one({"_id": goal_id, "clock.running": True}, update)
+
+    @classmethod
+    async def missed(cls, goal_id: ObjectId, at: datetime) -> datetime | None:
+        """Notes that the performer was missed at `at`; since when he has been missed, or None when the clock stands."""
+        where = {"_id": goal_id, "clock.running": True}
+        document = await cls.get_motor_collection().find_one_and_update(
+            where, {"$min": {"clock.absent_at": at}}, {"clock.absent_at": 1}, return_document=ReturnDocument.AFTER
+        )
+        since: datetime | None = document["clock"]["absent_at"] if document is not None else None
+        return since
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -240,7 +263,9 @@ def clock_changes(
 ) -> dict[str, Any]:
     """The update that brings this clock into that document: `clock`, and what `context` says of it."""
     context = document.get("context") or {}
-    changes: dict[str, Any] = {"clock": {**clock.document(), "revision": revision}}
+    changes: dict[str, Any] = {"clock": {**clock.document(), "revision": revision, "running": clock.running}}
+    if updated is not None:
+        changes["clock"]["known_at"] = updated
     for name, value in (("started", clock.started), ("paused", clock.paused)):
         if value is not None and value != context.get(name):
             changes[f"context.{name}"] = value

@@ -11,7 +11,7 @@ from goalsvc.models.goal import ExclusiveGoal, ShowGoal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.signals.events import Conditions, GoalCompleted, GoalEnded, GoalKind, GoalProgressed, Level, Metadata
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks import ending
 from goalsvc.tasks.clips import CLIP_TAGS, create_post_from_livestream, derived_id
@@ -107,7 +107,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
     if paired is None:
         known = await Session.by_id(session_id)
         return Returned(Reason.ALREADY_DONE if known is not None else Reason.UNKNOWN_SESSION)
-    return Done(f"show {show.id}")
+    return Done(f"show {show.id}", owes=_end_with(paired))
 
 
 @receiver(
@@ -148,7 +148,12 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
     if paired is None:
         known = await Session.by_id(session_id)
         return Returned(Reason.ALREADY_DONE if known is not None else Reason.UNKNOWN_SESSION)
-    return Done(f"exclusive {exclusive.id}")
+    return Done(f"exclusive {exclusive.id}", owes=_end_with(paired))
+
+
+def _end_with(session: Session) -> tuple[Debt, ...]:
+    """What is owed when a session has ended before a goal of it could begin: the goal ends too, or its escrow would stay."""
+    return () if session.open else (ending.end_session.owe(session_id=str(session.id)),)
 
 
 def exclusive_of(trigger_goal: ObjectId) -> ObjectId:

@@ -6,8 +6,9 @@ from goalsvc.context import Context, channel_view, session_token_view
 from goalsvc.models.session import Session
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed, GoalStarted
+from goalsvc.signals.notices import KaraokeScore, LevelNotice, SessionKaraokeGoalUpdated
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.signals.pusher import cached_channels, presence_stream, private_stream
+from goalsvc.signals.pusher import cached_channels
 from goalsvc.signals.receiver import on, receiver
 
 
@@ -145,19 +146,13 @@ async def update_and_notify_session_karaoke_goal(context: Context, event: GoalPr
     session = await Session.update_karaoke(session_id, goal_id, event.progress, list(event.levels), active)
     if session is None:
         return Returned(Reason.OVERTAKEN)
-    notice = {
-        "event_id": event.event_id,
-        "session_id": str(session_id),
-        "karaoke_goal": {
-            "id": event.goal_id,
-            "progress": event.progress,
-            "levels": [{"title": level.title, "target": level.target} for level in event.levels],
-            "active": active,
-        },
-        "at": event.at,
-    }
-    channels = [private_stream(event.streamer_id), presence_stream(event.streamer_id)]
-    return await tell(context, channels, "session.karaoke_goal.updated", notice, cause=event.event_id)
+    score = KaraokeScore(
+        id=event.goal_id, progress=event.progress, levels=LevelNotice.of_levels(event.levels), active=active
+    )
+    notice = SessionKaraokeGoalUpdated(
+        event_id=event.event_id, session_id=str(session_id), karaoke_goal=score, at=event.at
+    )
+    return await tell(context, notice.channels_of(event.streamer_id), notice.event, notice.data(), cause=event.event_id)
 
 
 @receiver(on(GoalProgressed), on(GoalEnded))

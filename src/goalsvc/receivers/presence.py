@@ -7,8 +7,9 @@ from goalsvc.models.clocks import Move
 from goalsvc.models.promise import PromiseRef
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
+from goalsvc.signals.notices import UserEntered, UserLeft
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.signals.pusher import ChannelKind, presence_stream, private_stream
+from goalsvc.signals.pusher import ChannelKind
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.signals.trace import place
 from goalsvc.tasks.notices import deliver_notice
@@ -24,15 +25,12 @@ async def trigger_user_enter(context: Context, event: PresenceEvent) -> Outcome:
     """Owes the stream word that a viewer has entered (`user.entered`) or left (`user.left`)."""
     if event.user_id is None:
         return Returned(Reason.NO_USER)
-    name = "user.entered" if isinstance(event, ChannelOccupied) else "user.left"
-    streamer = event.channel.about
+    told = UserEntered if isinstance(event, ChannelOccupied) else UserLeft
+    notice = told(event_id=event.event_id, user_id=event.user_id, at=event.at)
+    channels = notice.channels_of(event.channel.about)
     # Owed, not told at once: the webhook's answer must not wait for Pusher's.
-    notice = deliver_notice.owe(
-        channels=[private_stream(streamer), presence_stream(streamer)],
-        event=name,
-        data={"user_id": event.user_id, "at": event.at.isoformat(), "event_id": event.event_id},
-    )
-    return Done(name, owes=(notice.called(f"{name}:{event.event_id}"),))
+    debt = deliver_notice.owe(channels=channels, event=notice.event, data=notice.data())
+    return Done(notice.event, owes=(debt.called(f"{notice.event}:{event.event_id}"),))
 
 
 @receiver(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from goalsvc.models.database import OWING
-from goalsvc.tasks import clips, ending, escrow, notices, progress, recording
+from goalsvc.tasks import clips, ending, escrow, notices, progress, reconcile, recording
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
@@ -28,6 +28,7 @@ ALL: tuple[Task[Any], ...] = (
     escrow.announce_escrow_share,
     escrow.hold_exclusive,
     notices.deliver_notice,
+    reconcile.reconcile_clocks,
     sweep_promises,
 )
 
