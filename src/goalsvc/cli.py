@@ -3,33 +3,61 @@
 import asyncio
 import json
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goalsvc.errors import GoalsvcError
-from goalsvc.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+if TYPE_CHECKING:  # what a command needs is imported by that command: `goalsvc --help` shall not wait for all of it
+    from goalsvc.commands.api import Target
+    from goalsvc.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="goalsvc keeps the score and the money of live performances.",
+)
+dead_letters = typer.Typer(help="Tasks that were tried for the last time: list them, try them again.")
+app.add_typer(dead_letters, name="dead-letters")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; one of our own errors is one sentence on standard error, and exit status 1."""
     try:
-        app()
+        app(arguments)
     except GoalsvcError as error:
         sys.stderr.write(f"goalsvc: {error.message}\n")
         sys.exit(1)
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
+    from goalsvc.settings import Settings
+
     settings = Settings.from_environment()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("arq").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return settings
+
+
+def _target() -> "Target":
+    """Where the API is and what it is spoken to with: as in the environment, else as `goalsvc dev` has it."""
+    from goalsvc.commands.api import Target
+    from goalsvc.devstack.environment import DEFAULTS
+    from goalsvc.settings import Settings
+
+    return Target.from_environment(
+        os.environ, {"GOALSVC_API_URL": Settings.model_fields["api_url"].default, **DEFAULTS}
+    )
+
+
+# -- running it -------------------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -71,7 +99,7 @@ def worker() -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.")] = 8000,
     data_dir: Annotated[Path, typer.Option(help="Where the data lives; it survives a restart.")] = Path(".goalsvc"),
     json_output: Annotated[bool, typer.Option("--json", help="Print one line of JSON once all is ready.")] = False,
 ) -> None:
@@ -79,6 +107,120 @@ def dev(
     from goalsvc.devstack import run_dev
 
     raise typer.Exit(run_dev(port=port, data_dir=data_dir, json_output=json_output))
+
+
+@app.command()
+def demo(
+    keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
+        ".goalsvc-demo"
+    ),
+) -> None:
+    """Play a whole show on real parts, from signed webhook to payout and clip, and check every figure."""
+    from goalsvc.devstack.demo import run_demo
+
+    raise typer.Exit(run_demo(keep_dir))
+
+
+# -- trying it out ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def send(
+    name: Annotated[str, typer.Argument(help="Pusher's name of the event: member_added, channel_vacated, …")],
+    goal: Annotated[str | None, typer.Option(help="Id of the goal whose channel it is about.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of the user who joined or left.")] = None,
+    at: Annotated[
+        str, typer.Option(help="When: ISO 8601, epoch seconds or milliseconds, or relative as in -30s.")
+    ] = "now",
+    channel: Annotated[str | None, typer.Option(help="A channel by its name, instead of --goal.")] = None,
+) -> None:
+    """Sign a webhook as Pusher does, and send it."""
+    from goalsvc.commands.send import channel_of
+    from goalsvc.commands.send import send as send_event
+
+    told = asyncio.run(send_event(_target(), name, channel=channel_of(goal, channel), user_id=user, at=at))
+    sys.stdout.write(f"{told}\n")
+
+
+@app.command()
+def trace(
+    goal_id: Annotated[str, typer.Argument(help="Id of the goal.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print it as the API gives it.")] = False,
+) -> None:
+    """Show what happened to a goal: webhooks, signals, receivers, tasks, down to the last transfer."""
+    from goalsvc.commands.screen import open_screen
+    from goalsvc.commands.trace import read_trace, tree_of
+
+    found = asyncio.run(read_trace(_target(), goal_id))
+    if json_output:
+        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    else:
+        open_screen().print(tree_of(goal_id, found["events"]))
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Recorded webhooks, one JSON object with a `body` a line; - for stdin.")],
+    keep_time: Annotated[
+        bool, typer.Option("--keep-time", help="Keep the times; else all are moved so that the last one is now.")
+    ] = False,
+) -> None:
+    """Sign recorded webhooks anew, and send them."""
+    from goalsvc.commands.api import CommandError
+    from goalsvc.commands.replay import read_recording
+    from goalsvc.commands.replay import replay as send_again
+
+    try:
+        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
+            recording = read_recording(lines, str(file))
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+    asyncio.run(send_again(_target(), recording, keep_time=keep_time, tell=typer.echo))
+
+
+@dead_letters.callback(invoke_without_command=True)
+def _dead_letters(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_dead_letters()
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    redriven: Annotated[bool, typer.Option("--redriven", help="Those that were tried again, instead.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print them as the API gives them.")] = False,
+) -> None:
+    """List the dead letters."""
+    from goalsvc.commands.dead_letters import list_letters, told
+
+    letters = asyncio.run(list_letters(_target(), state="redriven" if redriven else "dead"))
+    if json_output:
+        sys.stdout.write(json.dumps(letters, indent=2, ensure_ascii=False) + "\n")
+        return
+    for letter in letters:
+        sys.stdout.write(f"{told(letter)}\n")
+    if not letters:
+        sys.stdout.write("no dead letters\n")
+
+
+@dead_letters.command("redrive")
+def redrive_dead_letters(
+    letter_id: Annotated[str | None, typer.Argument(help="Id of the letter.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Try a dead letter again, or all of them. Safe: what was done before is not done twice."""
+    from goalsvc.commands.api import CommandError
+    from goalsvc.commands.dead_letters import redrive_all, redrive_letter
+
+    if (letter_id is None) != every:
+        raise CommandError("say which: the id of a dead letter, or --all")
+    if letter_id is not None:
+        asyncio.run(redrive_letter(_target(), letter_id))
+        sys.stdout.write(f"{letter_id} is tried again\n")
+    else:
+        sys.stdout.write(f"{asyncio.run(redrive_all(_target(), typer.echo))} dead letters are tried again\n")
+
+
+# -- looking at it ----------------------------------------------------------------------------------------------------
 
 
 @app.command()

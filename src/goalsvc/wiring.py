@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -14,30 +13,21 @@ from goalsvc.clock import Clock, SystemClock
 from goalsvc.context import Context
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.media import FfmpegCutter
-from goalsvc.integrations.pusher import PusherNotifier, open_notifier
+from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
 from goalsvc.models.clocks import GoalClocks
-from goalsvc.models.database import Database, open_database
+from goalsvc.models.database import open_database
 from goalsvc.models.recorder import BulkRecorder
 from goalsvc.models.wallet import Ledger
 from goalsvc.receivers import ALL as RECEIVERS
+from goalsvc.resources import Resources
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.queue import ArqQueue
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The connections behind a context, for what needs one itself: readiness, arq, channel authorisation."""
-
-    database: Database
-    redis: Redis
-    cache: RedisCache
-    pusher: PusherNotifier
 
 
 def open_redis(url: str) -> Redis:

@@ -13,7 +13,7 @@ from time import time
 from typing import Any
 
 from arq.connections import ArqRedis, RedisSettings
-from arq.constants import in_progress_key_prefix
+from arq.constants import in_progress_key_prefix, retry_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Function, Retry, func
 from arq.worker import Worker as ArqWorker
@@ -71,6 +71,7 @@ class Worker(ArqWorker):
 
     async def main(self) -> None:
         """Runs jobs until it is cancelled."""
+        self.ctx["redis"] = self.pool
         claim = self.pool.register_script(_CLAIM)
         renewing = asyncio.create_task(self._renew_leases(), name="leases")
         try:
@@ -155,6 +156,9 @@ def _run(name: str, runner: Runner) -> Any:
     async def run(ctx: dict[str, Any], **arguments: Any) -> None:
         context: Context = ctx["context"]
         again = await runner.run(context, job_of(ctx["job_id"], name, arguments), ctx["job_try"])
+        if again is not None and not again.failed:
+            # arq counts every run as a try; one that only waited must not bring the task nearer to its last.
+            await ctx["redis"].decr(retry_key_prefix + ctx["job_id"])
         if again is not None:
             raise Retry(defer=max(again.after_seconds, 0.001))
 

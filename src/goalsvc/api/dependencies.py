@@ -10,7 +10,7 @@ from pydantic import AfterValidator, StringConstraints
 
 from goalsvc.api.errors import WebError
 from goalsvc.context import Context
-from goalsvc.wiring import Resources
+from goalsvc.resources import Resources
 
 bearer = HTTPBearer(
     auto_error=False, scheme_name="ApiKey", description="The API key of `GOALSVC_API_KEY`, as a bearer token."

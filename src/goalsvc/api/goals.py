@@ -1,5 +1,6 @@
 """Goals of all kinds: made, read, ended; contributions; requests agreed to or declined; leaderboard; trace."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -8,12 +9,13 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from goalsvc.api.contributing import contribute
-from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, UserIdText
+from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.making import GoalPlan, make_goal
+from goalsvc.api.making import GoalPlan, make_goal, turn_for_exclusive
+from goalsvc.api.sessions import known_session
 from goalsvc.api.views import GoalView, Page
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
-from goalsvc.models.goal import ENDED, Goal
+from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.wallet import Earning
 from goalsvc.signals.events import GoalKind
@@ -117,7 +119,7 @@ class ContributionView(BaseModel):
 class AgreeBody(BaseModel):
     """Who agrees; the streamer if absent."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u-alice-1"}})
 
     user_id: UserIdText | None = None
 
@@ -139,7 +141,7 @@ class TraceView(BaseModel):
 
 
 @router.post("", status_code=201, summary="Make a goal", responses=responses(401, 402, 404, 409, 422, 503))
-async def create_goal(context: ContextOf, body: GoalBody) -> GoalView:
+async def create_goal(context: ContextOf, resources: ResourcesOf, body: GoalBody) -> GoalView:
     """Makes a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
     plan = GoalPlan(
         kind=body.kind,
@@ -149,7 +151,7 @@ async def create_goal(context: ContextOf, body: GoalBody) -> GoalView:
         metadata=body.metadata,
         exclusive_to=body.conditions.exclusive_to,
     )
-    return GoalView.of(await make_goal(context, plan))
+    return GoalView.of(await make_goal(context, resources.redis, plan))
 
 
 @router.get("", summary="List goals", responses=responses(401, 422, 503))
@@ -214,14 +216,24 @@ async def create_contribution(
 
 
 @router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
-async def agree(context: ContextOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
-    """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow."""
+async def agree(context: ContextOf, resources: ResourcesOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
+    """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow.
+
+    One exclusive at a time: 409 `exclusive_running` while another goes on in the session, `viewer_in_exclusive` while one
+    goes on for the viewer elsewhere; `goal_expired` and `goal_inactive` when it is too late.
+    """
     goal = await _request(goal_id)
-    now = context.clock.now()
-    if goal.active and goal.exp is not None and goal.exp <= now:
-        raise ConflictError("goal_expired", "the request has expired")
+    _refuse_ended(goal, context.clock.now())
     triggerer = (body.user_id if body else None) or goal.metadata.user_id
-    return GoalView.of(await _end(context, goal_id, triggerer=triggerer))
+    session_id = goal.conditions.session_id
+    if session_id is None:
+        return GoalView.of(await _end(context, goal_id, triggerer=triggerer))
+    if not (await known_session(str(session_id))).open:
+        raise ConflictError("session_ended", "the session has ended")
+    async with turn_for_exclusive(resources.redis, session_id, goal.metadata.viewer_id or ""):
+        now = context.clock.now()
+        in_time = {"$or": [{"exp": None}, {"exp": {"$gt": now}}]}
+        return GoalView.of(await _end(context, goal_id, extra=in_time, triggerer=triggerer))
 
 
 @router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
@@ -263,11 +275,19 @@ async def _request(goal_id: str) -> Goal:
     return goal
 
 
-async def _end(context: ContextOf, goal_id: str, **changes: Any) -> Goal:
-    segment = new_segment()
-    goal = await Goal.deactivate(ObjectId(goal_id), context.clock.now(), f"{segment}#", **changes)
-    if goal is None:
-        await known_goal(goal_id)
+def _refuse_ended(goal: Goal, now: datetime) -> None:
+    """Raises ConflictError when it is too late to end that goal in some way."""
+    if not goal.active:
         raise ConflictError("goal_inactive", "the goal is not active")
-    hurry(context, goal, [f"{ENDED}:pause", ENDED])
+    if goal.exp is not None and goal.exp <= now:
+        raise ConflictError("goal_expired", "the goal has expired")
+
+
+async def _end(context: ContextOf, goal_id: str, extra: Mapping[str, Any] | None = None, **changes: Any) -> Goal:
+    now, segment = context.clock.now(), new_segment()
+    goal = await Goal.deactivate(ObjectId(goal_id), now, f"{segment}#", extra=extra, **changes)
+    if goal is None:
+        _refuse_ended(await known_goal(goal_id), now)
+        raise ConflictError("goal_inactive", "the goal is not active")
+    hurry(context, goal, [PAUSED, ENDED])
     return goal

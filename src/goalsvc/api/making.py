@@ -1,12 +1,17 @@
-"""Making goals: what each kind needs, and the hold behind a request."""
+"""Making goals: what each kind needs, the hold behind a request, and that exclusives begin one at a time."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
@@ -17,6 +22,8 @@ from goalsvc.models.wallet import Order, escrow_account, trigger_escrow, user_ac
 from goalsvc.receivers.embedded import streamer_views
 from goalsvc.signals.events import Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.tasks.escrow import tag_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,7 @@ class GoalPlan:
     exclusive_to: str | None
 
 
-async def make_goal(context: Context, plan: GoalPlan) -> Goal:
+async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
     """Makes the goal, and what goes with its kind.
 
     Raises InvalidError, NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
@@ -58,11 +65,62 @@ async def make_goal(context: Context, plan: GoalPlan) -> Goal:
     _check_kind(goal, viewer)
     if goal.kind is GoalKind.TRIGGER and metadata.price:
         await _hold(context, goal, metadata.price, viewer or "")
+    elif goal.kind is GoalKind.EXCLUSIVE and viewer is not None:
+        async with turn_for_exclusive(redis, plan.session_id, viewer):
+            await goal.insert()
     else:
         await goal.insert()
     await _embed(session, goal, viewer)
     await context.cache.drop(streamer_views(session.user_id))
     return goal
+
+
+# -- one exclusive at a time ------------------------------------------------------------------------------------------
+
+#: Longer than beginning an exclusive takes; whoever crashes meanwhile blocks the session's next one for so long.
+_TURN_SECONDS = 5.0
+#: Longer than this nobody waits for Redis, which answers within a millisecond.
+_PATIENCE_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def turn_for_exclusive(redis: Redis, session_id: ObjectId, viewer: str) -> AsyncIterator[None]:
+    """Lets one exclusive at a time be begun in a session, by whoever is inside.
+
+    Raises ConflictError `exclusive_running` when one goes on in the session or is being begun, `viewer_in_exclusive` when
+    one goes on elsewhere for that viewer. The documents decide; the lock in Redis only keeps two callers from looking at the
+    same instant, and without Redis they are not kept from it.
+    """
+    lock = redis.lock(f"goalsvc:exclusive:{session_id}", timeout=_TURN_SECONDS, blocking=False)
+    held = False
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            held = await lock.acquire()
+        if not held:
+            raise ConflictError("exclusive_running", "another exclusive is being begun in this session")
+    except (RedisError, OSError) as error:
+        log.warning("an exclusive is begun without a lock: %s: %s", type(error).__name__, error)
+    try:
+        await _refuse_second_exclusive(session_id, viewer)
+        yield
+    finally:
+        if held:
+            with suppress(RedisError, OSError):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await lock.release()
+
+
+async def _refuse_second_exclusive(session_id: ObjectId, viewer: str) -> None:
+    session = await Session.by_id(session_id)
+    if session is not None and session.status.exclusive_to is not None:
+        raise ConflictError("exclusive_running", "the stream is for one viewer alone at this moment")
+    if await Goal.exclusive_in(session_id) is not None:
+        raise ConflictError("exclusive_running", "an exclusive goes on in this session")
+    if await Goal.exclusive_for(viewer) is not None:
+        raise ConflictError("viewer_in_exclusive", "the viewer is in another exclusive")
+
+
+# -- what each kind needs ---------------------------------------------------------------------------------------------
 
 
 def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:

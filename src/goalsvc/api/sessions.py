@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
 from goalsvc.api.errors import responses
 from goalsvc.api.views import SessionView
+from goalsvc.context import session_token_view
 from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.session import Rtc, Session, Statuses
+from goalsvc.receivers.embedded import streamer_views
 from goalsvc.signals.trace import new_segment
 from goalsvc.tasks.runner import hurry
 
@@ -45,6 +47,7 @@ async def begin_session(context: ContextOf, body: SessionBody) -> SessionView:
         rtc=Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc(),
     )
     await session.insert()
+    await context.cache.drop(streamer_views(session.user_id))
     return SessionView.of(session)
 
 
@@ -63,6 +66,7 @@ async def end_session(context: ContextOf, session_id: IdText) -> SessionView:
         await known_session(session_id)
         raise ConflictError("session_ended", "the session has ended before")
     hurry(context, session, ["end_session"])
+    await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
     return SessionView.of(session)
 
 

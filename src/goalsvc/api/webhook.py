@@ -131,14 +131,16 @@ def _time_of(webhook: WireWebhook, now: datetime) -> datetime:
 #: A number below this is epoch seconds, above it epoch milliseconds: seconds reach it in the year 5138.
 _LEAST_MILLISECONDS = 100_000_000_000
 
+#: A number as JSON writes it; Python's `float` would also take `1_7`, ` 17 ` and digits of other scripts.
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
 
 def _instant(value: str | float) -> datetime:
     """Epoch seconds, epoch milliseconds (both as numbers or as digits) or ISO 8601; without an offset it is UTC."""
-    try:
-        number = float(value)
-    except ValueError:
-        at = datetime.fromisoformat(str(value))
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        at = datetime.fromisoformat(value)
         return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+    number = float(value)
     return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
 
 

@@ -73,7 +73,12 @@ class Livestream:
         length = ceil_to_segment(past_seconds) + ceil_to_segment(live_seconds)
         with tempfile.TemporaryDirectory(prefix="goalsvc-livestream-") as name:
             directory = Path(name)
-            await asyncio.to_thread(render, directory, begins_at, length, sound)
+            rendering = asyncio.ensure_future(asyncio.to_thread(render, directory, begins_at, length, sound))
+            try:
+                await asyncio.shield(rendering)
+            except asyncio.CancelledError:  # the thread cannot be, and it writes into what is about to be deleted
+                await asyncio.gather(rendering, return_exceptions=True)
+                raise
             server = await asyncio.start_server(lambda r, w: stream._serve(r, w), "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             until = begins_at + timedelta(seconds=length)

@@ -52,6 +52,11 @@ class Goal(Owing):
                 [("conditions.session_id", ASCENDING), ("active", ASCENDING), ("_id", ASCENDING)], name="session"
             ),
             IndexModel([("exp", ASCENDING)], name="expiry", partialFilterExpression={"active": True}),
+            IndexModel(
+                [("conditions.exclusive_to", ASCENDING)],
+                name="exclusive_to",
+                partialFilterExpression={"active": True, "conditions.exclusive_to": {"$exists": True}},
+            ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(
                 [("clock.running", ASCENDING), ("clock.known_at", ASCENDING)],
@@ -207,6 +212,20 @@ class Goal(Owing):
         """The active goals of that session, in the order in which they were made."""
         where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "active": True}
         return await Goal.find(where, with_children=True).sort("_id").limit(most).to_list()
+
+    @classmethod
+    async def exclusive_in(cls, session_id: Any) -> "Goal | None":
+        """The exclusive that goes on in that session, or the request that was agreed to and is about to become one."""
+        begun = {"_cls": GoalKind.EXCLUSIVE.cls, "active": True}
+        agreed = {"_cls": GoalKind.TRIGGER.cls, "active": False, "triggerer": {"$ne": None}, "promises.id": ENDED}
+        where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "$or": [begun, agreed]}
+        return await Goal.find_one(where, with_children=True)
+
+    @classmethod
+    async def exclusive_for(cls, viewer_id: str) -> "Goal | None":
+        """The exclusive that goes on for that viewer, in whatever session."""
+        where = {"conditions.exclusive_to": viewer_id, "active": True, "_cls": GoalKind.EXCLUSIVE.cls}
+        return await Goal.find_one(where, with_children=True)
 
 
 class FundingGoal(Goal):

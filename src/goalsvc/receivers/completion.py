@@ -105,8 +105,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         await show.insert()
     paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
     if paired is None:
-        known = await Session.by_id(session_id)
-        return Returned(Reason.ALREADY_DONE if known is not None else Reason.UNKNOWN_SESSION)
+        return await _paired_before(session_id)
     return Done(f"show {show.id}", owes=_end_with(paired))
 
 
@@ -146,9 +145,17 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
         await exclusive.insert()
     paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
     if paired is None:
-        known = await Session.by_id(session_id)
-        return Returned(Reason.ALREADY_DONE if known is not None else Reason.UNKNOWN_SESSION)
+        return await _paired_before(session_id)
     return Done(f"exclusive {exclusive.id}", owes=_end_with(paired))
+
+
+async def _paired_before(session_id: ObjectId) -> Outcome:
+    """The answer when an earlier try has come so far; it may not have lived to owe what follows."""
+    session = await Session.by_id(session_id)
+    if session is None:
+        return Returned(Reason.UNKNOWN_SESSION)
+    owes = _end_with(session)
+    return Done("paired before", owes=owes) if owes else Returned(Reason.ALREADY_DONE)
 
 
 def _end_with(session: Session) -> tuple[Debt, ...]:

@@ -135,7 +135,7 @@ async def sync_trigger_goal_session_viewer(context: Context, event: GoalEnded) -
 
 @receiver(
     on(GoalProgressed, GoalKind.KARAOKE),
-    returns={Reason.OTHER_GOAL_KIND, Reason.NO_SESSION, Reason.OVERTAKEN},
+    returns={Reason.OTHER_GOAL_KIND, Reason.NO_SESSION, Reason.UNKNOWN_SESSION, Reason.OVERTAKEN},
 )
 async def update_and_notify_session_karaoke_goal(context: Context, event: GoalProgressed) -> Outcome:
     """Shows the karaoke score in the session, never an earlier one, and tells the stream (`session.karaoke_goal.updated`)."""
@@ -145,7 +145,12 @@ async def update_and_notify_session_karaoke_goal(context: Context, event: GoalPr
     goal_id, active = ObjectId(event.goal_id), not event.target_reached
     session = await Session.update_karaoke(session_id, goal_id, event.progress, list(event.levels), active)
     if session is None:
-        return Returned(Reason.OVERTAKEN)
+        known = await Session.by_id(session_id)
+        if known is None:
+            return Returned(Reason.UNKNOWN_SESSION)
+        if known.karaoke_goal is not None and known.karaoke_goal.progress > event.progress:
+            return Returned(Reason.OVERTAKEN)
+        # This very score is shown: an earlier try came so far, but perhaps not to the notice.
     score = KaraokeScore(
         id=event.goal_id, progress=event.progress, levels=LevelNotice.of_levels(event.levels), active=active
     )

@@ -6,8 +6,9 @@ from datetime import timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.errors import RetryableError
 from goalsvc.models.session import Session
-from goalsvc.models.wallet import Account, exclusive_escrow, show_escrow, trigger_escrow
+from goalsvc.models.wallet import Account, escrow_account, exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.receivers.completion import exclusive_of
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed
 from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
@@ -100,11 +101,21 @@ async def trigger_exclusive_escrow_transfer(context: Context, event: GoalComplet
     """Owes the performer of an exclusive without a timed target its whole escrow; a timed one is settled at its end."""
     if event.level > 0:
         return Returned(Reason.SETTLED_AT_THE_END)
-    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
-    held = await Account.freeze(escrow_id)
+    escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
     return Done(f"{held} tokens", owes=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held),))
+
+
+async def _held_for(event: GoalEvent) -> tuple[str, int]:
+    """The exclusive's escrow, and what it held when it was first to be divided.
+
+    Raises RetryableError while the hold of its request has still to be moved there: divided now, it would stay there for ever.
+    """
+    escrow_id, request = exclusive_escrow(ObjectId(event.goal_id)), event.conditions.trigger_goal_id
+    if request is not None and await Account.balance_of(escrow_account(trigger_escrow(request))) > 0:
+        raise RetryableError(f"the hold of request {request} is on its way")
+    return escrow_id, await Account.freeze(escrow_id)
 
 
 def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:
@@ -120,8 +131,7 @@ async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome
     """Owes the performer of a timed exclusive the performed share of its escrow."""
     if event.target is None or event.target <= 0:
         return Returned(Reason.NOT_TIMED)
-    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
-    held = await Account.freeze(escrow_id)
+    escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
     share = performed_share(held, event.progress, event.target)
@@ -150,8 +160,7 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
         return Done(f"ends in {grace.total_seconds():g} s unless resumed", owes=(end,))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
-    escrow_id = exclusive_escrow(ObjectId(event.goal_id))
-    held = await Account.freeze(escrow_id)
+    escrow_id, held = await _held_for(event)
     share = held - performed_share(held, event.progress, event.target) if event.target else held
     if share == 0:
         return Returned(Reason.NOTHING_HELD)

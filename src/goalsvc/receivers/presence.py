@@ -36,13 +36,16 @@ async def trigger_user_enter(context: Context, event: PresenceEvent) -> Outcome:
 @receiver(
     on(ChannelOccupied, channel=ChannelKind.USER),
     on(ChannelVacated, channel=ChannelKind.USER),
-    returns={Reason.NOT_A_USER_CHANNEL, Reason.OVERTAKEN},
+    returns={Reason.NOT_A_USER_CHANNEL, Reason.UNKNOWN_USER, Reason.OVERTAKEN},
 )
 async def trigger_online(context: Context, event: PresenceEvent) -> Outcome:
     """Notes that a user is online, or when he was seen last."""
     online = isinstance(event, ChannelOccupied)
     user = await User.seen(event.channel.about, event.at, online)
-    return Returned(Reason.OVERTAKEN) if user is None else Done("online" if online else "offline")
+    if user is None:
+        known = await User.by_id(event.channel.about)
+        return Returned(Reason.UNKNOWN_USER if known is None else Reason.OVERTAKEN)
+    return Done("online" if online else "offline")
 
 
 @receiver(

@@ -51,8 +51,14 @@ class _Connection:
         try:
             async with asyncio.timeout(TIME_LIMIT_SECONDS):
                 answer = await self.receiver.function(context, event)
-            if isinstance(answer, Returned) and answer.reason not in self.receiver.returns:
-                answer = Failed(f"returned {answer.reason}, which {self.receiver.name} has not declared")
+            match answer:
+                case Done():
+                    pass
+                case Returned(reason=reason):
+                    if reason not in self.receiver.returns:
+                        answer = Failed(f"returned {reason}, which {self.receiver.name} has not declared")
+                case _:
+                    answer = Failed(f"answered {answer!r}, which is no outcome")
         except TimeoutError:
             answer = Failed(f"took longer than {TIME_LIMIT_SECONDS:g} s")
         except Exception as error:

@@ -4,14 +4,14 @@ Receivers send these and nothing else, and `/asyncapi.json` is made from them, s
 cannot differ. Notices are at least once: the same `event_id` twice is the same notice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalsvc.signals.events import GoalEvent, GoalKind
+from goalsvc.signals.events import GoalEvent, GoalKind, Level
 from goalsvc.signals.pusher import presence_stream, private_stream, private_user
 
 
@@ -58,9 +58,7 @@ class Notice(_Part):
     """The name that clients bind to."""
     told_on: ClassVar[tuple[Address, ...]]
 
-    event_id: str = Field(
-        description="The same when the notice is repeated.", examples=["5f0c1d9c8e7b6a5948372615"]
-    )
+    event_id: str = Field(description="The same when the notice is repeated.", examples=["5f0c1d9c8e7b6a5948372615"])
 
     def data(self) -> Mapping[str, Any]:
         """What Pusher carries: plain JSON values, times in ISO 8601 and UTC."""
@@ -80,6 +78,11 @@ class LevelNotice(_Part):
 
     title: str = Field(examples=["Ukulele medley"])
     target: int = Field(description="Seconds, or tokens for a FundingGoal.", examples=[360])
+
+    @classmethod
+    def of_levels(cls, levels: Sequence[Level]) -> tuple[Self, ...]:
+        """The thresholds of a goal, as clients are told them."""
+        return tuple(cls(title=level.title, target=level.target) for level in levels)
 
 
 class ShowNotice(_Part):
@@ -111,7 +114,7 @@ class GoalNotice(Notice):
             kind=event.kind,
             progress=event.progress,
             level=event.level,
-            levels=tuple(LevelNotice(title=level.title, target=level.target) for level in event.levels),
+            levels=LevelNotice.of_levels(event.levels),
             user_id=event.streamer_id,
             at=event.at,
             session_id=str(session_id) if session_id is not None else None,

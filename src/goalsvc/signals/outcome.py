@@ -48,7 +48,6 @@ class Reason(StrEnum):
     NOT_TIMED = "not_timed"
     NOT_PERFORMED = "not_performed"
     NOT_AGREED = "not_agreed"
-    AGREED = "agreed"
     COMPLETED_SHOW = "completed_show"
     CLIPS_BANNED = "clips_banned"
     # repeats

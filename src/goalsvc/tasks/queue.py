@@ -34,7 +34,15 @@ _MOST_WAITING = 20_000
 #: Wake-up tokens beyond this say nothing new.
 _MOST_TOKENS = 64
 
-serialize = msgspec.msgpack.encode
+
+def plain(value: Any) -> Any:
+    """What msgspec does not know: MongoDB gives whole numbers beyond 32 bits as an `int` of its own (`bson.Int64`)."""
+    if isinstance(value, int):
+        return int(value)
+    raise NotImplementedError(f"a {type(value).__name__} cannot be part of a job")
+
+
+serialize = msgspec.msgpack.Encoder(enc_hook=plain).encode
 deserialize = msgspec.msgpack.decode
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.tasks.task import task
@@ -14,7 +15,12 @@ from goalsvc.tasks.task import task
 
 @task()
 async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
-    """Starts to record the session's room for a show."""
+    """Starts to record the session's room for a show, unless the show is over by now: nobody would stop that recording."""
+    goal = await Goal.by_id(ObjectId(goal_id))
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    if not goal.active or (goal.target is not None and goal.progress >= goal.target):
+        return Returned(Reason.GOAL_INACTIVE)
     return await _control(context.rtc.start_record, goal_id, session_id)
 
 

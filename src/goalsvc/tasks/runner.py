@@ -42,6 +42,8 @@ class TryAgain:
     """The job is to be run once more, after so many seconds."""
 
     after_seconds: float
+    failed: bool = True
+    """Whether this try counts as one that failed; not, when the task only waits for something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Runner:
             promise_id = self._settled_by(job, attempt.outcome, last=not steps)
             if promise_id is not None:
                 await self._settle(context, self._owner(job, arguments), promise_id, attempt.debts)
+            elif attempt.debts:
+                await self._owe(context, self._owner(job, arguments), attempt.debts)
             parent = attempt.place
         return None
 
@@ -128,6 +132,11 @@ class Runner:
         if document is not None:
             hurry(context, document, [item.debt.id for item in debts])
 
+    async def _owe(self, context: Context, owner: PromiseRef, debts: Sequence[TracedDebt]) -> None:
+        document = await self._owing[owner.collection].owe(owner.document_id, debts, context.clock.now())
+        if document is not None:
+            hurry(context, document, [item.debt.id for item in debts])
+
     async def _after_failure(
         self,
         context: Context,
@@ -140,14 +149,12 @@ class Runner:
         owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
         if attempt.debts and owner is not None:
             # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
-            document = await self._owing[owner.collection].owe(owner.document_id, attempt.debts, context.clock.now())
-            if document is not None:
-                hurry(context, document, [item.debt.id for item in attempt.debts])
+            await self._owe(context, owner, attempt.debts)
         error = attempt.error
         final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
         if isinstance(error, NotYetError):
             # No failure: the task knows what it waits for, and how long that may last.
-            return TryAgain(error.after_seconds)
+            return TryAgain(error.after_seconds, failed=False)
         if not final and tried < (task.retry.tries or context.settings.task_tries):
             log.info("%s failed (try %d): %s", task.name, tried, _told(error))
             return TryAgain(task.retry.rest_seconds(tried))

@@ -1,0 +1,305 @@
+"""Letting users into channels: the endpoint that pusher-js asks before it joins a private or presence channel.
+
+The user proves who he is with the platform's own token (a JWT); the goal or session that the channel is about says whether
+he may join. https://pusher.com/docs/channels/server_api/authorizing-users/
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+import jwt
+from bson import ObjectId
+from fastapi import APIRouter, Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+
+from goalsvc.api.dependencies import ContextOf, ResourcesOf, get_context
+from goalsvc.api.errors import WebError, responses
+from goalsvc.api.session_token import Admission
+from goalsvc.api.webhook import read_body
+from goalsvc.context import Context
+from goalsvc.errors import ExternalServiceError, InvalidError, NotFoundError
+from goalsvc.models.goal import Goal
+from goalsvc.models.session import Session
+from goalsvc.models.user import User
+from goalsvc.settings import Settings
+from goalsvc.signals.pusher import Channel, ChannelKind
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["Pusher"])
+
+#: pusher-js sends two short fields, and what the integrator has it send besides.
+BODY_LIMIT_BYTES = 8 * 1024
+MOST_FIELDS = 32
+
+
+# -- who is it? -------------------------------------------------------------------------------------------------------
+
+user_token = HTTPBearer(
+    auto_error=False,
+    scheme_name="UserToken",
+    bearerFormat="JWT",
+    description="The user's own token, as the platform issues it: a JWT whose `sub` is the user's id, signed with "
+    "`GOALSVC_JWT_KEY` by the one algorithm that `GOALSVC_JWT_ALGORITHM` names. `exp` and `nbf` are heeded where the token "
+    "has them.",
+)
+
+
+def user_of(token: str, settings: Settings) -> str:
+    """Id of the user whose token this is; a numeric `sub` as a string.
+
+    Raises WebError 401 unless the token is signed by the configured key and algorithm, is within its `nbf` and `exp` (a
+    token without them does not expire), and names a user in `sub`. Audience and issuer are the platform's business. With no
+    key configured, nobody is let in.
+    """
+    key, algorithm = settings.jwt_key.get_secret_value(), settings.jwt_algorithm
+    if not key or algorithm.lower() == "none":
+        log.error("no user is let in: GOALSVC_JWT_KEY and GOALSVC_JWT_ALGORITHM are not set")
+        raise _unauthorized("no user token can be verified here")
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            options={"require": ["sub"], "verify_sub": False, "verify_aud": False, "verify_iat": False},
+        )
+    except jwt.ExpiredSignatureError:
+        raise _unauthorized("the user's token has expired") from None
+    except jwt.InvalidTokenError as error:
+        log.info("a user's token was refused: %s", error)
+        raise _unauthorized("the user's token is not one that is accepted here") from None
+    except (jwt.PyJWTError, ValueError, TypeError):
+        # A key that is not of the algorithm's form; what is wrong with it is not for whoever asks.
+        log.exception("no user is let in: GOALSVC_JWT_KEY does not fit GOALSVC_JWT_ALGORITHM")
+        raise _unauthorized("no user token can be verified here") from None
+    subject = claims["sub"]
+    if isinstance(subject, int) and not isinstance(subject, bool):
+        subject = str(subject)
+    if not isinstance(subject, str) or not subject:
+        raise _unauthorized("the user's token names no user (`sub`)")
+    return subject
+
+
+def _unauthorized(detail: str) -> WebError:
+    return WebError(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def require_user(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(user_token)]
+) -> str:
+    """Id of the user who asks; refuses a caller without a token of his own."""
+    if credentials is None:
+        raise _unauthorized("send the user's own token as `Authorization: Bearer …`")
+    return user_of(credentials.credentials, get_context(request).settings)
+
+
+# -- what does he ask? ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What pusher-js asks: that this connection may join this channel."""
+
+    socket_id: str
+    channel_name: str
+
+
+def parse(body: bytes, content_type: str) -> Asked:
+    """The fields of a form (as pusher-js sends it) or of a JSON object; what else is in there is ignored.
+
+    Raises WebError 400 when it is neither, InvalidError naming a field that is missing, empty or given twice.
+    """
+    is_json = content_type.partition(";")[0].strip().lower() == "application/json"
+    fields = _fields_of_json(body) if is_json else _fields_of_form(body)
+    asked = {}
+    for name in ("socket_id", "channel_name"):
+        value = fields.get(name)
+        if not isinstance(value, str) or not value:
+            raise InvalidError(name, "must be given, once, as text")
+        asked[name] = value
+    return Asked(**asked)
+
+
+def _fields_of_json(body: bytes) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise WebError(400, "malformed", "the body is not JSON") from None
+    if not isinstance(fields, dict):
+        raise WebError(400, "malformed", "the body is not a JSON object")
+    return fields
+
+
+def _fields_of_form(body: bytes) -> Mapping[str, Any]:
+    try:
+        fields = parse_qs(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError:  # not UTF-8, or too many fields
+        raise WebError(400, "malformed", "the body is not a form of a few fields") from None
+    return {name: values[0] for name, values in fields.items() if len(values) == 1}
+
+
+# -- may he? ----------------------------------------------------------------------------------------------------------
+
+
+async def admit(context: Context, channel_name: str, user_id: str) -> Channel:
+    """The channel of that name, which this user may join.
+
+    Raises WebError 403 when he may not, or it is none of ours, NotFoundError when it is about a goal that does not exist.
+    """
+    channel = Channel.parse(channel_name)
+    if channel is None:
+        raise _forbidden("there is no such private or presence channel here")
+    match channel.kind:
+        case ChannelKind.USER:
+            if channel.about != user_id:
+                raise _forbidden("a user's channel is for that user alone")
+        case ChannelKind.GOAL:
+            await _admit_to_goal(channel, user_id)
+        case ChannelKind.STREAM:
+            await _admit_to_stream(context, channel, user_id)
+    return channel
+
+
+async def _admit_to_goal(channel: Channel, user_id: str) -> None:
+    """A goal's channel is for those whose presence there is its performance: the performer and, exclusive, the viewer."""
+    goal = await Goal.by_id(ObjectId(channel.about)) if ObjectId.is_valid(channel.about) else None
+    if goal is None:
+        raise NotFoundError(f"there is no goal {channel.about}")
+    if user_id not in goal.participants:
+        raise _forbidden("a goal's channel is for its performer and, of an exclusive, its viewer")
+    if not goal.active:
+        raise WebError(403, "goal_inactive", "the goal is not active")
+
+
+async def _admit_to_stream(context: Context, channel: Channel, user_id: str) -> None:
+    """A stream's channels are for those whom its session admits; before and between livestreams anybody may wait there."""
+    if channel.about == user_id:
+        return
+    session = await Session.latest_of(channel.about)
+    if session is None or not session.open:
+        return
+    if not Admission.of(session).grounds(user_id, context.clock.now()).admit:
+        raise _forbidden("the stream is for another viewer alone at this moment")
+
+
+def _forbidden(detail: str) -> WebError:
+    return WebError(403, "forbidden", detail)
+
+
+# -- the answer -------------------------------------------------------------------------------------------------------
+
+
+class Authorisation(BaseModel):
+    """What pusher-js hands to Pusher as the proof that it may join."""
+
+    auth: str = Field(
+        description="The app key, a colon, and the hex HMAC-SHA256 signature of socket, channel and channel data.",
+        examples=["goalsvc-key:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"],
+    )
+    channel_data: str | None = Field(
+        default=None,
+        description="On presence channels: JSON text `{user_id, user_info: {username}}`, which other members see.",
+        examples=['{"user_id": "u-alice-1", "user_info": {"username": "Alice"}}'],
+    )
+
+
+_FIELDS: dict[str, Any] = {
+    "socket_id": {"type": "string", "description": "Pusher's id of the connection.", "examples": ["1234.1234"]},
+    "channel_name": {
+        "type": "string",
+        "description": "The channel that is to be joined.",
+        "examples": ["presence-enc-goal@68143584d6945d32e732cc21"],
+    },
+}
+_SCHEMA: dict[str, Any] = {"type": "object", "required": ["socket_id", "channel_name"], "properties": _FIELDS}
+_EXAMPLES: dict[str, Any] = {
+    "goal": {
+        "summary": "The performer joins the goal's channel: the performance begins",
+        "value": {"socket_id": "1234.1234", "channel_name": "presence-enc-goal@68143584d6945d32e732cc21"},
+    },
+    "stream": {
+        "summary": "A viewer follows the stream",
+        "value": {"socket_id": "1234.1234", "channel_name": "private-stream@u-alice-1"},
+    },
+}
+
+
+@router.post(
+    "/pusher/auth",
+    summary="Authorise a channel for pusher-js",
+    response_model_exclude_none=True,
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "presence": {
+                            "summary": "A presence channel",
+                            "value": {
+                                "auth": "goalsvc-key:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4",
+                                "channel_data": '{"user_id": "u-alice-1", "user_info": {"username": "Alice"}}',
+                            },
+                        },
+                        "private": {
+                            "summary": "A private channel",
+                            "value": {
+                                "auth": "goalsvc-key:4f9a8e1a8f0d9b3e8d62e9c1b7a8f21a2f6a1c0e6b7f4f0a1d2c3b4a59687f6e"
+                            },
+                        },
+                    }
+                }
+            }
+        },
+        **responses(400, 401, 403, 404, 413, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/x-www-form-urlencoded": {"schema": _SCHEMA, "examples": _EXAMPLES},
+                "application/json": {"schema": _SCHEMA, "examples": _EXAMPLES},
+            },
+        }
+    },
+)
+async def authorise_channel(
+    request: Request, context: ContextOf, resources: ResourcesOf, user_id: Annotated[str, Depends(require_user)]
+) -> Authorisation:
+    """Signs that this user's connection may join a private or presence channel.
+
+    | channel | who may join |
+    | --- | --- |
+    | `presence-enc-goal@{goal_id}` | the goal's performer and, of an ExclusiveGoal, its viewer; while the goal is active |
+    | `private-user@{user_id}`, `private-enc-user@…`, `presence-user@…` | that user |
+    | `private-stream@{user_id}`, `presence-stream@…` and their `-enc-` forms | the streamer; while `status.exclusive_to` \
+is set, that viewer alone, and only within his window; otherwise everybody with a token. Before and between livestreams \
+viewers may wait there |
+
+    Joining a channel is asked once: whoever is in a stream's channel when an exclusive begins stays in it, and is told
+    nothing there of the exclusive. A presence channel holds 100 members at most, which Pusher itself sees to.
+    """
+    body = await read_body(request, BODY_LIMIT_BYTES)
+    asked = parse(body, request.headers.get("content-type", ""))
+    channel = await admit(context, asked.channel_name, user_id)
+    user_info = await _shown_to_others(user_id) if channel.presence else None
+    try:
+        signed = resources.pusher.authenticate(asked.channel_name, asked.socket_id, user_id, user_info)
+    except InvalidError as error:
+        if error.field == "channel":
+            raise InvalidError("channel_name", "is not a name that Pusher accepts") from None
+        raise
+    except ExternalServiceError as error:
+        log.error("no channel is authorised: %s", error.message)
+        raise WebError(503, "unavailable", "channels cannot be authorised here at this moment") from None
+    return Authorisation(**signed)
+
+
+async def _shown_to_others(user_id: str) -> Mapping[str, str]:
+    """What the other members of a presence channel see of a user; without a name, where none is known."""
+    user = await User.by_id(user_id)
+    return {"username": user.username if user else ""}

@@ -1,0 +1,152 @@
+"""Speaking to the API as an integrator does: with an API key, and with webhooks signed as Pusher signs them."""
+
+import hmac
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import httpx
+
+from goalsvc.errors import GoalsvcError
+
+#: Pusher itself waits 4 s for the answer to a webhook; whoever tries things out has more patience.
+_PATIENCE_SECONDS = 15.0
+_GOAL_ID = re.compile(r"[0-9a-fA-F]{24}")
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
+
+class CommandError(GoalsvcError):
+    """What was asked for cannot be done; the message says why in one sentence."""
+
+    code = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The goalsvc that is spoken to."""
+
+    api_url: str
+    api_key: str = field(repr=False)
+    pusher_key: str
+    pusher_secret: str = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], defaults: Mapping[str, str]) -> "Target":
+        """Reads `GOALSVC_API_URL`, `_API_KEY`, `_PUSHER_KEY` and `_PUSHER_SECRET`; a default stands in for what is unset."""
+
+        def value(variable: str) -> str:
+            return environment.get(variable) or defaults[variable]
+
+        api_url = value("GOALSVC_API_URL").rstrip("/")
+        try:
+            parsed = httpx.URL(api_url)
+        except httpx.InvalidURL:
+            parsed = httpx.URL()
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise CommandError(f"GOALSVC_API_URL: {api_url!r} is not an http(s) address")
+        return cls(
+            api_url=api_url,
+            api_key=value("GOALSVC_API_KEY"),
+            pusher_key=value("GOALSVC_PUSHER_KEY"),
+            pusher_secret=value("GOALSVC_PUSHER_SECRET"),
+        )
+
+
+class ApiRefusedError(CommandError):
+    """The API answered with an error; `status` and `code` are the API's."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Api:
+    """One connection to the API. Every call raises CommandError when there is no API, ApiRefusedError when it refuses."""
+
+    def __init__(self, target: Target, client: httpx.AsyncClient) -> None:
+        self._target = target
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, target: Target) -> AsyncIterator["Api"]:
+        """Opens the connection (with the first call) and closes it on leaving."""
+        here = httpx.URL(target.api_url).host in _THIS_MACHINE
+        # A proxy of the environment leads out of this machine, never back into it.
+        async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=not here) as client:
+            yield cls(target, client)
+
+    async def get(self, path: str, **query: str) -> Any:
+        """Reads what is at `path`."""
+        return await self._call("GET", path, params=query)
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Puts `body` there."""
+        return await self._call("PUT", path, json=body)
+
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:
+        """Posts `body`; `key` is the Idempotency-Key, for what wants one."""
+        return await self._call("POST", path, json=body, headers={"Idempotency-Key": key} if key is not None else None)
+
+    async def notify(self, body: bytes) -> None:
+        """Posts a webhook's body, signed as Pusher signs it."""
+        headers = signed_headers(body, self._target.pusher_key, self._target.pusher_secret)
+        answer = await self._request("POST", "/notify/pusher", content=body, headers=headers)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            problem = f"the API does not take the key {self._target.pusher_key!r} with its secret"
+            raise ApiRefusedError(401, "bad_signature", f"{problem} (GOALSVC_PUSHER_KEY, GOALSVC_PUSHER_SECRET)")
+        self._check(answer)
+
+    async def _call(self, method: str, path: str, **words: Any) -> Any:
+        own = words.pop("headers", None) or {}
+        headers = {"Authorization": f"Bearer {self._target.api_key}", **own}
+        answer = await self._request(method, path, headers=headers, **words)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise ApiRefusedError(401, "unauthorized", "the API does not take this API key (GOALSVC_API_KEY)")
+        self._check(answer)
+        try:
+            return answer.json()
+        except ValueError:
+            raise CommandError(f"what answers at {self._target.api_url} is not goalsvc (GOALSVC_API_URL)") from None
+
+    async def _request(self, method: str, path: str, **words: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, self._target.api_url + path, **words)
+        except httpx.TimeoutException:
+            message = f"the API at {self._target.api_url} did not answer within {_PATIENCE_SECONDS:g} s"
+            raise CommandError(message) from None
+        except httpx.HTTPError as error:
+            told = str(error) or type(error).__name__
+            message = f"the API at {self._target.api_url} cannot be reached ({told}): is it running? (GOALSVC_API_URL)"
+            raise CommandError(message) from None
+
+    def _check(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
+        try:
+            problem = answer.json()
+            code, detail = problem["code"], problem["detail"]
+        except (ValueError, LookupError, TypeError):
+            message = f"the API at {self._target.api_url} answered {answer.status_code} {answer.reason_phrase}"
+            raise ApiRefusedError(answer.status_code, "unknown", message.rstrip()) from None
+        raise ApiRefusedError(answer.status_code, code, detail)
+
+
+def goal_path(goal_id: str) -> str:
+    """Where that goal is read. Raises CommandError for what is not the id of a goal."""
+    if not _GOAL_ID.fullmatch(goal_id):
+        raise CommandError(f"{goal_id!r} is not the id of a goal: that has 24 hexadecimal digits")
+    return f"/v1/goals/{goal_id}"
+
+
+def signed_headers(body: bytes, key: str, secret: str) -> dict[str, str]:
+    """The headers with which Pusher sends a webhook of that body."""
+    return {
+        "Content-Type": "application/json",
+        "X-Pusher-Key": key,
+        "X-Pusher-Signature": hmac.new(secret.encode(), body, sha256).hexdigest(),
+    }

@@ -1,0 +1,58 @@
+"""`goalsvc dead-letters`: tasks that were tried for the last time, listed and tried again."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from goalsvc.commands.api import Api, ApiRefusedError, Target
+
+_PAGE = "200"
+
+
+async def _letters(api: Api, state: str) -> AsyncIterator[dict[str, Any]]:
+    query = {"state": state, "limit": _PAGE}
+    while True:
+        page = await api.get("/v1/dead-letters", **query)
+        for letter in page["items"]:
+            yield letter
+        if page["next"] is None:
+            return
+        query["cursor"] = page["next"]
+
+
+async def list_letters(target: Target, *, state: str) -> list[dict[str, Any]]:
+    """The dead letters in that state, in the order of their ids. Raises CommandError."""
+    async with Api.open(target) as api:
+        return [letter async for letter in _letters(api, state)]
+
+
+def told(letter: Mapping[str, Any]) -> str:
+    """A letter in two lines: its id, and what became of its task."""
+    return f"{letter['id']}\n    {letter['task']}, {letter['tries']} tries, {letter['at']}: {letter['reason']}"
+
+
+async def redrive_letter(target: Target, letter_id: str) -> None:
+    """Tries that letter again. Raises CommandError, also when there is no such letter or it has been tried again."""
+    async with Api.open(target) as api:
+        await _redrive(api, letter_id)
+
+
+async def redrive_all(target: Target, tell: Callable[[str], None]) -> int:
+    """Tries every dead letter again and tells its id; how many they were. Raises CommandError."""
+    async with Api.open(target) as api:
+        ids = [letter["id"] async for letter in _letters(api, "dead")]
+        redriven = 0
+        for letter_id in ids:
+            try:
+                await _redrive(api, letter_id)
+            except ApiRefusedError as error:
+                if error.code != "already_redriven":  # somebody else was faster
+                    raise
+                continue
+            tell(letter_id)
+            redriven += 1
+    return redriven
+
+
+async def _redrive(api: Api, letter_id: str) -> None:
+    await api.post(f"/v1/dead-letters/{quote(letter_id)}/redrive")

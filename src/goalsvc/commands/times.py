@@ -1,0 +1,41 @@
+"""Times as people write them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from goalsvc.commands.api import CommandError
+
+_RELATIVE = re.compile(r"([+-])(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+#: A number from here on is epoch milliseconds, as in the webhook.
+_LEAST_MILLISECONDS = 100_000_000_000
+
+
+def instant_of(text: str, now: datetime) -> datetime:
+    """The instant that is meant: `now`, `-30s` (`ms`, `s`, `m`, `h`, `d`), epoch seconds or milliseconds, ISO 8601.
+
+    ISO 8601 without an offset is UTC. Raises CommandError.
+    """
+    given = text.strip()
+    try:
+        if given == "now":
+            return now
+        if match := _RELATIVE.fullmatch(given):
+            sign, amount, unit = match.groups()
+            return now + float(f"{sign}{amount}") * _UNITS[unit]
+        if _NUMBER.fullmatch(given):
+            number = float(given)
+            return datetime.fromtimestamp(number / 1000 if number >= _LEAST_MILLISECONDS else number, UTC)
+        at = datetime.fromisoformat(given)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise CommandError(
+            f"{text!r} is not a time: give ISO 8601, epoch seconds or milliseconds, or a distance such as -30s"
+        ) from None

@@ -1,0 +1,91 @@
+"""`goalsvc trace`: what happened to a goal, as a tree in the manner of the documents that goalsvc was built from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from goalsvc.commands.api import Api, Target, goal_path
+
+Node = Mapping[str, Any]
+
+
+async def read_trace(target: Target, goal_id: str) -> dict[str, Any]:
+    """The trace as the API gives it: `{"events": [node]}`. Raises CommandError, also for a goal that there is not."""
+    async with Api.open(target) as api:
+        answer: dict[str, Any] = await api.get(f"{goal_path(goal_id)}/trace")
+    return answer
+
+
+def tree_of(goal_id: str, events: Sequence[Node], *, fold: bool = False) -> Tree:
+    """The trace as a tree.
+
+    With `fold`, children of the same shape (the shares of an escrow) are shown once, with how many more there are.
+    """
+    tree = Tree(Text(f"goal {goal_id}", style="bold"), guide_style="dim")
+    if not events:
+        tree.add(Text("nothing has happened yet", style="dim"))
+    _grow(tree, events, fold)
+    return tree
+
+
+def _grow(tree: Tree, nodes: Sequence[Node], fold: bool) -> None:
+    for node, more in _folded(nodes) if fold else [(node, 0) for node in nodes]:
+        label = _label(node)
+        if more:
+            label.append(f"   and {more} more like this", style="italic")
+        _grow(tree.add(label), node["children"], fold)
+
+
+def _folded(nodes: Iterable[Node]) -> list[tuple[Node, int]]:
+    """The first node of each shape, in order, with how many others have it."""
+    found: dict[object, tuple[Node, int]] = {}
+    for node in nodes:
+        shape = _shape(node)
+        first, more = found.get(shape, (node, -1))
+        found[shape] = (first, more + 1)
+    return list(found.values())
+
+
+def _shape(node: Node) -> object:
+    # A reason given for what was done tells an amount or an id; one for what was not is part of what happened.
+    reason = node.get("reason") if node["outcome"] != "done" else None
+    children = tuple(_shape(child) for child in node["children"])
+    return node["kind"], node["name"], node.get("sender"), node["outcome"], reason, children
+
+
+def _label(node: Node) -> Text:
+    label = Text()
+    match node["kind"]:
+        case "webhook":
+            label.append("webhook ", style="dim").append(node["name"], style="bold cyan")
+            if (sender := node.get("sender", node["name"])) != node["name"]:
+                label.append(" -> ", style="dim").append(sender, style="cyan")
+        case "signal":
+            label.append("signal ", style="dim").append(f"{node['name']}, sender ").append(
+                node["sender"], style="bold blue"
+            )
+        case "task":
+            label.append("task ", style="dim").append(node["name"], style="bold magenta")
+        case _:
+            label.append(node["name"])
+    reason = node.get("reason", "")
+    match node["outcome"]:
+        case "returned":
+            label.append(" **returned**", style="yellow").append(f" {reason}", style="dim yellow")
+        case "failed":
+            label.append(" **failed**", style="bold red").append(f" {reason}", style="red")
+        case _ if reason:
+            label.append(f" ({reason})", style="green")
+    return label.append(_timing(node), style="dim")
+
+
+def _timing(node: Node) -> str:
+    """When a webhook or task began, and how long whatever took noticeable time took."""
+    lasted = f"{node['ms']:.1f} ms" if node["ms"] >= 0.05 else ""
+    if node["kind"] in ("webhook", "task"):
+        at = datetime.fromisoformat(node["at"])
+        return "  " + " ".join(filter(None, [f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", lasted]))
+    return f"  {lasted}" if lasted else ""

@@ -1,0 +1,22 @@
+"""The connections behind a context, for those endpoints that need one itself. `goalsvc.wiring` opens them.
+
+They are no part of the Context: no receiver and no task is to touch a client library.
+"""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from goalsvc.integrations.cache import RedisCache
+from goalsvc.integrations.pusher import PusherNotifier
+from goalsvc.models.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What readiness asks, where cached views are read, and who signs channel authorisations."""
+
+    database: Database
+    redis: Redis
+    cache: RedisCache
+    pusher: PusherNotifier

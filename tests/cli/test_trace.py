@@ -1,0 +1,86 @@
+"""`goalsvc trace`, against a running API, and the form of its tree."""
+
+import io
+import json
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from goalsvc.commands.trace import tree_of
+
+from .command_line import Cli, assert_one_sentence
+
+
+def printed(events: list[dict[str, Any]], *, fold: bool = False) -> list[str]:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(tree_of("g", events, fold=fold))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def node(kind: str, name: str, *children: dict[str, Any], **more: Any) -> dict[str, Any]:
+    at = "2026-05-01T12:00:00.250Z"
+    return {"kind": kind, "name": name, "outcome": "done", "at": at, "ms": 0.0, "children": list(children), **more}
+
+
+def test_the_tree_of_a_join(cli: Cli, show: str) -> None:
+    cli("send", "member_added", "--goal", show, "--user", "alice")
+    tree = cli("trace", show).out.splitlines()
+    assert tree[0] == f"goal {show}"
+    assert tree[1].startswith("└── webhook member_added -> channel_occupied  ")
+    assert tree[2].startswith("    └── signal ext.pusher, sender channel_occupied")
+    assert any("── trigger_online **returned** not_a_user_channel" in line for line in tree)
+    assert any("── karaoke_control (started)" in line for line in tree)
+    assert "\x1b" not in "".join(tree)
+
+
+def test_as_json(cli: Cli, api: httpx.Client, show: str) -> None:
+    cli("send", "member_added", "--goal", show, "--user", "bob")
+    events = json.loads(cli("trace", show, "--json").out)["events"]
+    assert [event["name"] for event in events] == ["member_added"]
+    assert events == api.get(f"/v1/goals/{show}/trace").json()["events"]
+
+
+def test_a_goal_to_which_nothing_happened(cli: Cli, show: str) -> None:
+    assert "nothing has happened yet" in cli("trace", show).out
+
+
+def test_no_goal(cli: Cli) -> None:
+    assert_one_sentence(cli("trace", "0" * 24), f"there is no goal {'0' * 24}")
+    assert_one_sentence(cli("trace", "../../healthz"), "is not the id of a goal")
+
+
+def test_what_a_node_says() -> None:
+    tree = printed(
+        [
+            node(
+                "webhook",
+                "channel_vacated",
+                node("receiver", "track", ms=1.23),
+                node("receiver", "trigger", outcome="returned", reason="no_user"),
+                node("task", "cut", outcome="failed", reason="s3: [red]no[/red]", ms=2.0),
+                sender="channel_vacated",
+            )
+        ]
+    )
+    assert tree == [
+        "goal g",
+        "└── webhook channel_vacated  12:00:00.250",
+        "    ├── track  1.2 ms",
+        "    ├── trigger **returned** no_user",
+        "    └── task cut **failed** s3: [red]no[/red]  12:00:00.250 2.0 ms",
+    ]
+
+
+def test_what_has_the_same_shape_is_folded() -> None:
+    shares = [node("task", "pay", node("task", "transfer", reason=f"{amount} tokens")) for amount in (1, 2, 3)]
+    other = node("task", "pay", node("task", "transfer", outcome="returned", reason="already_paid"))
+    tree = printed([*shares[:2], other, shares[2]], fold=True)
+    assert tree[1].endswith("task pay  12:00:00.250   and 2 more like this")
+    assert [line.rpartition("── ")[2].split("  ")[0] for line in tree[2:]] == [
+        "task transfer (1 tokens)",
+        "task pay",
+        "task transfer **returned** already_paid",
+    ]
+    assert len(printed(shares)) == 7
