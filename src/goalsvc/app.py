@@ -1,27 +1,22 @@
 """The API process: the FastAPI app, with everything opened when it starts and closed when it stops."""
 
-import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
 
 from goalsvc import __version__
 from goalsvc.api import (
     asyncapi,
     channels,
     dead_letters,
+    docs,
     errors,
     goals,
     health,
+    openapi,
     pusher_auth,
     session_token,
     sessions,
@@ -30,369 +25,10 @@ from goalsvc.api import (
     webhook,
 )
 from goalsvc.api.dependencies import require_api_key
-from goalsvc.api.errors import Problem
+from goalsvc.api.limits import BodyLimit
 from goalsvc.errors import InvalidError
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
-
-DESCRIPTION = """
-goalsvc keeps the score and the money of live performances. Pusher tells it by webhook when a performer joins and leaves a
-goal's presence channel; goalsvc turns that into performed seconds, completes and ends goals, pays or refunds escrow, cuts the
-clip, stops the recording, and tells everybody concerned.
-
-Every error is `application/problem+json` (RFC 9457) with a stable `code`. Lists are `{"items": […], "next": cursor or null}`;
-ask again with `cursor=` for the next page. Query parameters that an operation does not have are refused. Amounts are whole
-tokens, durations whole seconds, times ISO 8601 in UTC.
-
-What goalsvc tells clients through Pusher is described at [`/asyncapi.json`](/asyncapi.json) (AsyncAPI 3).
-
-### A first show
-1. `PUT /v1/users/{id}`, then `POST /v1/sessions`: the livestream begins.
-2. `POST /v1/goals` makes a FundingGoal; viewers, who have tokens by `POST /v1/wallets/{id}/deposits`, contribute by
-   `POST /v1/goals/{id}/contributions`. At its target the ShowGoal begins by itself.
-3. The performer's client joins `presence-enc-goal@{goal_id}` (pusher-js asks `POST /pusher/auth`) and leaves it when the
-   performance stops. Pusher tells `POST /notify/pusher`; the seconds are counted, and at the target the escrow is paid.
-4. `GET /v1/goals/{id}/trace` shows all that happened, and why.
-"""
-
-TAGS: list[dict[str, Any]] = [
-    {"name": "Webhook", "description": "What Pusher calls when somebody joins or leaves a channel."},
-    {"name": "Pusher", "description": "What pusher-js calls, with the user's own token: may he join this channel?"},
-    {"name": "Users", "description": "What goalsvc needs to know of performers and viewers."},
-    {"name": "Sessions", "description": "Livestreams, and who may watch them."},
-    {"name": "Channels", "description": "What a client shows when it subscribes, before the first event comes."},
-    {"name": "Goals", "description": "Funding, requests, shows, songs and private minutes; and what happened to them."},
-    {
-        "name": "Wallet",
-        "description": "Tokens: deposits, balances, escrows, transfers. Double entry: all sums to zero.",
-    },
-    {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
-    {"name": "Health", "description": "For orchestrators and Prometheus. No key is needed."},
-]
-
-# -- the OpenAPI document ---------------------------------------------------------------------------------------------
-
-#: How the webhook is signed, for whoever wants to send one himself.
-SIGNING = """
-```python
-import hashlib, hmac, json
-
-body = json.dumps({"time_ms": now_ms, "events": events}).encode()
-headers = {
-    "Content-Type": "application/json",
-    "X-Pusher-Key": key,
-    "X-Pusher-Signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(),
-}
-```
-
-The signature is over the bytes of the body as they are sent. `goalsvc send` signs and posts one for you.
-"""
-
-#: The webhook's body. It is read by a faster parser than the other bodies, so that its schema is written down here.
-WEBHOOK_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["events"],
-    "properties": {
-        "time_ms": {"type": "integer", "description": "When it happened: epoch milliseconds."},
-        "timestamp": {
-            "anyOf": [{"type": "number"}, {"type": "string"}],
-            "description": "In place of `time_ms`: epoch seconds or milliseconds, ISO 8601, or empty: now.",
-        },
-        "events": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "channel"],
-                "properties": {
-                    "name": {"type": "string", "description": "`member_added`, `channel_vacated`, …"},
-                    "channel": {"type": "string"},
-                    "user_id": {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]},
-                },
-            },
-        },
-    },
-}
-
-SECURITY_SCHEMES: dict[str, Any] = {
-    "PusherKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Pusher-Key",
-        "description": "A configured Pusher app key.",
-    },
-    "PusherSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Pusher-Signature",
-        "description": "Hex HMAC-SHA256 of the raw request body under the secret of that app key.",
-    },
-}
-
-
-_GOAL_ID, _SESSION_ID, _AT = "68143584d6945d32e732cc21", "68143584d6945d32e732cc20", "2026-01-01T20:00:00Z"
-_SESSION: dict[str, Any] = {
-    "id": _SESSION_ID,
-    "user_id": "u-alice-1",
-    "statuses": {"started": _AT},
-    "status": {},
-    "show_goal_pairs": [{"funding_goal": "68143584d6945d32e732cc1f", "show_goal": _GOAL_ID}],
-    "exclusive_goal_pairs": {},
-    "viewers": {},
-    "karaoke_goal": None,
-    "rtc": {"room_id": "room-1"},
-}
-_GOAL: dict[str, Any] = {
-    "id": _GOAL_ID,
-    "kind": "ShowGoal",
-    "active": True,
-    "progress": 120,
-    "level": 0,
-    "levels": [{"title": "Ukulele medley", "target": 360}],
-    "conditions": {"session_id": _SESSION_ID},
-    "context": {"started": _AT, "paused": "2026-01-01T20:02:00Z", "last_updated": "2026-01-01T20:02:00Z"},
-    "metadata": {"user_id": "u-alice-1", "private": False, "price": 0},
-    "breakdown_id": None,
-    "exp": None,
-    "triggerer": None,
-}
-_REQUEST: dict[str, Any] = _GOAL | {
-    "kind": "TriggerGoal",
-    "active": False,
-    "progress": 0,
-    "levels": [],
-    "context": {},
-    "metadata": {
-        "user_id": "u-alice-1",
-        "viewer_id": "u-bob-2",
-        "private": True,
-        "price": 300,
-        "exclusive": {"title": "A private minute", "target": 360},
-    },
-    "exp": "2026-01-01T20:02:00Z",
-}
-_TRANSFER: dict[str, Any] = {
-    "id": f"escrow-show_funding:{_GOAL_ID}-68143584d6945d32e732cc2a-u-alice-1",
-    "from_user_id": None,
-    "to_user_id": "u-alice-1",
-    "amount": 250,
-    "tags": [f"escrow::show_funding:{_GOAL_ID}"],
-    "metadata": {"doc_id": "68143584d6945d32e732cc2a", "user_id": "u-alice-1"},
-    "created_at": "2026-01-01T20:07:00Z",
-}
-_LETTER: dict[str, Any] = {
-    "id": f"goals/{_GOAL_ID}/StopRecord",
-    "task": "StopRecord",
-    "arguments": {"goal_id": _GOAL_ID, "session_id": _SESSION_ID},
-    "reason": "external_service: byteplus: HTTP 500",
-    "at": "2026-01-01T20:09:00Z",
-    "tries": 7,
-    "state": "dead",
-    "goal_id": _GOAL_ID,
-    "history": [{"at": "2026-01-01T20:09:00Z", "reason": "external_service: byteplus: HTTP 500", "tries": 7}],
-    "redriven_at": None,
-}
-_TRACE: dict[str, Any] = {
-    "events": [
-        {
-            "kind": "webhook",
-            "name": "member_removed",
-            "sender": "channel_vacated",
-            "outcome": "done",
-            "at": "2026-01-01T20:02:00Z",
-            "ms": 2.1,
-            "children": [
-                {
-                    "kind": "signal",
-                    "name": "ext.pusher",
-                    "sender": "channel_vacated",
-                    "outcome": "done",
-                    "at": "2026-01-01T20:02:00Z",
-                    "ms": 1.9,
-                    "children": [
-                        {
-                            "kind": "receiver",
-                            "name": "trigger_online",
-                            "outcome": "returned",
-                            "reason": "not_a_user_channel",
-                            "at": "2026-01-01T20:02:00Z",
-                            "ms": 0.0,
-                            "children": [],
-                        }
-                    ],
-                }
-            ],
-        }
-    ]
-}
-
-#: An example of what each operation answers when it succeeds, where its models do not give one.
-ANSWERS: dict[str, Any] = {
-    "PUT /v1/users/{user_id}": {
-        "id": "u-alice-1",
-        "username": "Alice",
-        "tags": ["verified"],
-        "online": True,
-        "last_seen": _AT,
-        "byteplus": {"hls_url": "https://pull.example.com/live/alice/playlist.m3u8"},
-    },
-    "POST /v1/sessions": _SESSION | {"show_goal_pairs": []},
-    "GET /v1/sessions/{session_id}": _SESSION,
-    "POST /v1/sessions/{session_id}/end": _SESSION | {"statuses": {"started": _AT, "ended": "2026-01-01T22:00:00Z"}},
-    "GET /v1/sessions/{session_id}/token": {
-        "session_id": _SESSION_ID,
-        "viewer_id": "u-bob-2",
-        "allowed": True,
-        "reason": "exclusive",
-        "nbf": _AT,
-        "exp": "2026-01-01T20:06:00Z",
-    },
-    "GET /v1/channels/{channel}": {
-        "user_id": "u-alice-1",
-        "session": {"id": _SESSION_ID, "started": _AT, "exclusive_to": None},
-        "goals": [
-            {name: _GOAL[name] for name in ("id", "kind", "progress", "level", "levels", "exp")},
-        ],
-    },
-    "POST /v1/goals": _GOAL | {"progress": 0, "context": {}},
-    "GET /v1/goals": {"items": [_GOAL], "next": _GOAL_ID},
-    "GET /v1/goals/{goal_id}": _GOAL,
-    "POST /v1/goals/{goal_id}/end": _GOAL | {"active": False, "exp": "2026-01-01T20:03:00Z"},
-    "POST /v1/goals/{goal_id}/contributions": {
-        "id": "68143584d6945d32e732cc2a",
-        "goal_id": _GOAL_ID,
-        "user_id": "u-alice-1",
-        "from_user_id": "u-bob-2",
-        "amount": 250,
-        "transfer_id": f"contribution-{_GOAL_ID}-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c",
-        "created_at": _AT,
-        "progress": 750,
-    },
-    "POST /v1/goals/{goal_id}/agree": _REQUEST | {"triggerer": "u-alice-1"},
-    "POST /v1/goals/{goal_id}/decline": _REQUEST,
-    "GET /v1/goals/{goal_id}/leaderboard": [
-        {"user_id": "u-bob-2", "amount": 750},
-        {"user_id": "u-carol-3", "amount": 250},
-    ],
-    "GET /v1/goals/{goal_id}/trace": _TRACE,
-    "POST /v1/wallets/{user_id}/deposits": _TRANSFER
-    | {"id": "deposit-u-alice-1-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c", "tags": ["deposit"], "metadata": {}},
-    "GET /v1/wallets/{user_id}": {"id": "u-alice-1", "balance": 1500},
-    "GET /v1/escrows/{escrow_id}": {"id": f"show_funding:{_GOAL_ID}", "balance": 1000},
-    "GET /v1/transfers": {"items": [_TRANSFER], "next": None},
-    "GET /v1/dead-letters": {"items": [_LETTER], "next": None},
-    "POST /v1/dead-letters/{letter_id}/redrive": _LETTER | {"state": "redriven", "redriven_at": "2026-01-02T09:00:00Z"},
-    "GET /healthz": {"status": "ok"},
-    "GET /readyz": {"mongodb": "ok", "redis": "ok"},
-}
-
-_AGREED_NO_MORE = "The request was agreed to, declined or ended before (`goal_inactive`), or"
-
-#: What an error means at one operation, where that is more than what it means everywhere.
-CAUSES: dict[str, dict[int, str]] = {
-    "POST /notify/pusher": {
-        400: "Not JSON, or not of this form: `detail` names the field (`malformed_webhook`); or older than 15 minutes "
-        "(`stale_webhook`).",
-        401: "`X-Pusher-Key` names no configured app, or `X-Pusher-Signature` does not sign this body (`bad_signature`).",
-        413: "The body is over `GOALSVC_WEBHOOK_LIMIT_BYTES` (256 KiB) (`too_large`).",
-        503: "An event could not be handled, or the database cannot be reached (`unavailable`): Pusher repeats the webhook.",
-    },
-    "POST /pusher/auth": {
-        400: "The body is neither a form nor a JSON object (`malformed`).",
-        401: "The user's token is missing, expired, not yet valid, unsigned, signed by another key or algorithm, or names "
-        "no user (`unauthorized`).",
-        403: "The channel is none of ours, or not this user's to join (`forbidden`); or the goal is not active "
-        "(`goal_inactive`).",
-        404: "The channel is about a goal that does not exist (`not_found`).",
-        413: "The body is over 8 KiB (`too_large`).",
-        422: "`socket_id` or `channel_name` is missing or malformed (`invalid`).",
-    },
-    "POST /v1/sessions/{session_id}/end": {409: "The session has ended before (`session_ended`)."},
-    "POST /v1/goals": {
-        402: "The viewer does not have the request's price (`insufficient_funds`); nothing was made.",
-        404: "There is no such session (`not_found`).",
-        409: "The session has ended (`session_ended`); an ExclusiveGoal: one goes on in the session (`exclusive_running`), "
-        "or elsewhere for this viewer (`viewer_in_exclusive`).",
-    },
-    "POST /v1/goals/{goal_id}/end": {409: "The goal has ended before (`goal_inactive`)."},
-    "POST /v1/goals/{goal_id}/contributions": {
-        402: "The viewer does not have that many tokens (`insufficient_funds`); nothing was moved.",
-        409: "The goal is no FundingGoal (`wrong_goal_kind`), has ended or reached its target (`goal_inactive`), or the "
-        "Idempotency-Key was used for another body (`transfer_conflict`).",
-    },
-    "POST /v1/goals/{goal_id}/agree": {
-        409: f"{_AGREED_NO_MORE} has expired (`goal_expired`); it is no TriggerGoal (`wrong_goal_kind`); the session has "
-        "ended (`session_ended`); an exclusive goes on in the session (`exclusive_running`), or elsewhere for this viewer "
-        "(`viewer_in_exclusive`).",
-    },
-    "POST /v1/goals/{goal_id}/decline": {409: f"{_AGREED_NO_MORE} it is no TriggerGoal (`wrong_goal_kind`)."},
-    "POST /v1/wallets/{user_id}/deposits": {
-        409: "The Idempotency-Key was used for another body (`transfer_conflict`)."
-    },
-    "POST /v1/dead-letters/{letter_id}/redrive": {409: "It has been tried again before (`already_redriven`)."},
-}
-
-
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI 3.1 document: what FastAPI finds in the code, with examples and causes."""
-    document = get_openapi(
-        title=app.title,
-        version=app.version,
-        description=app.description,
-        routes=app.routes,
-        tags=TAGS,
-        openapi_version="3.1.0",
-    )
-    components = document.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"))
-    schemas |= {"PusherWebhook": WEBHOOK_SCHEMA, "Problem": problem}
-    for fastapis_own in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(fastapis_own, None)
-    components.setdefault("securitySchemes", {}).update(SECURITY_SCHEMES)
-    document["paths"]["/notify/pusher"]["post"]["description"] += f"\n{SIGNING}"
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _describe_answers(f"{method.upper()} {path}", operation["responses"])
-    return document
-
-
-def _describe_answers(operation: str, answers: dict[str, Any]) -> None:
-    if "422" in answers:  # FastAPI adds its own form of it, which is never sent
-        answers["422"] = errors.responses(422)[422]
-    for status, answer in answers.items():
-        if errors.PROBLEM_JSON in answer.get("content", {}):
-            cause = CAUSES.get(operation, {}).get(int(status), answer["description"])
-            content = answer["content"][errors.PROBLEM_JSON] | {"example": _problem_example(int(status), cause)}
-            answers[status] = {"description": cause, "content": {errors.PROBLEM_JSON: content}}
-    if operation in ANSWERS:
-        success = next(status for status in answers if status.startswith("2"))
-        answers[success]["content"]["application/json"]["example"] = ANSWERS[operation]
-
-
-#: The code of an error of that status, where its cause does not name another.
-_CODES = {
-    401: "unauthorized",
-    402: "insufficient_funds",
-    404: "not_found",
-    409: "conflict",
-    422: "invalid",
-    503: "unavailable",
-}
-
-
-def _problem_example(status: int, cause: str) -> dict[str, Any]:
-    """An error of that status, with the first of the codes that its cause names."""
-    named = re.search(r"\(`(\w+)`\)", cause)
-    code = named[1] if named else _CODES[status]
-    faults = (
-        [errors.Fault(field="levels.0.target", message="Input should be greater than 0")] if status == 422 else None
-    )
-    example: dict[str, Any] = json.loads(bytes(errors.problem(status, code, "what is wrong, for people", faults).body))
-    return example
-
-
-# -- the app ----------------------------------------------------------------------------------------------------------
 
 
 def refuse_unknown_parameters(request: Request) -> None:
@@ -418,8 +54,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="goalsvc", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="goalsvc",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    app.add_middleware(BodyLimit)
     errors.install(app)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
@@ -428,39 +70,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router, dependencies=guards)
     app.include_router(health.router)
     app.include_router(asyncapi.router)
-    _serve_docs(app)
+    docs.serve_docs(app)
 
-    def openapi() -> dict[str, Any]:
+    def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = describe(app)
+            app.openapi_schema = openapi.describe(app)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = document  # type: ignore[method-assign]
     return app
-
-
-#: Parameter of FastAPI's Swagger page → the file of `fastapi-swagger` that it is to load.
-_DOCS_ASSETS = {
-    "swagger_js_url": "swagger-ui-bundle.js",
-    "swagger_css_url": "swagger-ui.css",
-    "swagger_favicon_url": "favicon-32x32.png",
-}
-
-
-def _serve_docs(app: FastAPI) -> None:
-    """Swagger UI at `/docs`, from files that `fastapi-swagger` brings along; where it is missing, from FastAPI's CDN."""
-    offline = find_spec("fastapi_swagger") is not None
-    if offline:
-        app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs assets")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        root = request.scope.get("root_path", "").rstrip("/")
-        brought = _DOCS_ASSETS if offline else {}
-        assets: dict[str, Any] = {name: f"{root}/docs/assets/{file}" for name, file in brought.items()}
-        return get_swagger_ui_html(
-            openapi_url=f"{root}{app.openapi_url}",
-            title="goalsvc",
-            swagger_ui_parameters={"docExpansion": "list", "defaultModelsExpandDepth": 0, "persistAuthorization": True},
-            **assets,
-        )

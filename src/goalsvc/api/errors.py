@@ -133,8 +133,12 @@ async def on_invalid(request: Request, error: RequestValidationError) -> JSONRes
 
 
 def _path(location: tuple[Any, ...]) -> str:
-    """`("body", "levels", 0, "target")` as `levels.0.target`; what is not in the body keeps where it is."""
-    parts = location[1:] if location[:1] == ("body",) and len(location) > 1 else location
+    """`("body", "levels", 0, "target")` as `levels.0.target`; what is not in the body keeps where it is.
+
+    Of a body that is not JSON the place is a number of characters: that is no field.
+    """
+    in_body = location[:1] == ("body",) and len(location) > 1 and isinstance(location[1], str)
+    parts = location[1:] if in_body else location[:1] if location[:1] == ("body",) else location
     return ".".join(str(part) for part in parts)
 
 
@@ -142,6 +146,11 @@ async def on_http(request: Request, error: HTTPException) -> JSONResponse:
     """Answers an unknown path or method."""
     title = _TITLES.get(error.status_code, "error")
     return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=error.headers)
+
+
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """Answers what nobody foresaw; the server logs it, the client learns nothing of it."""
+    return problem(500, "internal_server_error", "something went wrong here; it was logged")
 
 
 async def on_outage(request: Request, error: Exception) -> JSONResponse:
@@ -161,6 +170,7 @@ def install(app: FastAPI) -> None:
         PyMongoError: on_outage,
         RedisError: on_outage,
         TimeoutError: on_outage,
+        Exception: on_bug,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -127,6 +127,7 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     given = plan.metadata.get("user_id", session.user_id)
     if given != session.user_id:
         raise InvalidError("metadata.user_id", "must be the session's streamer; it may be left out")
+    _check_storable(plan.metadata)
     for field in plan.metadata:
         if field.startswith("$") or "." in field or "\0" in field:
             raise InvalidError(f"metadata.{field}", "field names must not begin with `$` or hold `.`")
@@ -141,9 +142,19 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     if not 0 <= metadata.price <= 10**12:
         raise InvalidError("metadata.price", "must be from 0 to 10^12 (tokens)")
     viewer = metadata.viewer_id
-    if viewer is not None and (not viewer or len(viewer) > 128 or "." in viewer or "$" in viewer):
+    if viewer is not None and not USER_ID.fullmatch(viewer):
         raise InvalidError("metadata.viewer_id", "is not a user id")
     return metadata
+
+
+def _check_storable(metadata: Mapping[str, Any]) -> None:
+    """Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""
+    try:
+        json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+        bson.encode(metadata)
+    except (ValueError, OverflowError, RecursionError, InvalidDocument):
+        message = "holds what cannot be stored: NaN, an integer of more than 64 bits, half a character, or too deep a nesting"
+        raise InvalidError("metadata", message) from None
 
 
 def _check_kind(goal: Goal, viewer: str | None) -> None:

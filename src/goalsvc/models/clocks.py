@@ -74,7 +74,7 @@ class _Plan:
 
     goal_id: ObjectId
     revision: ObjectId
-    write: UpdateOne
+    write: tuple[Mapping[str, Any], Mapping[str, Any]]
     answers: list[tuple[_Waiting, Moved | Reason]] = field(default_factory=list)
 
 
@@ -128,15 +128,19 @@ class GoalClocks:
             return
         broken: dict[int, PyMongoError] = {}
         try:
-            result = await collection.bulk_write([plan.write for plan in plans], ordered=False)
-            written = result.matched_count == len(plans)
+            if len(plans) == 1:
+                matched = (await collection.update_one(*plans[0].write)).matched_count
+            else:
+                writes = [UpdateOne(*plan.write) for plan in plans]
+                matched = (await collection.bulk_write(writes, ordered=False)).matched_count
+            all_written = matched == len(plans)
         except BulkWriteError as error:
             details = error.details or {}
             if details.get("writeConcernErrors"):
                 raise  # written, but not where it would outlive its primary
             broken = {fault["index"]: error for fault in details.get("writeErrors", [])}
-            written = False
-        ours = {plan.goal_id for plan in plans} if written else await self._ours(plans)
+            all_written = False
+        ours = {plan.goal_id for plan in plans} if all_written else await self._ours(plans)
         for number, plan in enumerate(plans):
             for waiting, answer in plan.answers:
                 if plan.goal_id in ours:
@@ -193,7 +197,7 @@ def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: da
     if promises:
         update["$push"] = {"promises": {"$each": [promise.model_dump(exclude_none=True) for promise in promises]}}
     where = {"_id": document["_id"], "active": document.get("active", True), **clock_unmoved(document)}
-    return _Plan(document["_id"], revision, UpdateOne(where, update), answers)
+    return _Plan(document["_id"], revision, (where, update), answers)
 
 
 def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move) -> Reason | None:

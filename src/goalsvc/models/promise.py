@@ -101,6 +101,13 @@ def owe_stage(*promises: Expression) -> Mapping[str, Any]:
     return {"$set": {"promises": {"$concatArrays": [OWED, *promises]}}}
 
 
+def _owe_missing(debts: Sequence[TracedDebt], now: datetime) -> Mapping[str, Any]:
+    """The update stage that adds those of these debts that the document does not owe yet."""
+    held = {"$map": {"input": OWED, "as": "p", "in": "$$p.id"}}
+    added = [_expression_of(item.debt, now, item.parent) for item in debts]
+    return owe_stage(*({"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added))
+
+
 class Owing(Document):
     """A document that can owe tasks."""
 
@@ -108,13 +115,13 @@ class Owing(Document):
 
     @classmethod
     async def settle(cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
-        """Removes a promise and adds what follows from it, in one write.
+        """Removes a promise and adds what follows from it, unless it is owed already, in one write.
 
         None means that it was settled before (another run of the same task was faster): then nothing was added.
         """
         stages: list[Mapping[str, Any]] = [{"$set": {"promises": owed_without(promise_id)}}]
         if debts:
-            stages.append(owe_stage(*(array_of(_expression_of(item.debt, now, item.parent)) for item in debts)))
+            stages.append(_owe_missing(debts, now))
         return await cls.change({"_id": document_id, "promises.id": promise_id}, stages)
 
     @classmethod
@@ -122,10 +129,7 @@ class Owing(Document):
         cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime, *, new: bool = False
     ) -> Self | None:
         """Adds promises that the document does not hold yet; with `new`, a document that is missing is made for them."""
-        added = [_expression_of(item.debt, now, item.parent) for item in debts]
-        held = {"$map": {"input": OWED, "as": "p", "in": "$$p.id"}}
-        missing = [{"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added]
-        return await cls.change({"_id": document_id}, [owe_stage(*missing)], upsert=new)
+        return await cls.change({"_id": document_id}, [_owe_missing(debts, now)], upsert=new)
 
     @classmethod
     async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> Self | None:

@@ -109,11 +109,14 @@ class DeadLetter(_Record):
         """Writes the letter down. One that is there already keeps what is to be run, and its history."""
         kept = letter.model_dump(include={"task", "arguments", "promise", "parent", "goal_id"}, exclude_none=True)
         death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
-        update = {
+        failed = {"failed": letter.failed} if letter.failed else {}
+        update: dict[str, Any] = {
             "$setOnInsert": kept,
-            "$set": {**death, "state": "dead"},
-            "$push": {"history": {**death, **({"failed": letter.failed} if letter.failed else {})}},
+            "$set": {**death, **failed, "state": "dead"},
+            "$push": {"history": {**death, **failed}},
         }
+        if not failed:
+            update["$unset"] = {"failed": True}  # of an earlier death
         await cls.get_motor_collection().update_one({"_id": letter.id}, update, upsert=True)
 
     @classmethod

@@ -153,23 +153,33 @@ class Session(Owing):
     ) -> Self | None:
         """Pairs an exclusive with the request that it came of; None when it is paired, or there is no such session."""
         pair = f"exclusive_goal_pairs.{viewer_id}"
+        request = {} if trigger_goal is None else {"trigger_goal": trigger_goal}
         where = {"_id": session_id, f"{pair}.exclusive_goal": {"$ne": exclusive_goal}}
-        return await cls.change(
-            where, {"$set": {pair: {"trigger_goal": trigger_goal, "exclusive_goal": exclusive_goal}}}
-        )
+        paired = await cls.change(where, {"$set": {pair: {**request, "exclusive_goal": exclusive_goal}}})
+        if paired is None and request:
+            # Word of the start came first and made the pair, without its request.
+            where = {"_id": session_id, f"{pair}.exclusive_goal": exclusive_goal, f"{pair}.trigger_goal": None}
+            paired = await cls.change(where, {"$set": {f"{pair}.trigger_goal": trigger_goal}})
+        return paired
 
     @classmethod
     async def start_exclusive(
         cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId, at: datetime
     ) -> Self | None:
-        """Notes that the exclusive started, and for whom alone the stream is now; None when there is no such session."""
+        """Notes that the exclusive started, and for whom alone the stream is now; None when it is noted that it ended, or
+        there is no such session.
+        """
         pair = f"exclusive_goal_pairs.{viewer_id}"
+        not_ended = [
+            {f"{pair}.exclusive_goal_ended": None},
+            {f"{pair}.exclusive_goal": {"$nin": [exclusive_goal, str(exclusive_goal)]}},
+        ]
         changes = {
             "status.exclusive_to": viewer_id,
             f"{pair}.exclusive_goal": {"$ifNull": [f"${pair}.exclusive_goal", exclusive_goal]},
             f"{pair}.exclusive_goal_started": {"$ifNull": [f"${pair}.exclusive_goal_started", at]},
         }
-        return await cls.change({"_id": session_id}, [{"$set": changes}])
+        return await cls.change({"_id": session_id, "$or": not_ended}, [{"$set": changes}])
 
     @classmethod
     async def end_exclusive(

@@ -67,6 +67,9 @@ class Account(Document):
     balance: int = 0
     settlement: Settlement | None = None
     shares_settled: int = 0
+    """How many were transferred."""
+    shares_announced: int = 0
+    """Of how many it was told that they were; at most that many, fewer after a crash."""
     shares_due: int | None = None
     held: int | None = None
 
@@ -93,13 +96,18 @@ class Account(Document):
         return await cls.find_one({"_id": escrow_account(escrow_id)})
 
     @classmethod
+    async def announced(cls, escrow_id: str) -> Self | None:
+        """Notes that one more share was announced; the account as it is then."""
+        return await cls._change({"_id": escrow_account(escrow_id)}, {"$inc": {"shares_announced": 1}})
+
+    @classmethod
     async def complete(cls, escrow_id: str, now: datetime) -> Self | None:
-        """Notes that the last share is settled, once; None while shares are outstanding, and when it was noted before."""
+        """Notes that the last share is through, once; None while shares are outstanding, and when it was noted before."""
         where = {
             "_id": escrow_account(escrow_id),
             "completed_at": None,
             "shares_due": {"$ne": None},
-            "$expr": {"$gte": ["$shares_settled", "$shares_due"]},
+            "$expr": {"$gte": ["$shares_announced", "$shares_due"]},
         }
         return await cls._change(where, {"$set": {"completed_at": now}})
 

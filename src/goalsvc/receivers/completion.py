@@ -7,7 +7,7 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context
-from goalsvc.models.goal import ExclusiveGoal, ShowGoal
+from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.signals.events import Conditions, GoalCompleted, GoalEnded, GoalKind, GoalProgressed, Level, Metadata
@@ -15,6 +15,7 @@ from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks import ending
 from goalsvc.tasks.clips import CLIP_TAGS, create_post_from_livestream, derived_id
+from goalsvc.tasks.escrow import exclusive_of
 
 CLIPS_BANNED_TAG = "banned:livestream:create_clip"
 
@@ -144,6 +145,13 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
     with suppress(DuplicateKeyError):  # an earlier try came so far
         await exclusive.insert()
     paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
+    begun = await Goal.by_id(exclusive.id)
+    if begun is not None and not begun.active:
+        # An earlier try made it and died before it was paired; meanwhile it was over, with no pair to note that in.
+        if begun.progress > 0:
+            await Session.end_exclusive(session_id, viewer, exclusive.id, begun.exp or event.at)  # type: ignore[arg-type]
+        else:
+            await Session.forget_exclusive(session_id, viewer, exclusive.id)  # type: ignore[arg-type]
     if paired is None:
         return await _paired_before(session_id)
     return Done(f"exclusive {exclusive.id}", owes=_end_with(paired))
@@ -161,8 +169,3 @@ async def _paired_before(session_id: ObjectId) -> Outcome:
 def _end_with(session: Session) -> tuple[Debt, ...]:
     """What is owed when a session has ended before a goal of it could begin: the goal ends too, or its escrow would stay."""
     return () if session.open else (ending.end_session.owe(session_id=str(session.id)),)
-
-
-def exclusive_of(trigger_goal: ObjectId) -> ObjectId:
-    """The id of the exclusive that comes of that request."""
-    return derived_id(trigger_goal, "exclusive")

@@ -3,6 +3,7 @@
 from bson import ObjectId
 
 from goalsvc.context import Context, channel_view, session_token_view
+from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed, GoalStarted
@@ -40,7 +41,12 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
         return Returned(Reason.NO_VIEWER)
     session = await Session.start_exclusive(session_id, event.viewer_id, goal_id, event.at)
     if session is None:
-        return Returned(Reason.UNKNOWN_SESSION)
+        known = await Session.by_id(session_id)
+        return Returned(Reason.UNKNOWN_SESSION if known is None else Reason.ALREADY_DONE)
+    goal = await Goal.by_id(goal_id)
+    if goal is not None and not goal.active:
+        # Word of the start comes after the end, which may have been noted before: nobody else would give the stream back.
+        await Session.end_exclusive(session_id, event.viewer_id, goal_id, goal.exp or event.at)
     # Both views tell for whom the stream is; the drops of this signal's siblings may have come before that was written.
     await context.cache.drop([session_token_view(session_id), *streamer_views(event.streamer_id)])
     return Done()

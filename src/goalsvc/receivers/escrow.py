@@ -9,12 +9,19 @@ from goalsvc.context import Context
 from goalsvc.errors import RetryableError
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Account, escrow_account, exclusive_escrow, show_escrow, trigger_escrow
-from goalsvc.receivers.completion import exclusive_of
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed
 from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks.ending import deactivate_goal
-from goalsvc.tasks.escrow import COMPLETED, REFUNDED, escrow_out, hold_exclusive, refund_escrow, transfer_escrow
+from goalsvc.tasks.escrow import (
+    COMPLETED,
+    REFUNDED,
+    escrow_out,
+    exclusive_of,
+    hold_exclusive,
+    refund_escrow,
+    transfer_escrow,
+)
 
 
 def _share(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int) -> Debt:

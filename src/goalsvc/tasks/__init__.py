@@ -26,6 +26,7 @@ ALL: tuple[Task[Any], ...] = (
     escrow.transfer_escrow,
     escrow.transfer,
     escrow.announce_escrow_share,
+    escrow.conclude_escrow_share,
     escrow.hold_exclusive,
     notices.deliver_notice,
     reconcile.reconcile_clocks,

@@ -10,9 +10,10 @@ from goalsvc.context import Context
 from goalsvc.errors import NotYetError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.signals.trace import place
 from goalsvc.tasks import announcements
+from goalsvc.tasks.recording import StopRecord
 from goalsvc.tasks.runner import TASK, hurry
 from goalsvc.tasks.task import task
 
@@ -46,7 +47,15 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
         reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
     ended_at = goal.exp or now
     reports.append(await context.bus.send(context, announcements.ended(goal, f"{goal_id}:{ENDED}", ended_at)))
-    return Done(f"progress {goal.progress}", reports=tuple(reports), settles=ENDED)
+    return Done(f"progress {goal.progress}", owes=_stop_recording(goal), reports=tuple(reports), settles=ENDED)
+
+
+def _stop_recording(goal: Goal) -> tuple[Debt, ...]:
+    """A show that was abandoned is recorded still; that of a completed one was stopped when it was completed."""
+    session_id, completed = goal.conditions.session_id, goal.target is not None and goal.progress >= goal.target
+    if goal.kind is not GoalKind.SHOW or session_id is None or goal.context.started is None or completed:
+        return ()
+    return (StopRecord.owe(goal_id=str(goal.id), session_id=str(session_id)),)
 
 
 #: The clock does not run.

@@ -6,7 +6,7 @@ has been settled is passed over, and a transfer that has been made is not made t
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,8 +24,9 @@ from goalsvc.signals.events import (
     EscrowShareCompleted,
     EscrowShareRefunded,
 )
-from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Report, Returned
-from goalsvc.signals.trace import place
+from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Returned
+from goalsvc.signals.trace import debts_of, place
+from goalsvc.tasks.clips import derived_id
 from goalsvc.tasks.runner import TASK
 from goalsvc.tasks.task import RetryPolicy, Task, task
 
@@ -87,15 +88,17 @@ async def _settle_all(
     parent = place(TASK, settling.name)
     account = await Account.of_escrow(escrow_id)
     some_settled = account is not None and account.shares_settled > 0
-    shares = 0
+    shares = outstanding = 0
     batch: list[Mapping[str, Any]] = []
 
     async def enqueue_batch() -> None:
+        nonlocal outstanding
         settled = await _settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
         for earning in batch:
             to_user_id = payee or str(earning["from_user_id"])
             share = transfer_id_of(event, escrow_id, str(earning["_id"]), to_user_id)
             if share not in settled:
+                outstanding += 1
                 context.queue.enqueue(_share_job(share, escrow_id, event, earning, to_user_id, promise, parent))
         await context.queue.flush()
         batch.clear()
@@ -105,14 +108,14 @@ async def _settle_all(
         batch.append(earning)
         if len(batch) == _BATCH:
             await enqueue_batch()
-    account = await Account.expect_shares(escrow_id, shares)
+    await Account.expect_shares(escrow_id, shares)
     await enqueue_batch()
 
     now = context.clock.now()
-    if shares and (account is None or account.shares_settled < shares):
+    if outstanding:
         await Goal.postpone(ObjectId(goal_id), settling.name, now + _UNDER_WAY)
         return Done(f"{shares} shares", settles=KEPT)
-    # All are settled already: this is a later run, after a crash before the end was announced.
+    # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
     report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
     return Done(f"{shares} shares", reports=(report,))
@@ -152,7 +155,8 @@ async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, meta
     return Done()
 
 
-async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str) -> None:
+async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str) -> bool:
+    """Writes the share's figures; whether that was news. A share that is settled stays so when an old job is run again."""
     share = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
     fields = {
         "escrow_id": escrow_id,
@@ -161,10 +165,12 @@ async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapp
         "event": event,
         "updated_at": context.clock.now(),
     }
-    # Never back from settled to settling, when an old job is run again.
-    where = {"_id": share} if state == "settled" else {"_id": share, "state": {"$ne": "settled"}}
-    with suppress(DuplicateKeyError):
+    where = {"_id": share, "state": {"$ne": "settled"}}
+    try:
         await BiEscrow.written_soon().update_one(where, {"$set": {**fields, "state": state}}, upsert=True)
+    except DuplicateKeyError:
+        return False
+    return True
 
 
 @task()
@@ -245,7 +251,7 @@ async def announce_escrow_share(
     event: str,
     metadata: Mapping[str, Any],
 ) -> Outcome:
-    """Sends `escrow.….individual`, and after the last share of the escrow `escrow.completed` or `escrow.refunded`, once."""
+    """Sends `escrow.….individual`; then the share is through."""
     now = context.clock.now()
     individual = EscrowShareCompleted if event == COMPLETED else EscrowShareRefunded
     told = individual(
@@ -256,19 +262,43 @@ async def announce_escrow_share(
         amount=amount,
         transfer_id=transfer_id,
     )
-    reports: list[Report] = [await context.bus.send(context, told)]
+    report = await context.bus.send(context, told)
     if "amount" in metadata:  # a share of its own, not one of many
-        reports.append(await context.bus.send(context, _all_settled(escrow_id, event, 1, to_user_id, now)))
-        return Done(reports=tuple(reports))
-    await _write_bi(context, escrow_id, event, metadata, "settled")
+        return Done(
+            reports=(report, await context.bus.send(context, _all_settled(escrow_id, event, 1, to_user_id, now)))
+        )
+    announced = Done(reports=(report,))
+    if report.failures:
+        return announced  # to be tried again
+    if any(debts_of(announced, "")):
+        # What receivers owe is written down before the share counts as settled: nobody comes back to it then.
+        return replace(
+            announced, then=(conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata),)
+        )
+    concluded = await conclude_escrow_share(context, escrow_id=escrow_id, event=event, metadata=metadata)
+    return replace(concluded, reports=(report, *concluded.reports)) if isinstance(concluded, Done) else announced
+
+
+@task()
+async def conclude_escrow_share(
+    context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]
+) -> Outcome:
+    """Counts a share whose announcement is through; after the last sends `escrow.completed` or `escrow.refunded`, once."""
+    if not await _write_bi(context, escrow_id, event, metadata, "settled"):
+        return Returned(Reason.ALREADY_DONE)
+    # What is counted are announcements, not transfers: a share that was transferred by a worker that died then is still
+    # to be announced, and only the promise knows of it.
+    account = await Account.announced(escrow_id)
+    if account is None or account.shares_due is None or account.shares_announced < account.shares_due:
+        return Done()
+    now = context.clock.now()
     account = await Account.complete(escrow_id, now)
     if account is None:
-        return Done(reports=tuple(reports))
-    reports.append(
-        await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, to_user_id, now))
-    )
+        return Done()
+    payee = metadata["user_id"]
+    report = await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, payee, now))
     settling = escrow_out if event == COMPLETED else refund_escrow
-    return Done("the last share", reports=tuple(reports), settles=settling.name)
+    return Done("the last share", reports=(report,), settles=settling.name)
 
 
 def _all_settled(
@@ -282,6 +312,11 @@ def _all_settled(
 
 
 # -- escrow to escrow -------------------------------------------------------------------------------------------------
+
+
+def exclusive_of(trigger_goal: ObjectId) -> ObjectId:
+    """The id of the exclusive that comes of that request; its escrow is named after it before the goal is made."""
+    return derived_id(trigger_goal, "exclusive")
 
 
 @task(retry=_LEDGER_RETRY)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from arq.constants import job_key_prefix
-from arq.jobs import serialize_job
+from arq.jobs import SerializationError, serialize_job
 from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -93,8 +93,15 @@ class ArqQueue:
                 due = now if job.due_at is None else max(now, to_epoch_milliseconds(job.due_at))
                 queue = self._queues.get(job.task, MAIN_QUEUE)
                 lives = due - now + _EXPIRES_MILLISECONDS
+                try:
+                    body = body_of(job, now)
+                except SerializationError:
+                    # A mistake of ours in one job must not keep the others from their places.
+                    DROPPED.inc()
+                    log.exception("job %s of task %s cannot be written", job.id, job.task)
+                    continue
                 # Taken only if no job of this id waits or runs: `nx` twice does what arq's WATCH and EXISTS do.
-                pipe.set(job_key_prefix + job.id, body_of(job, now), nx=True, px=lives)
+                pipe.set(job_key_prefix + job.id, body, nx=True, px=lives)
                 pipe.zadd(queue, {job.id: due}, nx=True)
                 woken[queue] = woken.get(queue, 0) + 1
             for queue, count in woken.items():

@@ -15,13 +15,17 @@ from goalsvc.tasks.task import task
 
 @task()
 async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
-    """Starts to record the session's room for a show, unless the show is over by now: nobody would stop that recording."""
+    """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
+    outcome = await _control(context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
-    if goal is None:
-        return Returned(Reason.UNKNOWN_GOAL)
-    if not goal.active or (goal.target is not None and goal.progress >= goal.target):
-        return Returned(Reason.GOAL_INACTIVE)
-    return await _control(context.rtc.start_record, goal_id, session_id)
+    if goal is None or _over(goal):
+        # StopRecord may have come first, and will not come again: nobody else would stop this recording.
+        await _control(context.rtc.stop_record, goal_id, session_id)
+    return outcome
+
+
+def _over(goal: Goal) -> bool:
+    return not goal.active or (goal.target is not None and goal.progress >= goal.target)
 
 
 @task()

@@ -1,0 +1,94 @@
+"""`/openapi.json` shows an example of every answer and every error, and each is what its schema says; `/docs` shows it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from goalsvc.api.openapi import ANSWERS, CAUSES
+from goalsvc.app import create_app
+from tests.auth.conftest import settings_with
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    parsed: Json = json.loads(json.dumps(create_app(settings_with()).openapi()))
+    return parsed
+
+
+def operations(document: Json) -> Iterator[tuple[str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def examples(content: Json) -> list[Any]:
+    return [
+        *([content["example"]] if "example" in content else []),
+        *(e["value"] for e in content.get("examples", {}).values()),
+    ]
+
+
+def test_every_example_is_what_its_schema_says(document: Json) -> None:
+    for name, operation in operations(document):
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for content in (content for body in bodies for content in body.get("content", {}).values()):
+            for example in examples(content):
+                schema = {**content["schema"], "components": document["components"]}
+                assert list(Draft202012Validator(schema).iter_errors(example)) == [], name
+
+
+def test_every_answer_has_an_example(document: Json) -> None:
+    without = {"POST /notify/pusher", "GET /metrics"}  # an empty body, and text
+    for name, operation in operations(document):
+        success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+        if name not in without:
+            assert examples(success["content"]["application/json"]), name
+
+
+def test_every_error_is_a_problem_with_its_cause_and_an_example(document: Json) -> None:
+    for name, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and name != "GET /readyz":
+                assert list(answer["content"]) == ["application/problem+json"], name
+                example = answer["content"]["application/problem+json"]["example"]
+                assert example["status"] == int(status)
+                assert answer["description"].endswith((".", "Try again."))
+                named = re.findall(r"\(`(\w+)`\)", answer["description"])
+                assert not named or example["code"] in named
+
+
+def test_nothing_is_told_of_an_operation_that_there_is_not(document: Json) -> None:
+    known = dict(operations(document))
+    assert set(ANSWERS) <= set(known)
+    for name, causes in CAUSES.items():
+        assert {str(status) for status in causes} <= set(known[name]["responses"]), name
+
+
+def test_every_operation_is_described_and_has_its_security(document: Json) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert set(operation["tags"]) <= tags, name
+        schemes = {scheme for wanted in operation.get("security", []) for scheme in wanted}
+        assert schemes <= set(document["components"]["securitySchemes"])
+        assert bool(schemes) == (operation["tags"] != ["Health"]), name
+    assert dict(operations(document))["POST /pusher/auth"]["security"] == [{"UserToken": []}]
+
+
+async def test_docs_load_nothing_from_elsewhere() -> None:
+    transport = httpx.ASGITransport(create_app(settings_with()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://goalsvc") as client:
+        page = (await client.get("/docs")).text
+        addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+        assert len(addresses) == 3
+        for address in addresses:
+            assert address.startswith("/docs/assets/")
+            assert (await client.get(address)).status_code == 200

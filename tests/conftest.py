@@ -1,0 +1,61 @@
+"""What the tests of documents and the stories share: the real mongod and Valkey, and a world to play in."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from goalsvc.devstack import private_mongod, private_valkey
+
+from .world import World, empty, open_world
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for one that no code of ours can avoid."""
+    # Beanie's lazy_model reads `model_fields` of an instance: https://github.com/BeanieODM/lazy_model/issues
+    config.addinivalue_line("filterwarnings", "ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A replica set of one member, for the whole run."""
+    with private_mongod(tmp_path_factory.mktemp("mongod")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Valkey, for the whole run."""
+    with private_valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def all_documents(mongodb_url: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """Reads and writes documents past goalsvc, as another service would."""
+    with MongoClient[dict[str, Any]](mongodb_url) as client:
+        yield client
+
+
+@pytest.fixture
+def documents(all_documents: MongoClient[dict[str, Any]]) -> MongoClient[dict[str, Any]]:
+    """The same, when every collection is empty."""
+    empty(all_documents)
+    return all_documents
+
+
+@pytest.fixture
+async def world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
+    """A world whose jobs are run in this process. When the story is over, all that must always hold is checked."""
+    async with open_world(documents, mongodb_url, redis_url) as opened:
+        yield opened
+        await opened.check_invariants()
+
+
+@pytest.fixture
+async def busy_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
+    """A world whose jobs are run by real workers on the real Valkey."""
+    async with open_world(documents, mongodb_url, redis_url, real_workers=True) as opened:
+        yield opened
+        await opened.check_invariants()

@@ -1,0 +1,81 @@
+"""What holds for every module: its length, where it takes the time from, how its names read."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "goalsvc").rglob("*.py"))
+LONGEST = 450
+
+#: Who reads the machine's clock besides `clock.py`, and why. (Durations are measured with `perf_counter` and `monotonic`.)
+MAY_READ_THE_TIME = {
+    "clock.py": "it is the clock",
+    "worker.py": "arq reckons when a job is due by the machine's clock, and so must whoever claims jobs for it",
+    "commands/send.py": "the command line is the outside: what it sends happened now",
+    "commands/replay.py": "the command line is the outside: what it sends anew happened now",
+    "devstack/demo_show.py": "the demo is the outside: its performer comes and goes now",
+    "devstack/standins/pusher.py": "stands for another machine: checks how old a signature is, as Pusher does",
+    "devstack/standins/byteplus.py": "stands for another machine: checks how old a signature is, as BytePlus does",
+    "devstack/standins/recording.py": "stands for another machine: notes when it was called",
+}
+
+_READS_THE_TIME = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
+_NAMES_NOBODY_NEEDS = re.compile(r"^(utils?|helpers?|misc|common|.*_(utils?|helpers?|manager|service))$")
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT / "src" / "goalsvc").as_posix()
+
+
+def reads_the_time(tree: ast.AST) -> Iterator[str]:
+    """Every way in which this module asks the machine what time it is."""
+    imported = {
+        alias.asname or alias.name: f"time.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "time"
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            name = f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Name):
+            name = imported.get(node.id, "")
+        else:
+            continue
+        if name in _READS_THE_TIME:
+            yield name
+
+
+class TestEveryModule:
+    @pytest.mark.parametrize("path", SOURCES, ids=short)
+    def test_is_not_too_long(self, path: Path) -> None:
+        assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+    @pytest.mark.parametrize("path", SOURCES, ids=short)
+    def test_has_a_name_that_says_what_is_in_it(self, path: Path) -> None:
+        assert not _NAMES_NOBODY_NEEDS.match(path.stem)
+
+
+class TestTime:
+    def test_is_read_from_the_clock_only(self) -> None:
+        readers = {short(path) for path in SOURCES if any(reads_the_time(ast.parse(path.read_text("utf-8"))))}
+        assert readers <= set(MAY_READ_THE_TIME)
+
+    def test_no_exception_outlives_its_reason(self) -> None:
+        readers = {short(path) for path in SOURCES if any(reads_the_time(ast.parse(path.read_text("utf-8"))))}
+        assert set(MAY_READ_THE_TIME) <= readers
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "from time import time\ntime()",
+            "import time\ntime.time()",
+            "from datetime import datetime\ndatetime.now(UTC)",
+        ],
+    )
+    def test_and_this_is_how_it_would_be_noticed(self, source: str) -> None:
+        assert list(reads_the_time(ast.parse(source)))

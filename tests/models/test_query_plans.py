@@ -1,0 +1,140 @@
+"""Every query on a hot path is served by an index: read from the plans of the real server.
+
+The queries are not written down here: stories are played, and the server's profiler tells what was asked and how it was
+found. What no story asks often enough is asked by the documents' own methods.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.stories.scenes import a_funded_show, an_exclusive
+from tests.world import World
+
+pytestmark = pytest.mark.real
+
+Plan = Mapping[str, Any]
+
+#: Collections that a story asks as if they held millions.
+LARGE = {
+    "accounts", "assets", "bi_escrows", "dead_letters", "earnings", "goals", "posts", "sessions", "traces",
+    "tracking_events", "transfers", "users",
+}  # fmt: skip
+ASKING = ["query", "getmore", "command", "update", "remove"]
+
+
+@pytest.fixture
+def asked(world: World) -> Iterator[list[Plan]]:
+    """Every question to the server from now on, once the story has been played (`read_profile`)."""
+    database = world.database
+    database.command({"profile": 0})
+    database.drop_collection("system.profile")
+    database.create_collection("system.profile", capped=True, size=32 * 1024 * 1024)
+    database.command({"profile": 2})
+    found: list[Plan] = []
+    yield found
+    database.command({"profile": 0})
+    database.drop_collection("system.profile")
+
+
+def read_profile(world: World, asked: list[Plan]) -> None:
+    """Fills in what was asked by goalsvc; this test's own questions are left out."""
+    world.database.command({"profile": 0})
+    asked += world.database["system.profile"].find({"op": {"$in": ASKING}, "appName": "goalsvc"})
+
+
+def collection_of(entry: Plan) -> str:
+    return str(entry["ns"]).partition(".")[2]
+
+
+async def play_everything(world: World) -> None:
+    """A show that is paid, one that is refunded, an exclusive, and all that people look at."""
+    paid = await world.given(a_funded_show(seconds=360, earnings=3))
+    await world.performs(paid, seconds=400)
+    await world.settle()
+    refunded = await world.given(a_funded_show(seconds=360, earnings=3))
+    await world.performs(refunded, seconds=100)
+    world.rtc.refuse(100)
+    await world.post(f"/v1/sessions/{refunded.session_id}/end")
+    await world.settle()
+    exclusive = await world.given(an_exclusive())
+    await world.performs(exclusive, seconds=200)
+    await world.settle(patience=60)
+    await world.hears({"name": "member_added", "channel": "presence-stream@alice", "user_id": "bob"})
+    await world.hears({"name": "channel_occupied", "channel": "private-user@alice"})
+    await world.settle()
+    await world.tick("sweep_promises")
+    for path in (
+        f"/v1/goals/{paid.id}",
+        f"/v1/goals/{paid.id}/trace",
+        f"/v1/goals/{paid.funding_id}/leaderboard",
+        f"/v1/goals?session_id={paid.session_id}&active=true",
+        f"/v1/goals?session_id={paid.session_id}",
+        "/v1/goals?active=true",
+        "/v1/goals",
+        f"/v1/sessions/{paid.session_id}",
+        "/v1/wallets/alice",
+        f"/v1/escrows/{paid.escrow_id}",
+        "/v1/transfers?user_id=alice",
+        f"/v1/transfers?escrow_id={paid.escrow_id}",
+        f"/v1/transfers?user_id=alice&escrow_id={paid.escrow_id}",
+        "/v1/transfers",
+        "/v1/dead-letters",
+        "/v1/dead-letters?state=dead",
+    ):
+        await world.get(path)
+    world.has_dead_letters = True
+
+
+async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: list[Plan]) -> None:
+    await play_everything(world)
+    read_profile(world, asked)
+    large = [entry for entry in asked if collection_of(entry) in LARGE]
+    assert {collection_of(entry) for entry in large} >= {
+        "accounts", "bi_escrows", "dead_letters", "earnings", "goals", "sessions", "traces", "transfers", "users"
+    }  # fmt: skip
+    scans = [entry for entry in large if "COLLSCAN" in entry.get("planSummary", "")]
+    assert [(entry["ns"], entry["planSummary"], entry["command"]) for entry in scans] == []
+    planned = {entry["planSummary"].split()[0].rstrip(",") for entry in large if entry.get("planSummary")}
+    assert planned <= {"IDHACK", "IXSCAN", "COUNT_SCAN"}
+
+
+@pytest.mark.parametrize(
+    ("collection", "where", "sort", "index"),
+    [
+        ("goals", {"active": True, "exp": {"$lte": "now"}}, None, "expiry"),
+        ("goals", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
+        ("sessions", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
+        ("users", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
+        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": True}, None, "session"),
+        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": True}, "_id", "session"),
+        ("earnings", {"user_id": "x", "_show_funding:x": {"$exists": True}}, "created_at", "user"),
+        ("earnings", {"goal_id": "x"}, None, "goal"),
+        ("transfers", {"tags": "escrow::x"}, "_id", "tags"),
+        ("transfers", {"from_user_id": "x"}, "_id", "from"),
+        ("transfers", {"to_user_id": "x"}, "_id", "to"),
+        ("traces", {"goal_id": "x"}, "at", "goal"),
+        ("dead_letters", {"state": "dead"}, "_id", "state"),
+    ],
+)
+async def test_the_index_that_is_meant(
+    world: World, collection: str, where: dict[str, Any], sort: str | None, index: str
+) -> None:
+    """So that it is not some other index that happens to serve while there are few documents."""
+    for condition in where.values():
+        if isinstance(condition, dict) and condition.get("$lte") == "now":
+            condition["$lte"] = world.clock.now()
+    cursor = world.database[collection].find(where)
+    plan = (cursor.sort(sort, 1) if sort else cursor).explain()["queryPlanner"]["winningPlan"]
+    assert set(indexes_in(plan)) == {index}
+
+
+def indexes_in(stage: Mapping[str, Any]) -> Iterator[str]:
+    """The index of each stage that reads one; anything that reads all documents is not meant to be there."""
+    assert stage["stage"] != "COLLSCAN"
+    if stage["stage"] == "IXSCAN":
+        yield stage["indexName"]
+    for below in [stage.get("inputStage"), *stage.get("inputStages", [])]:
+        if below is not None:
+            yield from indexes_in(below)

@@ -1,0 +1,207 @@
+"""A context in which nothing is real, and everything that was done can be looked at afterwards."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from beanie import init_beanie
+from mongomock.collection import BulkOperationBuilder
+from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
+
+from goalsvc.context import Context, Job
+from goalsvc.integrations.media import RecordedCutter
+from goalsvc.integrations.pusher import RecordedNotifier
+from goalsvc.integrations.rtc import RecordedRtc
+from goalsvc.integrations.storage import MemoryStore
+from goalsvc.models.clocks import GoalClocks
+from goalsvc.models.database import DOCUMENTS
+from goalsvc.models.wallet import Ledger
+from goalsvc.receivers import ALL as RECEIVERS
+from goalsvc.settings import Settings
+from goalsvc.signals.bus import SignalBus
+from goalsvc.signals.receiver import Receiver
+
+T = TypeVar("T")
+
+#: The instant at which every test begins.
+NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
+
+
+@dataclass
+class FakeClock:
+    """Shows what it is set to."""
+
+    at: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def advance(self, seconds: float) -> datetime:
+        self.at += timedelta(seconds=seconds)
+        return self.at
+
+
+@dataclass
+class MemoryQueue:
+    """Keeps the jobs that were enqueued; one of the same id is not taken twice, as in Redis."""
+
+    jobs: list[Job] = field(default_factory=list)
+    flushed: int = 0
+
+    def enqueue(self, job: Job) -> None:
+        if job.id not in {waiting.id for waiting in self.jobs}:
+            self.jobs.append(job)
+
+    async def flush(self) -> None:
+        self.flushed += 1
+
+    def tasks(self) -> list[str]:
+        """Names of the tasks that wait, in order."""
+        return [job.task for job in self.jobs]
+
+    def take(self) -> list[Job]:
+        """All that waits; nothing waits then."""
+        taken, self.jobs = self.jobs, []
+        return taken
+
+
+@dataclass
+class MemoryRecorder:
+    """Keeps traces and tracking events; one of the same id once."""
+
+    segments: list[Mapping[str, Any]] = field(default_factory=list)
+    tracked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def trace(self, segment: Mapping[str, Any]) -> None:
+        self.segments.append(segment)
+
+    def track(self, event: Mapping[str, Any]) -> None:
+        self.tracked.setdefault(event["_id"], event)
+
+    async def flush(self) -> None:
+        pass
+
+
+@dataclass
+class MemoryCache:
+    """Keeps the names of the views that were dropped."""
+
+    dropped: list[str] = field(default_factory=list)
+
+    async def drop(self, names: Sequence[str]) -> None:
+        self.dropped.extend(names)
+
+
+@dataclass
+class Snapshots:
+    """Transactions for mongomock, which has none: what raises is undone by putting back all documents as they were.
+
+    Good for one transaction at a time; races are for the real server.
+    """
+
+    database: Any
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        names = await self.database.list_collection_names()
+        before = {name: await self.database[name].find().to_list(None) for name in names}
+        try:
+            return await work(None)
+        except BaseException:
+            for name in await self.database.list_collection_names():
+                await self.database[name].delete_many({})
+                if before.get(name):
+                    await self.database[name].insert_many(before[name])
+            raise
+
+
+@dataclass
+class Stage:
+    """The context with what it is made of, each under its own type."""
+
+    database: Any
+    clock: FakeClock
+    settings: Settings
+    bus: SignalBus
+    queue: MemoryQueue
+    recorder: MemoryRecorder
+    notifier: RecordedNotifier
+    store: MemoryStore
+    rtc: RecordedRtc
+    cutter: RecordedCutter
+    cache: MemoryCache
+    ledger: Ledger
+    clocks: GoalClocks
+
+    @property
+    def context(self) -> Context:
+        return Context(
+            settings=self.settings,
+            clock=self.clock,
+            bus=self.bus,
+            queue=self.queue,
+            recorder=self.recorder,
+            notifier=self.notifier,
+            store=self.store,
+            rtc=self.rtc,
+            cutter=self.cutter,
+            cache=self.cache,
+            ledger=self.ledger,
+            clocks=self.clocks,
+        )
+
+    async def everything(self) -> dict[str, list[Any]]:
+        """Every stored document, by collection: what "changes nothing" is compared with."""
+        names = sorted(await self.database.list_collection_names())
+        found = {name: await self.database[name].find().sort("_id", 1).to_list(None) for name in names}
+        return {name: documents for name, documents in found.items() if documents}
+
+
+def settings_with(**values: Any) -> Settings:
+    """Settings of which only `values` matter, whatever the environment says."""
+    return Settings(mongodb_url="mongodb://127.0.0.1/unused", redis_url="redis://127.0.0.1", **values)
+
+
+def _mend_mongomock() -> None:
+    """Two things that it cannot do.
+
+    PyMongo hands `sort` to a bulk update also where none is asked for: mongomock 4.3 does not know the word. And a collection
+    with other options is not asynchronous any more: here no write waits for a disk anyway, so it is the same collection.
+    """
+    builder: Any = BulkOperationBuilder
+    collection: Any = AsyncMongoMockCollection
+    known = builder.add_update
+
+    def add_update(self: BulkOperationBuilder, *args: Any, sort: Any = None, **kwargs: Any) -> None:
+        assert sort is None, "mongomock cannot sort"
+        known(self, *args, **kwargs)
+
+    builder.add_update = add_update
+    collection.with_options = lambda self, **options: self
+
+
+_mend_mongomock()
+
+
+@asynccontextmanager
+async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -> AsyncIterator[Stage]:
+    """An empty database in memory, bound to the documents, and a context of stand-ins around it."""
+    database: Any = AsyncMongoMockClient(tz_aware=True)["goalsvc"]
+    await init_beanie(database=database, document_models=list(DOCUMENTS))
+    clock = FakeClock()
+    yield Stage(
+        database=database,
+        clock=clock,
+        settings=settings_with(**values),
+        bus=SignalBus(receivers),
+        queue=MemoryQueue(),
+        recorder=MemoryRecorder(),
+        notifier=RecordedNotifier(),
+        store=MemoryStore(),
+        rtc=RecordedRtc(),
+        cutter=RecordedCutter(),
+        cache=MemoryCache(),
+        ledger=Ledger(Snapshots(database)),
+        clocks=GoalClocks(clock),
+    )

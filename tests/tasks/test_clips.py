@@ -1,0 +1,233 @@
+"""The clip of a completed performance, the recording, and notices: what workers do outside."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from goalsvc.context import Job
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
+from goalsvc.models.clip import Asset, AssetState, Post
+from goalsvc.models.database import OWING
+from goalsvc.models.session import Rtc
+from goalsvc.models.user import User
+from goalsvc.signals.events import GoalKind
+from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
+from goalsvc.tasks import ALL
+from goalsvc.tasks.clips import clip_livestream_as_asset, create_post_from_livestream, derived_id
+from goalsvc.tasks.notices import deliver_notice
+from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
+from goalsvc.tasks.runner import Runner
+from goalsvc.tasks.task import CLIP_QUEUE
+from tests.receivers.fakes import NOW, Stage
+from tests.receivers.scenes import GOAL, SESSION, STREAMER, Run, a_goal, a_session, set_up
+
+ASSET, POST = derived_id(GOAL, "asset"), derived_id(GOAL, "post")
+CLAIM = {f"auto_claimed_by:{POST}": f"message-{POST}:0"}
+TAGS = ["feed:shorts_livestream", "bypass:review"]
+
+
+async def create(stage: Stage) -> Outcome:
+    return await create_post_from_livestream(
+        stage.context,
+        session_id=str(SESSION),
+        caption="Ukulele medley",
+        duration=30,
+        rewind_seconds=180,
+        tags=TAGS,
+        goal_id=str(GOAL),
+        completed_at=NOW,
+    )
+
+
+def clip_debt(outcome: Outcome) -> Debt:
+    assert isinstance(outcome, Done)
+    (debt,) = outcome.owes
+    return debt
+
+
+async def cut(stage: Stage, **changes: Any) -> Outcome:
+    arguments = dict(clip_debt(await create(stage)).arguments) | changes
+    return await clip_livestream_as_asset(stage.context, **arguments)
+
+
+async def asset() -> Asset:
+    found = await Asset.find_one({"_id": ASSET})
+    assert found is not None
+    return found
+
+
+class TestCreatePostFromLivestream:
+    async def test_makes_the_asset(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        await create(stage)
+        made = await asset()
+        assert (made.content_type, made.duration, made.state) == ("video/mp4", 30, AssetState.PENDING)
+        assert made.metadata["source"] == {"cls": "Session", "id": SESSION}
+        assert made.metadata.items() >= CLAIM.items()
+
+    async def test_makes_the_draft_post(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        await create(stage)
+        post = await Post.find_one({"_id": POST})
+        assert post is not None
+        assert (post.sender, post.caption, post.asset_id) == (STREAMER, "Ukulele medley", ASSET)
+        assert post.tags == ["drafts", "beta", "no_exposure", "verified", *TAGS]
+
+    async def test_owes_the_clip_when_its_last_second_has_been_streamed(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        debt = clip_debt(await create(stage))
+        assert debt.arguments["asset_id"] == str(ASSET)
+        assert debt.arguments["metadata"] == CLAIM
+        assert (debt.task, debt.due_at) == ("clip_livestream_as_asset", NOW)
+
+    async def test_and_not_before(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        outcome = await create_post_from_livestream(
+            stage.context,
+            session_id=str(SESSION),
+            caption="c",
+            duration=30,
+            rewind_seconds=10,
+            tags=TAGS,
+            goal_id=str(GOAL),
+            completed_at=NOW,
+        )
+        assert clip_debt(outcome).due_at == NOW + timedelta(seconds=20)
+
+    async def test_run_again_it_makes_nothing_more(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        await create(stage)
+        before = await stage.everything()
+        await create(stage)
+        assert await stage.everything() == before
+
+    async def test_returns_when_the_session_is_gone(self, stage: Stage) -> None:
+        assert await create(stage) == Returned(Reason.UNKNOWN_SESSION)
+
+    def test_ids_follow_from_the_goal(self) -> None:
+        assert derived_id(GOAL, "asset") == ASSET != POST != derived_id(ObjectId(), "post")
+
+
+class TestClipLivestreamAsAsset:
+    async def test_cuts_from_the_rewind_before_completion_and_stores_it(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        assert isinstance(await cut(stage), Done)
+        (made,) = stage.cutter.cuts
+        assert made.hls_url == "https://live.example/a.m3u8"
+        assert (made.begins_at, made.duration_seconds) == (NOW - timedelta(seconds=180), 30)
+        assert set(stage.store.objects) == {str(ASSET)}
+        assert stage.store.objects[str(ASSET)].content_type == "video/mp4"
+        assert (await asset()).state is AssetState.QUARANTINED
+
+    async def test_run_again_it_returns(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        await cut(stage)
+        assert await cut(stage) == Returned(Reason.ALREADY_STORED)
+        assert len(stage.cutter.cuts) == 1
+
+    async def test_what_has_not_been_streamed_is_waited_for(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        stage.cutter.troubles = [NotYetError("the last second", 2.0)]
+        with pytest.raises(NotYetError):
+            await cut(stage, rewind_seconds=10)
+        assert (await asset()).state is AssetState.PENDING
+
+    async def test_within_a_limit(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        stage.cutter.troubles = [NotYetError("the last second", 2.0)]
+        stage.clock.advance(seconds=3600)
+        with pytest.raises(ClipImpossibleError, match="has not gone on"):
+            await cut(stage)
+
+    @pytest.mark.parametrize("source", ["unset", "no user"])
+    async def test_without_a_source_it_is_impossible(self, stage: Stage, source: str) -> None:
+        await set_up(GoalKind.SHOW)
+        users = User.get_motor_collection()
+        await (users.update_one({}, {"$unset": {"byteplus": True}}) if source == "unset" else users.delete_many({}))
+        with pytest.raises(ClipImpossibleError, match="no HLS source"):
+            await cut(stage)
+
+    async def test_a_store_that_refuses_leaves_it_pending(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        stage.store.refuse()
+        with pytest.raises(ExternalServiceError):
+            await cut(stage)
+        assert (await asset()).state is AssetState.PENDING
+
+    async def test_returns_when_the_asset_is_gone(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        assert await cut(stage, asset_id=str(ObjectId())) == Returned(Reason.UNKNOWN_ASSET)
+
+    async def test_when_it_is_given_up_the_asset_has_failed(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        arguments = clip_debt(await create(stage)).arguments
+        stage.cutter.troubles = [ClipImpossibleError("gone")]
+        job = Job("c", "clip_livestream_as_asset", arguments, promise=f"goals/{GOAL}/clip_livestream_as_asset")
+        assert await Runner(ALL, OWING).run(stage.context, job, 1) is None
+        assert (await asset()).state is AssetState.FAILED
+
+    async def test_a_clip_that_is_stored_does_not_fail_any_more(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        await cut(stage)
+        assert clip_livestream_as_asset.after_death is not None
+        await clip_livestream_as_asset.after_death(stage.context, {"asset_id": str(ASSET)})
+        assert (await asset()).state is AssetState.QUARANTINED
+
+    def test_it_has_the_queue_of_long_work(self) -> None:
+        assert clip_livestream_as_asset.queue == CLIP_QUEUE
+
+
+class TestRecording:
+    async def test_start_and_stop_name_the_same_task(self, stage: Stage) -> None:
+        await a_session(GoalKind.SHOW)
+        await a_goal(GoalKind.SHOW, Run.SHORT)
+        for control in (StartRecord, StopRecord):
+            outcome = await control(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
+            assert outcome == Done(f"goal-{GOAL}")
+        assert [call.action for call in stage.rtc.calls] == ["StartRecord", "StopRecord"]
+        assert stage.rtc.recording == set()
+
+    async def test_the_platforms_own_task_goes_before_ours(self, stage: Stage) -> None:
+        await a_session(GoalKind.SHOW, rtc=Rtc(room_id="room-1", record_task_id="theirs"))
+        assert await StopRecord(stage.context, goal_id=str(GOAL), session_id=str(SESSION)) == Done("theirs")
+
+    @pytest.mark.parametrize("over", ["ended", "completed", "gone"])
+    async def test_the_recording_of_a_show_that_is_over_is_stopped_at_once(self, stage: Stage, over: str) -> None:
+        """Its StopRecord may have come first, and will not come again."""
+        await a_session(GoalKind.SHOW)
+        if over != "gone":
+            await a_goal(GoalKind.SHOW, Run.REACHED if over == "completed" else Run.SHORT, active=over != "ended")
+        await StartRecord(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
+        assert stage.rtc.recording == set()
+
+    async def test_a_session_that_is_gone(self, stage: Stage) -> None:
+        outcome = await StartSnapshot(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
+        assert outcome == Returned(Reason.UNKNOWN_SESSION)
+
+    async def test_a_session_without_a_room(self, stage: Stage) -> None:
+        await a_session(GoalKind.EXCLUSIVE, rtc=Rtc())
+        outcome = await StartSnapshot(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
+        assert outcome == Returned(Reason.NO_ROOM)
+
+    async def test_a_refusal_may_pass(self, stage: Stage) -> None:
+        await a_session(GoalKind.EXCLUSIVE)
+        stage.rtc.refuse()
+        with pytest.raises(ExternalServiceError):
+            await StartSnapshot(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
+
+
+class TestDeliverNotice:
+    async def test_hands_it_to_pusher(self, stage: Stage) -> None:
+        outcome = await deliver_notice(
+            stage.context, channels=["private-user@u"], event="wallet.updated", data={"event_id": "e"}
+        )
+        assert outcome == Done("wallet.updated")
+        (notice,) = stage.notifier.notices
+        assert (notice.channels, notice.data) == (("private-user@u",), {"event_id": "e"})
+
+    async def test_a_refusal_may_pass(self, stage: Stage) -> None:
+        stage.notifier.refuse()
+        with pytest.raises(ExternalServiceError):
+            await deliver_notice(stage.context, channels=["private-user@u"], event="x", data={})

@@ -1,0 +1,331 @@
+"""Escrow: what viewers put in goes to the streamer, or back to them; every share once."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from goalsvc.context import Job
+from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, TransferConflictError
+from goalsvc.models.database import OWING
+from goalsvc.models.promise import Promise
+from goalsvc.models.records import BiEscrow, DeadLetter
+from goalsvc.models.wallet import Account, Transfer, escrow_account, user_account
+from goalsvc.signals.events import GoalKind
+from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Returned
+from goalsvc.tasks import ALL
+from goalsvc.tasks.escrow import (
+    escrow_out,
+    exclusive_of,
+    hold_exclusive,
+    refund_escrow,
+    tag_of,
+    transfer,
+    transfer_escrow,
+    transfer_id_of,
+)
+from goalsvc.tasks.runner import Runner
+from tests.receivers.fakes import NOW, Stage
+from tests.receivers.scenes import (
+    BEGAN,
+    EARNING,
+    FUNDING,
+    GOAL,
+    HELD,
+    STREAMER,
+    VIEWER,
+    a_deposit,
+    a_goal,
+    an_earning,
+    goal_document,
+)
+
+ESCROW = f"show_funding:{FUNDING}"
+
+
+async def balance(account: str) -> int:
+    return await Account.balance_of(account)
+
+
+async def a_funded_show(*amounts: int) -> list[ObjectId]:
+    """A completed show whose escrow holds these contributions; ids of the earnings."""
+    promise = Promise(
+        id="escrow_out",
+        task="escrow_out",
+        arguments={"escrow_id": ESCROW, "user_id": STREAMER, "nbf": BEGAN, "exp": NOW, "goal_id": str(GOAL)},
+        at=NOW,
+    )
+    await a_goal(GoalKind.SHOW, active=False, promises=[promise])
+    await Account(id=escrow_account(ESCROW), balance=sum(amounts)).insert()
+    return [await an_earning(ESCROW, f"u-{number}", amount) for number, amount in enumerate(amounts)]
+
+
+async def pay(stage: Stage, **changes: Any) -> Outcome:
+    arguments: dict[str, Any] = {
+        "escrow_id": ESCROW,
+        "user_id": STREAMER,
+        "nbf": BEGAN,
+        "exp": NOW,
+        "goal_id": str(GOAL),
+    }
+    return await escrow_out(stage.context, **arguments | changes)
+
+
+async def work(stage: Stage, *, most: int = 1000) -> int:
+    """Runs what waits, and what follows from it; how many jobs there were."""
+    runner = Runner(ALL, OWING)
+    ran = 0
+    while stage.queue.jobs and ran < most:
+        for job in stage.queue.take():
+            assert await runner.run(stage.context, job, 1) is None
+            ran += 1
+    return ran
+
+
+def sent(stage: Stage, sender: str) -> int:
+    return sum(record["name"] == sender for record in stage.recorder.tracked.values())
+
+
+class TestIds:
+    """They are a contract: other services look transfers up by them."""
+
+    def test_of_a_payout(self) -> None:
+        doc_id = "68143584d6945d32e732cc2a"
+        made = transfer_id_of("escrow.completed", "show_funding:68143584d6945d32e732cc21", doc_id, "u-alice-1")
+        assert made == "escrow-show_funding:68143584d6945d32e732cc21-68143584d6945d32e732cc2a-u-alice-1"
+
+    def test_of_a_refund(self) -> None:
+        assert transfer_id_of("escrow.refunded", "show_funding:1", "2", "u") == "refund-show_funding:1-2-u"
+
+    def test_tag(self) -> None:
+        assert tag_of("show_funding:1") == "escrow::show_funding:1"
+
+    def test_an_exclusives_id_follows_from_its_requests(self) -> None:
+        assert exclusive_of(GOAL) == exclusive_of(GOAL) != exclusive_of(FUNDING)
+        assert exclusive_of(GOAL).generation_time == GOAL.generation_time
+
+
+class TestEscrowOut:
+    async def test_one_chain_for_each_earning(self, stage: Stage) -> None:
+        earnings = await a_funded_show(100, 200)
+        assert await pay(stage) == Done("2 shares", settles=KEPT)
+        assert [job.id for job in stage.queue.jobs] == [f"escrow-{ESCROW}-{doc_id}-{STREAMER}" for doc_id in earnings]
+        for job, doc_id in zip(stage.queue.jobs, earnings, strict=True):
+            metadata = {"doc_id": str(doc_id), "user_id": STREAMER}
+            share = {"escrow_id": ESCROW, "event": "escrow.completed", "metadata": metadata}
+            assert (job.task, job.arguments) == ("update_bi_escrow", share)
+            assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
+            assert (job.promise, job.settles) == (f"goals/{GOAL}/escrow_out", False)
+
+    async def test_exp_is_an_hour_later(self, stage: Stage) -> None:
+        await a_funded_show()
+        for seconds in (3599, 3600, 3601):
+            await an_earning(ESCROW, VIEWER, 1, created_at=NOW + timedelta(seconds=seconds))
+        assert await pay(stage) == Done("2 shares", settles=KEPT)
+
+    async def test_not_what_came_before_the_session_began(self, stage: Stage) -> None:
+        await a_funded_show(7)
+        await an_earning(ESCROW, VIEWER, 1, created_at=BEGAN - timedelta(milliseconds=1))
+        assert await pay(stage) == Done("1 shares", settles=KEPT)
+
+    async def test_not_what_another_streamer_or_escrow_earned(self, stage: Stage) -> None:
+        await a_funded_show(7)
+        await an_earning(ESCROW, VIEWER, 1, user_id="another")
+        await an_earning(f"show_funding:{GOAL}", VIEWER, 1)
+        assert await pay(stage) == Done("1 shares", settles=KEPT)
+
+    async def test_the_streamer_gets_all_of_it(self, stage: Stage) -> None:
+        earnings = await a_funded_show(100, 200, 1)
+        await pay(stage)
+        await work(stage)
+        assert (await balance(user_account(STREAMER)), await balance(escrow_account(ESCROW))) == (301, 0)
+        transfers = {transfer.id: transfer async for transfer in Transfer.find()}
+        assert set(transfers) == {f"escrow-{ESCROW}-{doc_id}-{STREAMER}" for doc_id in earnings}
+        assert all(transfer.tags == [f"escrow::{ESCROW}"] for transfer in transfers.values())
+        assert all(transfer.from_user_id is None and transfer.to_user_id == STREAMER for transfer in transfers.values())
+
+    async def test_each_share_is_announced_and_the_whole_once(self, stage: Stage) -> None:
+        await a_funded_show(100, 200, 1)
+        await pay(stage)
+        await work(stage)
+        assert sent(stage, "escrow.completed.individual") == 3
+        assert sent(stage, "escrow.completed") == 1
+
+    async def test_the_promise_is_paid_with_the_last_share(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        first, second = stage.queue.take()
+        runner = Runner(ALL, OWING)
+        await runner.run(stage.context, first, 1)
+        assert [promise["id"] for promise in (await goal_document())["promises"]] == ["escrow_out"]
+        await runner.run(stage.context, second, 1)
+        assert (await goal_document())["promises"] == []
+
+    async def test_the_sweep_leaves_it_alone_while_it_is_under_way(self, stage: Stage) -> None:
+        await a_funded_show(100)
+        await pay(stage)
+        (promise,) = (await goal_document())["promises"]
+        assert promise["at"] > NOW
+
+    async def test_run_again_it_settles_what_is_missing(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        await Runner(ALL, OWING).run(stage.context, stage.queue.take()[0], 1)
+        await pay(stage)
+        assert len(stage.queue.jobs) == 1
+        await work(stage)
+        assert await balance(user_account(STREAMER)) == 300
+
+    async def test_run_twice_at_once_it_pays_once(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        jobs = list(stage.queue.jobs)
+        await work(stage)
+        stage.queue.jobs = jobs
+        await work(stage)
+        assert await balance(user_account(STREAMER)) == 300
+        assert await Transfer.find().count() == 2
+
+    async def test_without_earnings_it_is_complete_at_once(self, stage: Stage) -> None:
+        await a_funded_show()
+        outcome = await pay(stage)
+        assert isinstance(outcome, Done)
+        assert (outcome.what, outcome.settles) == ("0 shares", None)
+        assert sent(stage, "escrow.completed") == 1
+
+    async def test_analytics_are_written(self, stage: Stage) -> None:
+        (doc_id,) = await a_funded_show(100)
+        await pay(stage)
+        await work(stage)
+        (share,) = await BiEscrow.find().to_list()
+        assert (share.id, share.state) == (f"escrow-{ESCROW}-{doc_id}-{STREAMER}", "settled")
+        assert (share.escrow_id, share.user_id, share.event) == (ESCROW, STREAMER, "escrow.completed")
+
+
+class TestRefundEscrow:
+    async def test_everybody_gets_back_what_he_gave(self, stage: Stage) -> None:
+        earnings = await a_funded_show(100, 200)
+        assert await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL)) == Done(
+            "2 shares", settles=KEPT
+        )
+        await work(stage)
+        assert [await balance(user_account(f"u-{number}")) for number in (0, 1)] == [100, 200]
+        assert await balance(escrow_account(ESCROW)) == 0
+        ids = {transfer.id async for transfer in Transfer.find()}
+        assert ids == {f"refund-{ESCROW}-{doc_id}-u-{number}" for number, doc_id in enumerate(earnings)}
+        assert (sent(stage, "escrow.refunded.individual"), sent(stage, "escrow.refunded")) == (2, 1)
+
+    async def test_an_escrow_that_is_being_paid_is_not_refunded(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        await Runner(ALL, OWING).run(stage.context, stage.queue.take()[0], 1)
+        await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL))
+        await work(stage)
+        assert await balance(escrow_account(ESCROW)) == 200
+        assert any("settled_otherwise" in letter.reason for letter in await DeadLetter.find().to_list())
+
+
+class TestTransferEscrow:
+    async def test_takes_the_amount_of_the_earning(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        metadata = {"doc_id": str(EARNING), "user_id": STREAMER}
+        outcome = await transfer_escrow(
+            stage.context, to_user_id=STREAMER, escrow_id=ESCROW, event="escrow.completed", metadata=metadata
+        )
+        assert isinstance(outcome, Done)
+        move, tell = outcome.then
+        assert (move["task"], tell["task"]) == ("transfer", "announce_escrow_share")
+        assert move["arguments"] == {
+            "transfer_id": f"escrow-{ESCROW}-{EARNING}-{STREAMER}",
+            "from_user_id": None,
+            "to_user_id": STREAMER,
+            "amount": HELD,
+            "tags": [f"escrow::{ESCROW}"],
+            "metadata": metadata,
+        }
+
+    async def test_an_earning_that_is_gone_will_not_come_back(self, stage: Stage) -> None:
+        metadata = {"doc_id": str(EARNING), "user_id": STREAMER}
+        with pytest.raises(NotFoundError):
+            await transfer_escrow(
+                stage.context, to_user_id=STREAMER, escrow_id=ESCROW, event="escrow.completed", metadata=metadata
+            )
+
+    async def test_a_share_behind_which_no_earning_stands_names_its_amount(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.EXCLUSIVE)
+        await a_goal(GoalKind.EXCLUSIVE, active=False)
+        escrow = f"exclusive:{GOAL}"
+        metadata = {"doc_id": str(GOAL), "user_id": STREAMER, "amount": 166}
+        share = {"to_user_id": STREAMER, "escrow_id": escrow, "event": "escrow.completed", "metadata": metadata}
+        promise = f"goals/{GOAL}/transfer_escrow:escrow.completed"
+        stage.queue.enqueue(Job("j", "transfer_escrow", share, promise=promise))
+        await work(stage)
+        assert (await balance(user_account(STREAMER)), await balance(escrow_account(escrow))) == (166, HELD - 166)
+        assert (sent(stage, "escrow.completed.individual"), sent(stage, "escrow.completed")) == (1, 1)
+
+
+class TestTransfer:
+    async def move(self, stage: Stage, **changes: Any) -> Outcome:
+        arguments: dict[str, Any] = {
+            "transfer_id": f"escrow-{ESCROW}-d-{STREAMER}",
+            "from_user_id": None,
+            "to_user_id": STREAMER,
+            "amount": 100,
+            "tags": [f"escrow::{ESCROW}"],
+            "metadata": {"doc_id": "d", "user_id": STREAMER},
+        }
+        return await transfer(stage.context, **arguments | changes)
+
+    async def test_without_a_payer_the_escrow_pays(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        assert await self.move(stage) == Done(f"100 tokens to user:{STREAMER}")
+        assert (await balance(escrow_account(ESCROW)), await balance(user_account(STREAMER))) == (200, 100)
+
+    async def test_the_same_again_is_a_no_op(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        await self.move(stage)
+        assert await self.move(stage) == Returned(Reason.ALREADY_PAID)
+        assert await balance(user_account(STREAMER)) == 100
+
+    @pytest.mark.parametrize("changes", [{"amount": 99}, {"to_user_id": VIEWER}, {"tags": [f"escrow::{ESCROW}", "x"]}])
+    async def test_the_same_id_with_other_content_is_an_error(self, stage: Stage, changes: dict[str, Any]) -> None:
+        await a_deposit(GoalKind.SHOW)
+        await self.move(stage)
+        with pytest.raises(TransferConflictError):
+            await self.move(stage, **changes)
+        assert await balance(escrow_account(ESCROW)) == 200
+
+    async def test_more_than_is_held_moves_nothing(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        before = await stage.everything()
+        with pytest.raises(InsufficientFundsError):
+            await self.move(stage, amount=HELD + 1)
+        assert await stage.everything() == before
+
+    async def test_an_escrow_is_settled_one_way(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        await self.move(stage)
+        with pytest.raises(ConflictError) as caught:
+            await self.move(stage, transfer_id=f"refund-{ESCROW}-e-{VIEWER}", to_user_id=VIEWER)
+        assert caught.value.code == "settled_otherwise"
+
+    async def test_from_a_user(self, stage: Stage) -> None:
+        await Account(id=user_account(VIEWER), balance=100).insert()
+        await self.move(stage, transfer_id="tip", from_user_id=VIEWER, amount=40, tags=[])
+        assert (await balance(user_account(VIEWER)), await balance(user_account(STREAMER))) == (60, 40)
+
+
+class TestHoldExclusive:
+    async def test_the_hold_becomes_the_exclusives_escrow(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.TRIGGER)
+        exclusive = f"exclusive:{exclusive_of(GOAL)}"
+        arguments: dict[str, Any] = {
+            "transfer_id": f"hold-trigger:{GOAL}-{exclusive_of(GOAL)}",
+            "from_escrow_id": f"trigger:{GOAL}",
+            "to_escrow_id": exclusive,
+            "amount": HELD,
+        }
+        assert await hold_exclusive(stage.context, **arguments) == Done(f"{HELD} tokens to escrow:{exclusive}")
+        assert await hold_exclusive(stage.context, **arguments) == Returned(Reason.ALREADY_PAID)
+        assert (await balance(escrow_account(f"trigger:{GOAL}")), await balance(escrow_account(exclusive))) == (0, HELD)
