@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(webhook.DirectWebhook)
     errors.install(app)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)

@@ -77,6 +77,7 @@ def serve(
         port=port,
         workers=workers,
         access_log=False,
+        proxy_headers=False,  # nothing here asks where a request came from
         log_level=settings.log_level.lower(),
         timeout_graceful_shutdown=8,
         server_header=False,

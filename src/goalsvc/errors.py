@@ -73,6 +73,7 @@ class InvalidError(GoalsvcError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self.fault = message
 
 
 class NotFoundError(GoalsvcError):

@@ -9,12 +9,14 @@ import contextlib
 import logging
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from time import time
 from typing import Any
 
 from arq.connections import ArqRedis, RedisSettings
-from arq.constants import in_progress_key_prefix, retry_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.cron import CronJob, cron
+from arq.jobs import SerializationError, deserialize_job_raw
 from arq.worker import Function, Retry, func
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
@@ -44,17 +46,19 @@ CLIPS_AT_ONCE = 2
 #: arq must never give a job up by itself: how often it is tried is the runner's decision.
 _NEVER = 1_000_000
 
-#: Claims jobs that are due and that nobody runs, in one round trip (arq needs three for each): sets their in-progress keys
-#: and returns their ids with their scores, and last the time at which the next deferred job is due.
+#: Claims jobs that are due and that nobody runs: their bodies and how often they were tried come along, all in one round
+#: trip (arq needs four for each). The last value is the time at which the next deferred job is due.
 _CLAIM = """
-local now, most, lease, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local claimed = {}
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
-for i = 1, #due, 2 do
-  if #claimed >= 2 * most then break end
-  if redis.call('SET', prefix .. due[i], '1', 'NX', 'PX', lease) then
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1000)
+for i = 1, #due do
+  if #claimed >= 3 * most then break end
+  if redis.call('SET', ARGV[4] .. due[i], '1', 'NX', 'PX', lease) then
     claimed[#claimed + 1] = due[i]
-    claimed[#claimed + 1] = due[i + 1]
+    claimed[#claimed + 1] = redis.call('GET', ARGV[5] .. due[i]) or ''
+    claimed[#claimed + 1] = redis.call('INCR', ARGV[6] .. due[i])
+    redis.call('EXPIRE', ARGV[6] .. due[i], 88400)
   end
 end
 local next = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -64,10 +68,17 @@ return claimed
 
 
 class Worker(ArqWorker):
-    """arq's worker with another loop: it claims many jobs at once, is woken by a token instead of polling, keeps running
-    jobs leased (arq's own marks them for as long as the longest time-out of all tasks, so that after a crash nobody touches
-    them for minutes), and comes back by itself when Redis was away.
+    """arq's worker with another loop: it claims many jobs at once, is woken by a token instead of polling, clears away in one
+    write what ended meanwhile, and comes back by itself when Redis was away. It keeps running jobs leased: arq marks them for
+    as long as the longest time-out of all tasks, so that after a crash nobody touches them for minutes.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._ended: list[_Ended] = []
+        self._clearing: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._next_heart_beat = 0.0
 
     async def main(self) -> None:
         """Runs jobs until it is cancelled."""
@@ -89,26 +100,31 @@ class Worker(ArqWorker):
         self.allow_pick_jobs = False
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=limit_seconds)
+        while self._clearing is not None and not self._clearing.done():
+            await asyncio.shield(self._clearing)
         if self.main_task is not None:
             self.main_task.cancel()
 
     async def _turn(self, claim: Any) -> None:
         free = self.max_jobs - len(self.tasks) if self.allow_pick_jobs else 0
-        wait = LONGEST_WAIT_SECONDS
+        wait, claimed = LONGEST_WAIT_SECONDS, []
         if free > 0:
-            arguments = [int(time() * 1000), free, int(LEASE_SECONDS * 1000), in_progress_key_prefix]
-            *claimed, next_due = await claim(keys=[self.queue_name], args=arguments)
-            for job_id, score in zip(claimed[::2], claimed[1::2], strict=True):
-                self._start(job_id.decode(), int(float(score)))
+            self._room.clear()
+            lease = int(LEASE_SECONDS * 1000)
+            prefixes = [in_progress_key_prefix, job_key_prefix, retry_key_prefix]
+            *claimed, next_due = await claim(keys=[self.queue_name], args=[_now(), free, lease, *prefixes])
+            for job_id, body, tried in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
+                self._start(job_id.decode(), body, tried)
             if next_due:
-                wait = min(wait, max(float(next_due) / 1000 - time(), 0.001))
-        await self.heart_beat()
-        if (self.tasks and len(self.tasks) >= self.max_jobs) or not self.allow_pick_jobs:
-            await asyncio.wait(
-                list(self.tasks.values()) or [asyncio.create_task(asyncio.sleep(wait))],
-                timeout=wait,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+                wait = min(wait, max((float(next_due) - _now()) / 1000, 0.001))
+        if time() >= self._next_heart_beat:
+            self._next_heart_beat = time() + 0.5
+            await self.heart_beat()  # enqueues what is run by the clock
+        if len(claimed) == 3 * free:
+            # There may be more: it is fetched as soon as there is room for a good part of it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._room.wait()
         else:
             await self._token(wait)
 
@@ -116,16 +132,58 @@ class Worker(ArqWorker):
         # redis-py's own `blpop` is typed for whole seconds only.
         await self.pool.execute_command("BLPOP", wake_key(self.queue_name), seconds)  # type: ignore[no-untyped-call]
 
-    def _start(self, job_id: str, score: int) -> None:
-        running = asyncio.create_task(self.run_job(job_id, score), name=job_id)
+    def _start(self, job_id: str, body: bytes, tried: int) -> None:
+        running = asyncio.create_task(self._run(job_id, body, tried), name=job_id)
         self.tasks[job_id] = running
+        running.add_done_callback(lambda _: self._forget(job_id))
 
-        def forget(done: asyncio.Task[None]) -> None:
-            self.tasks.pop(job_id, None)
-            if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("job %s could not be run: %s", job_id, error)
+    def _forget(self, job_id: str) -> None:
+        self.tasks.pop(job_id, None)
+        if len(self.tasks) <= self.max_jobs * 3 // 4:
+            self._room.set()
 
-        running.add_done_callback(forget)
+    # -- one job ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, job_id: str, body: bytes, tried: int) -> None:
+        """Runs a job whose body is in arq's format, and says what is to become of it in Redis."""
+        again_at: int | None = None
+        is_cron = False
+        try:
+            name, args, kwargs, _, _ = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            function = self.functions[name]
+            is_cron = isinstance(function, CronJob)
+            async with asyncio.timeout(function.timeout_s):
+                await function.coroutine({**self.ctx, "job_id": job_id, "job_try": tried}, *args, **kwargs)
+        except Retry as retry:
+            again_at = _now() + (retry.defer_score or 0)
+        except (SerializationError, KeyError):
+            # Expired, or of a version that we are not: its promise, if there is one, is found by the sweep.
+            log.warning("job %s is dropped: no body, or no such task", job_id)
+        except asyncio.CancelledError:
+            again_at = _now()
+            raise
+        except Exception:
+            # The runner deals with errors of tasks; this is the database or Redis failing it meanwhile.
+            log.exception("job %s could not be run to its end, it will be tried again", job_id)
+            again_at = _now() + min(1000 * 2**tried, 30_000)
+        finally:
+            self._clear(_Ended(job_id, again_at, is_cron))
+
+    def _clear(self, ended: "_Ended") -> None:
+        self._ended.append(ended)
+        if self._clearing is None or self._clearing.done():
+            self._clearing = asyncio.create_task(self._clear_away(), name="clearing")
+
+    async def _clear_away(self) -> None:
+        while self._ended:
+            batch, self._ended = self._ended, []
+            try:
+                async with self.pool.pipeline(transaction=True) as pipe:
+                    for job in batch:
+                        job.clear(pipe, self.queue_name)
+                    await pipe.execute()
+            except (RedisError, OSError) as error:
+                log.warning("%d jobs ended, but Redis does not know; they may be run again: %s", len(batch), error)
 
     async def _renew_leases(self) -> None:
         while True:
@@ -135,6 +193,39 @@ class Worker(ArqWorker):
                     for job_id in list(self.tasks):
                         pipe.pexpire(in_progress_key_prefix + job_id, int(LEASE_SECONDS * 1000))
                     await pipe.execute()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A job that was run: done with, or to be run again at `again_at` (epoch milliseconds)."""
+
+    job_id: str
+    again_at: int | None
+    is_cron: bool
+
+    def clear(self, pipe: Any, queue: str) -> None:
+        """Says so in Redis, in the keys that arq knows."""
+        running, tries = in_progress_key_prefix + self.job_id, retry_key_prefix + self.job_id
+        if self.again_at is not None:
+            pipe.zadd(queue, {self.job_id: self.again_at}, xx=True)
+            pipe.delete(running)
+            pipe.lpush(wake_key(queue), b"1")  # the wait that is under way knows nothing of this time
+            return
+        if self.is_cron:
+            # The mark stays for a while, so that another worker whose clock is late does not run the same tick again.
+            pipe.pexpire(running, _CRON_MARK_MILLISECONDS)
+        else:
+            pipe.delete(running)
+        pipe.delete(tries, job_key_prefix + self.job_id)
+        pipe.zrem(queue, self.job_id)
+
+
+_CRON_MARK_MILLISECONDS = 60_000
+
+
+def _now() -> int:
+    """Epoch milliseconds by the machine's clock, which is what scores in Redis are compared with."""
+    return int(time() * 1000)
 
 
 def functions_of(tasks: tuple[Task[Any], ...], runner: Runner, queue: str) -> list[Function]:

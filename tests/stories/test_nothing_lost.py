@@ -13,7 +13,7 @@ from .scenes import Show, a_funded_show, a_funding, a_request, an_exclusive, con
 pytestmark = pytest.mark.real
 
 #: The sweep leaves the shares of an escrow alone for so long, for they are known to be under way.
-SWEPT_SECONDS = 30
+SWEPT_SECONDS = 60
 
 
 def assert_show_is_over(world: World, show: Show) -> None:

@@ -1,6 +1,7 @@
 """What endpoints ask for: the context, the caller's key, ids of the right form."""
 
 import hmac
+import re
 from typing import Annotated, Any
 
 from bson import ObjectId
@@ -48,7 +49,8 @@ def _object_id(value: str) -> str:
 
 
 #: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
-UserIdText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=,;@-]{1,128}$")]
+USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
+UserIdText = Annotated[str, StringConstraints(pattern=f"^{USER_ID.pattern}$")]
 IdText = Annotated[str, AfterValidator(_object_id), Path(examples=["68143584d6945d32e732cc21"])]
 UserPath = Annotated[UserIdText, Path(examples=["u-alice-1"])]
 

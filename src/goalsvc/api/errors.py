@@ -121,7 +121,7 @@ async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     if status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-    faults = [Fault(field=error.field, message=error.message)] if isinstance(error, InvalidError) else None
+    faults = [Fault(field=error.field, message=error.fault)] if isinstance(error, InvalidError) else None
     return problem(status, error.code, error.message, faults)
 
 

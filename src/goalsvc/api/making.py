@@ -1,18 +1,22 @@
 """Making goals: what each kind needs, the hold behind a request, and that exclusives begin one at a time."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import ObjectId
+from bson.errors import InvalidDocument
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from goalsvc.api.dependencies import USER_ID
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
@@ -49,8 +53,7 @@ async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
     if not session.open:
         raise ConflictError("session_ended", "the session has ended")
     now = context.clock.now()
-    if plan.exp is not None and plan.exp <= now:
-        raise InvalidError("exp", "must be in the future")
+    exp = _expiry_of(plan, now)
     metadata = _metadata_of(plan, session)
     viewer = plan.exclusive_to or metadata.viewer_id
     goal = KINDS[plan.kind](
@@ -60,7 +63,7 @@ async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
             session_id=plan.session_id, exclusive_to=viewer if plan.kind is GoalKind.EXCLUSIVE else None
         ),
         metadata=metadata,
-        exp=whole_milliseconds(plan.exp) if plan.exp is not None else None,
+        exp=exp,
     )
     _check_kind(goal, viewer)
     if goal.kind is GoalKind.TRIGGER and metadata.price:
@@ -123,6 +126,17 @@ async def _refuse_second_exclusive(session_id: ObjectId, viewer: str) -> None:
 # -- what each kind needs ---------------------------------------------------------------------------------------------
 
 
+def _expiry_of(plan: GoalPlan, now: datetime) -> datetime | None:
+    if plan.exp is None:
+        return None
+    if plan.exp <= now:
+        raise InvalidError("exp", "must be in the future")
+    try:
+        return whole_milliseconds(plan.exp.astimezone(UTC))
+    except OverflowError:
+        raise InvalidError("exp", "is after the year 9999 in UTC") from None
+
+
 def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     given = plan.metadata.get("user_id", session.user_id)
     if given != session.user_id:
@@ -147,13 +161,24 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     return metadata
 
 
+#: MongoDB takes 100 levels, of which the goal around it has some.
+_DEEPEST = 32
+
+
+def _nested_within(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_nested_within(item, levels - 1) for item in inner)
+
+
 def _check_storable(metadata: Mapping[str, Any]) -> None:
     """Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""
+    if not _nested_within(metadata, _DEEPEST):
+        raise InvalidError("metadata", f"is nested deeper than {_DEEPEST} levels")
     try:
         json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
         bson.encode(metadata)
-    except (ValueError, OverflowError, RecursionError, InvalidDocument):
-        message = "holds what cannot be stored: NaN, an integer of more than 64 bits, half a character, or too deep a nesting"
+    except (ValueError, OverflowError, InvalidDocument):
+        message = "holds what cannot be stored: NaN, an integer of more than 64 bits, or half a character"
         raise InvalidError("metadata", message) from None
 
 

@@ -195,7 +195,7 @@ def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: da
         return None
     update: dict[str, Any] = clock_changes(document, clock, revision, latest)
     if promises:
-        update["$push"] = {"promises": {"$each": [promise.model_dump(exclude_none=True) for promise in promises]}}
+        update["$push"] = {"promises": {"$each": [promise.document() for promise in promises]}}
     where = {"_id": document["_id"], "active": document.get("active", True), **clock_unmoved(document)}
     return _Plan(document["_id"], revision, (where, update), answers)
 

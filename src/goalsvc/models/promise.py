@@ -38,8 +38,12 @@ class Promise(BaseModel):
 
     @classmethod
     def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, parent: str) -> "Promise":
-        """A promise that is made now."""
-        return cls(id=promise_id, task=task, arguments=dict(arguments), at=at, parent=parent)
+        """A promise that is made now; of our own making, so that nothing in it is to be validated."""
+        return cls.model_construct(id=promise_id, task=task, arguments=dict(arguments), at=at, parent=parent)
+
+    def document(self) -> dict[str, Any]:
+        """The promise as a document holds it."""
+        return {"id": self.id, "task": self.task, "arguments": self.arguments, "at": self.at, "parent": self.parent}
 
 
 @dataclass(frozen=True, slots=True)

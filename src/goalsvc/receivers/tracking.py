@@ -23,7 +23,7 @@ from goalsvc.signals.outcome import Done, Outcome
 from goalsvc.signals.receiver import on, receiver
 
 
-@receiver(on(ChannelOccupied), on(ChannelVacated))
+@receiver(on(ChannelOccupied), on(ChannelVacated), instant=True)
 async def track_channel_presence(context: Context, event: PresenceEvent) -> Outcome:
     """Writes down who joined or left which channel."""
     record: dict[str, Any] = {
@@ -39,7 +39,7 @@ async def track_channel_presence(context: Context, event: PresenceEvent) -> Outc
     return Done()
 
 
-@receiver(on(GoalStarted), on(GoalProgressed), on(GoalCompleted), on(GoalEnded))
+@receiver(on(GoalStarted), on(GoalProgressed), on(GoalCompleted), on(GoalEnded), instant=True)
 async def track_goals(context: Context, event: GoalEvent) -> Outcome:
     """Writes down what happened to a goal."""
     record: dict[str, Any] = {
@@ -60,7 +60,7 @@ async def track_goals(context: Context, event: GoalEvent) -> Outcome:
     return Done()
 
 
-@receiver(on(EscrowShareCompleted), on(EscrowShareRefunded), on(EscrowCompleted), on(EscrowRefunded))
+@receiver(on(EscrowShareCompleted), on(EscrowShareRefunded), on(EscrowCompleted), on(EscrowRefunded), instant=True)
 async def track_escrow(context: Context, event: EscrowEvent) -> Outcome:
     """Writes down what left an escrow."""
     record: dict[str, Any] = {

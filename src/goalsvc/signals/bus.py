@@ -49,8 +49,11 @@ class _Connection:
         at, begun = context.clock.now(), perf_counter()
         answer: Answer
         try:
-            async with asyncio.timeout(TIME_LIMIT_SECONDS):
+            if self.receiver.instant:
                 answer = await self.receiver.function(context, event)
+            else:
+                async with asyncio.timeout(TIME_LIMIT_SECONDS):
+                    answer = await self.receiver.function(context, event)
             match answer:
                 case Done():
                     pass
@@ -92,10 +95,12 @@ class SignalBus:
         waiting: list[_Connection] = []
         for connection in self._connections(event):
             reason = connection.on.declines(event)
-            if reason is None:
-                waiting.append(connection)
-            else:
+            if reason is not None:
                 heard.append(connection.report(Returned(reason), at, 0.0))
+            elif connection.receiver.instant:
+                heard.append(await connection.deliver(context, event))
+            else:
+                waiting.append(connection)
         if len(waiting) == 1:
             heard.append(await waiting[0].deliver(context, event))
         elif waiting:

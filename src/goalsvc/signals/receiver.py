@@ -63,6 +63,8 @@ class Receiver:
     function: ReceiverFunction
     listens: tuple[On, ...]
     returns: frozenset[Reason]
+    instant: bool = False
+    """Whether it never waits for anything: then the bus runs it at once, without a task and without a clock on it."""
 
     async def __call__(self, context: Context, event: Any) -> Outcome:
         """Awaits the function itself, as the bus does after it has checked the event's kind."""
@@ -74,11 +76,13 @@ class Receiver:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
 
-def receiver(*listens: On, returns: set[Reason] | None = None) -> Callable[[ReceiverFunction], Receiver]:
+def receiver(
+    *listens: On, returns: set[Reason] | None = None, instant: bool = False
+) -> Callable[[ReceiverFunction], Receiver]:
     """Makes a receiver of an async function `(context, event) -> Outcome`; it keeps the function's name."""
 
     def decorate(function: ReceiverFunction) -> Receiver:
         name: str = function.__name__
-        return Receiver(name, function, listens, frozenset(returns or ()))
+        return Receiver(name, function, listens, frozenset(returns or ()), instant)
 
     return decorate

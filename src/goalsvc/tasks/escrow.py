@@ -42,6 +42,7 @@ LATE_EARNINGS = timedelta(hours=1)
 #: How many shares are enqueued at a time, and how long the sweep leaves them alone.
 _BATCH = 500
 _UNDER_WAY = timedelta(seconds=20)
+_FOR_EACH_SHARE = timedelta(milliseconds=20)
 
 _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
 
@@ -113,7 +114,7 @@ async def _settle_all(
 
     now = context.clock.now()
     if outstanding:
-        await Goal.postpone(ObjectId(goal_id), settling.name, now + _UNDER_WAY)
+        await Goal.postpone(ObjectId(goal_id), settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
         return Done(f"{shares} shares", settles=KEPT)
     # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
