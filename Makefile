@@ -1,29 +1,36 @@
-# goalsvc: `make help` lists what there is. `make demo` and `make test` set up all they need.
+# goalsvc: `make help` lists what there is. Every target sets up all it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults lock
+.PHONY: help setup demo test e2e check audit bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make the virtual environment and install from the lock
 
+# The lock is complete, so there is nothing to resolve. Compiling is left to all cores at once, where pip would use one.
 $(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "goalsvc needs Python 3.11 or newer; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "setting up $(VENV): about 220 MB to fetch, a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --no-deps --no-compile --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > $(VENV)/compileall.log 2>&1 || true
 	@touch $@
 
 demo: setup ## play a whole show on real parts, from signed webhook to payout and clip
 	$(BIN)/goalsvc demo
 
-test: setup ## run all tests
+test: setup ## run all tests; those that need node are skipped where there is none
 	$(BIN)/python -m pytest
+
+e2e: setup ## run only the tests against a real Pusher-protocol server and its clients (needs node)
+	$(BIN)/python -m pytest -m e2e tests/e2e
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .
@@ -31,6 +38,22 @@ check: setup ## lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: ## renew both lock files (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra test --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header -o requirements-dev.lock -q
-	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header -o requirements.lock -c requirements-dev.lock -q
+audit: setup ## what must not be in the repository, and known vulnerabilities of what is installed
+	$(PIP) check
+	$(BIN)/python .ci/repository.py
+	$(BIN)/python .ci/advisories.py
+
+bench: setup ## measure the targets of the specification, side by side
+	$(BIN)/python -m bench
+
+# $(call compile,EXTRAS…): resolves for every platform, with hashes, and leaves no registry's address behind.
+compile = uv pip compile $(1) --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
+lock: ## renew the lock files (needs uv and npm)
+	$(call compile,pyproject.toml --extra dev --extra test) -o requirements-dev.lock
+	$(call compile,pyproject.toml) -c requirements-dev.lock -o requirements.lock
+	echo hatchling | $(call compile,-) -c requirements-dev.lock -o requirements-build.lock
+	cd tests/e2e && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --no-audit --no-fund
+
+clean: ## remove what can be made again: environment, caches, node modules (not the data of `goalsvc dev`)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist tests/e2e/node_modules
+	find src tests bench .ci -name __pycache__ -type d -prune -exec rm -rf {} +
