@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
@@ -70,11 +71,17 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+@cache
+def _app() -> FastAPI:
+    """The one app of all tests: it takes longer to make than most of them, and keeps nothing but its state."""
+    return create_app()
+
+
 @asynccontextmanager
 async def open_service(**values: Any) -> AsyncIterator[Service]:
     """The app without its lifespan, which would open real connections."""
     async with open_stage(**{**SETTINGS, **values}) as stage:
-        app = create_app(stage.settings)
+        app = _app()
         mongodb, redis = Connection(), Connection()
         app.state.context = stage.context
         app.state.resources = SimpleNamespace(database=mongodb, redis=redis)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 from beanie import init_beanie
@@ -17,6 +18,7 @@ from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.database import DOCUMENTS
+from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Ledger
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
@@ -184,11 +186,25 @@ def _mend_mongomock() -> None:
 _mend_mongomock()
 
 
+@cache
+def _database() -> Any:
+    return AsyncMongoMockClient(tz_aware=True)["goalsvc"]
+
+
+async def _empty_database() -> Any:
+    """The one database of all tests, without a document; binding the documents to it anew takes longer than most tests."""
+    database = _database()
+    if Goal._document_settings is None or Goal.get_settings().motor_db is not database:
+        await init_beanie(database=database, document_models=list(DOCUMENTS))
+    for name in await database.list_collection_names():
+        await database[name].delete_many({})
+    return database
+
+
 @asynccontextmanager
 async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -> AsyncIterator[Stage]:
     """An empty database in memory, bound to the documents, and a context of stand-ins around it."""
-    database: Any = AsyncMongoMockClient(tz_aware=True)["goalsvc"]
-    await init_beanie(database=database, document_models=list(DOCUMENTS))
+    database = await _empty_database()
     clock = FakeClock()
     yield Stage(
         database=database,

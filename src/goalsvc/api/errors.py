@@ -143,7 +143,9 @@ def _path(location: tuple[Any, ...]) -> str:
 
 
 async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-    """Answers an unknown path or method."""
+    """Answers an unknown path or method, and a body that cannot even be decoded (FastAPI's one use of 400)."""
+    if error.status_code == 400:
+        return problem(422, "invalid", "body: is not JSON", [Fault(field="body", message="is not JSON")])
     title = _TITLES.get(error.status_code, "error")
     return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=error.headers)
 

@@ -328,6 +328,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document["paths"]["/notify/pusher"]["post"]["description"] += f"\n{SIGNING}"
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            if "requestBody" in operation and "413" not in operation["responses"]:
+                operation["responses"]["413"] = errors.responses(413)[413]
             _describe_answers(f"{method.upper()} {path}", operation["responses"])
     return document
 
@@ -351,6 +353,7 @@ _CODES = {
     402: "insufficient_funds",
     404: "not_found",
     409: "conflict",
+    413: "too_large",
     422: "invalid",
     503: "unavailable",
 }
