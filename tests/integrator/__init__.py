@@ -1,0 +1,1 @@
+"""An integrator who has read nothing but `/openapi.json` and `/asyncapi.json`."""
