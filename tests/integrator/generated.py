@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -17,7 +17,7 @@ class _Schemas:
     """Checks values against schemas of one document, references included."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        resource = Resource(contents=document, specification=DRAFT202012)
+        resource = DRAFT202012.create_resource(document)
         self._registry: Any = Registry().with_resource("urn:document", resource)
         self._document = document
 
