@@ -1,0 +1,267 @@
+"""Rows 2 and 3: from a leave to what others see of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from bson import ObjectId
+
+from bench.lab import Lab, Proc
+from bench.load import percentile
+from bench.outside import Call
+from bench.report import Result, Spread
+from bench.traffic import session, show_goal, streamer_of, webhook
+from bench.webhooks import put_goals
+from goalsvc.devstack.ports import HOST
+
+_DATABASE = "latency"
+_PATIENCE_SECONDS = 15.0
+
+
+class Sender:
+    """Sends requests over a few connections that are kept alive."""
+
+    def __init__(self) -> None:
+        self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, server: Proc, connections: int = 16) -> "AsyncIterator[Sender]":
+        """Opens the connections."""
+        sender = cls()
+        for _ in range(connections):
+            sender._free.put_nowait(await asyncio.open_connection(HOST, server.port))
+        yield sender
+        while not sender._free.empty():
+            sender._free.get_nowait()[1].close()
+
+    async def send(self, request: bytes) -> float:
+        """Sends one request and waits for its answer; when it was sent."""
+        reader, writer = await self._free.get()
+        sent_at = perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        await reader.readexactly(int(size or 0))
+        self._free.put_nowait((reader, writer))
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"the webhook was answered {head[:40]!r}")
+        return sent_at
+
+
+# -- row 2 ------------------------------------------------------------------------------------------------------------
+
+_PER_SECOND = 100
+_JOINED_BEFORE = timedelta(seconds=3)
+
+
+async def notices(lab: Lab, *, rounds: int, seconds: float, say: Callable[[str], None]) -> list[Result]:
+    """Row 2: at a steady 100 webhooks/s (half of them leaves), until `goal.progress.updated` is at Pusher."""
+    say(f"row 2: {rounds} × {seconds:g} s at {_PER_SECOND} webhooks/s")
+    p50, p99, worst = [], [], []
+    async with lab.worker(_DATABASE), lab.api(_DATABASE) as api, Sender.to(api) as sender:
+        await _steady(lab, sender, 2.0)
+        for _ in range(rounds):
+            waits = await _steady(lab, sender, seconds)
+            p50.append(percentile(waits, 0.50) * 1000)
+            p99.append(percentile(waits, 0.99) * 1000)
+            worst.append(max(waits) * 1000)
+    middle, slow = Spread(tuple(p50)), Spread(tuple(p99))
+    what = "leave → goal.progress.updated at Pusher"
+    leaves = int(seconds * _PER_SECOND / 2) * rounds
+    return [
+        Result(2, f"{what}, p50", middle.median, "ms", at_most=25, spread=middle, basis=f"{leaves:,} leaves"),
+        Result(2, f"{what}, p99", slow.median, "ms", at_most=100, spread=slow, basis=f"slowest {max(worst):.0f} ms"),
+    ]
+
+
+async def _steady(lab: Lab, sender: Sender, seconds: float) -> list[float]:
+    """Sends joins and leaves in turn; each goal is left a second after it was joined. The leaves' waits."""
+    count = int(seconds * _PER_SECOND / 2)
+    goals = [goal["_id"] for goal in await put_goals(lab, _DATABASE, count)]
+    sent: dict[str, float] = {}
+    arrived: dict[str, float] = {}
+    complete = asyncio.Event()
+
+    def note(call: Call) -> None:
+        if call.name == "goal.progress.updated":
+            arrived.setdefault(call.data["goal_id"], call.at)
+            if len(arrived) == count:
+                complete.set()
+
+    async def leave(goal_id: ObjectId) -> None:
+        sent[str(goal_id)] = await sender.send(webhook("member_removed", goal_id, datetime.now(UTC)))
+
+    async def join(goal_id: ObjectId) -> None:
+        await sender.send(webhook("member_added", goal_id, datetime.now(UTC) - _JOINED_BEFORE))
+
+    ahead = min(_PER_SECOND // 2, count)
+    with lab.outside.heard_by(note):
+        await asyncio.gather(*map(join, goals[:ahead]))
+        await asyncio.sleep(0.5)
+        begun = perf_counter()
+        async with asyncio.timeout(seconds + _PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+            for number, goal_id in enumerate(goals):
+                for offset, action in ((0, leave), (1, join)):
+                    due = begun + (2 * number + offset) / _PER_SECOND
+                    await asyncio.sleep(max(0.0, due - perf_counter()))
+                    if action is leave:
+                        group.create_task(leave(goal_id))
+                    elif number + ahead < count:
+                        group.create_task(join(goals[number + ahead]))
+            await complete.wait()
+    return [arrived[goal_id] - sent[goal_id] for goal_id in sent]
+
+
+# -- row 3 ------------------------------------------------------------------------------------------------------------
+
+_EARNINGS = 10
+_TOKENS = 25
+_TARGET_SECONDS = 20
+
+
+#: What must be seen of a completed show, and how often.
+_WANTED = {
+    "transfer": _EARNINGS,
+    "wallet.updated": _EARNINGS,
+    "goal.progress.updated": 1,
+    "StopRecord": 1,
+    "show ended in the session": 1,
+    "goal inactive": 1,
+    "escrow.completed": 1,
+}
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a completed show sets off, and when each of it was seen; the clip is left out: there is no livestream."""
+
+    effects: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def saw(self, effect: str, at: float) -> None:
+        """Notes one effect."""
+        if effect not in _WANTED:
+            return
+        self.counts[effect] = self.counts.get(effect, 0) + 1
+        self.effects[effect] = at
+        if all(self.counts.get(name, 0) >= times for name, times in _WANTED.items()):
+            self.complete.set()
+
+    @property
+    def missing(self) -> str:
+        """What has not been seen."""
+        return ", ".join(name for name, times in _WANTED.items() if self.counts.get(name, 0) < times)
+
+
+async def put_funded_show(lab: Lab, database: str, earnings: int, target: int = _TARGET_SECONDS) -> ObjectId:
+    """A show that viewers have paid for, in documents as other services write them."""
+    goal_id, session_id, funding_id = ObjectId(), ObjectId(), ObjectId()
+    streamer, now = streamer_of(goal_id), datetime.now(UTC)
+    begun = now - timedelta(hours=1)
+    store = lab.mongo[database]
+    await store["sessions"].insert_one(session(session_id, goal_id, funding_id, begun))
+    await store["users"].insert_one({"_id": streamer, "username": "bench", "tags": []})
+    await store["goals"].insert_one(show_goal(goal_id, session_id, target))
+    await store["accounts"].insert_one({"_id": f"escrow:show_funding:{funding_id}", "balance": earnings * _TOKENS})
+    await store["earnings"].insert_many(
+        [
+            {
+                "_id": ObjectId(),
+                "user_id": streamer,
+                "from_user_id": f"viewer-{number}",
+                "goal_id": funding_id,
+                "amount": _TOKENS,
+                "created_at": begun + timedelta(milliseconds=number),
+                f"_show_funding:{funding_id}": True,
+            }
+            for number in range(earnings)
+        ]
+    )
+    return goal_id
+
+
+async def settlements(lab: Lab, *, shows: int, say: Callable[[str], None]) -> list[Result]:
+    """Row 3: one show after another is completed; until the last token is paid and all is told and written."""
+    say(f"row 3: {shows} completed shows of {_EARNINGS} earnings")
+    waits, last_transfers = [], []
+    slowest: dict[str, int] = {}
+    async with lab.worker(_DATABASE), lab.api(_DATABASE) as api, Sender.to(api, 2) as sender:
+        for number in range(shows + 2):
+            took, effects = await complete_show(lab, sender)
+            if number < 2:  # the first ones open connections
+                continue
+            waits.append(took * 1000)
+            last_transfers.append(effects["transfer"] * 1000)
+            last = max(effects, key=lambda name: effects[name])
+            slowest[last] = slowest.get(last, 0) + 1
+    spread = Spread(tuple(waits))
+    told = ", ".join(f"{name} {times}" for name, times in sorted(slowest.items(), key=lambda item: -item[1]))
+    paid = Spread(tuple(last_transfers)).median
+    basis = (
+        f"p90 {percentile(waits, 0.9):.0f} ms, {shows} shows; last transfer after {paid:.0f} ms; last of all: {told}"
+    )
+    what = f"leave → last effect of a completed show, {_EARNINGS} earnings, p50"
+    return [Result(3, what, spread.median, "ms", at_most=100, spread=spread, basis=basis)]
+
+
+async def complete_show(lab: Lab, sender: Sender) -> tuple[float, dict[str, float]]:
+    """Completes one show; the seconds from the leave to the last effect, and to each kind of effect."""
+    goal_id = await put_funded_show(lab, _DATABASE, _EARNINGS)
+    seen = Settlement()
+
+    def note(call: Call) -> None:
+        seen.saw(call.name, call.at)
+
+    watching = asyncio.Event()
+    watcher = asyncio.create_task(_watch(lab, goal_id, seen, watching))
+    with lab.outside.heard_by(note):
+        await watching.wait()
+        joined = datetime.now(UTC) - timedelta(seconds=_TARGET_SECONDS + 1)
+        await sender.send(webhook("member_added", goal_id, joined))
+        await asyncio.sleep(0.1)  # what the join sets off is over
+        sent = await sender.send(webhook("member_removed", goal_id, datetime.now(UTC)))
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await seen.complete.wait()
+        except TimeoutError:
+            raise RuntimeError(f"a completed show lacks: {seen.missing}") from None
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+    effects = {name: at - sent for name, at in seen.effects.items()}
+    return max(effects.values()), effects
+
+
+async def _watch(lab: Lab, goal_id: ObjectId, seen: Settlement, watching: asyncio.Event) -> None:
+    """Follows the database and notes the effects that are documents."""
+    wanted: list[dict[str, Any]] = [
+        {"$match": {"ns.coll": {"$in": ["transfers", "tracking_events", "goals", "sessions"]}}}
+    ]
+    async with await lab.mongo[_DATABASE].watch(wanted, max_await_time_ms=1000) as stream:
+        await stream.try_next()  # opens it
+        watching.set()
+        async for change in stream:
+            effect = _effect_of(change, goal_id)
+            if effect is not None:
+                seen.saw(effect, perf_counter())
+
+
+def _effect_of(change: dict[str, Any], goal_id: ObjectId) -> str | None:
+    collection, identity = change["ns"]["coll"], change["documentKey"]["_id"]
+    updated: dict[str, Any] = change.get("updateDescription", {}).get("updatedFields", {})
+    match collection, change["operationType"]:
+        case "transfers", "insert":
+            return "transfer"
+        case "tracking_events", "insert" if str(identity).startswith("escrow.completed:"):
+            return "escrow.completed"
+        case "goals", "update" if identity == goal_id and updated.get("active") is False:
+            return "goal inactive"
+        case "sessions", "update" if any(name.endswith(".show_ended") for name in updated):
+            return "show ended in the session"
+    return None
