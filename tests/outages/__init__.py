@@ -1,0 +1,1 @@
+"""What happens while a part that goalsvc needs is away."""
