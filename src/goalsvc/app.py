@@ -24,6 +24,7 @@ from goalsvc.api import (
     wallets,
     webhook,
 )
+from goalsvc.api.cors import CrossOrigin
 from goalsvc.api.dependencies import require_api_key
 from goalsvc.api.limits import BodyLimit
 from goalsvc.errors import InvalidError
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(CrossOrigin)
     app.add_middleware(webhook.DirectWebhook)
     errors.install(app)
     app.include_router(webhook.router)

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     jwt_key: SecretStr = Field(default=SecretStr(""), description="Verifies the users' own tokens at `/pusher/auth`.")
     jwt_algorithm: str = Field(default="HS256", description="The one algorithm accepted in the users' own tokens.")
 
+    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list,
+        description="Origins whose pages may call `/pusher/auth`, comma-separated, as in `https://live.example.com`.",
+    )
+
     s3_endpoint_url: str = Field(default="", description="S3's address; empty: AWS's own.")
     s3_quarantine_bucket: str = Field(
         default="goalsvc-quarantine", description="Where clips are stored until reviewed."

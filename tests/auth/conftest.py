@@ -82,7 +82,7 @@ class Gate:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def open_gate(all_documents: MongoClient[Document], mongodb_url: str, redis_url: str) -> AsyncIterator[Gate]:
     """One app for a whole module: opening it takes longer than asking it."""
-    settings = settings_with(mongodb_url, redis_url)
+    settings = settings_with(mongodb_url, redis_url, cors_origins=["https://live.example.com"])
     clock = FakeClock()
     async with open_context(settings, clock=clock) as (context, resources):
         app = create_app(settings)
