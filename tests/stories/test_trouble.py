@@ -1,6 +1,7 @@
 """What others refuse: tried again, given up with a reason, and tried anew when somebody says so."""
 
 import pytest
+from bson import ObjectId
 
 from goalsvc.errors import ClipImpossibleError, NotYetError
 from goalsvc.integrations.media import RecordedCutter
@@ -108,6 +109,28 @@ class TestPusherRefusing:
         await world.settle()
         assert len(world.told("wallet.updated")) == 3
         assert world.all("dead_letters", {"state": "dead"}) == []
+
+
+class TestUnreadableSession:
+    async def test_seconds_are_not_counted_again_when_redriven(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360))
+        session = {"_id": ObjectId(world.goal(show)["conditions"]["session_id"])}
+        (was,) = world.all("sessions", session)
+        await world.performer_joins(show)
+        await world.settle()
+        await world.after(seconds=400)
+        world.database.sessions.update_one(session, {"$set": {"statuses": "of another shape"}})
+        await world.performer_leaves(show)
+        await world.settle()
+        letters = world.all("dead_letters")
+        assert "increment_goal_progress" in [letter["task"] for letter in letters]
+        assert (world.progress(show), world.balance(show.streamer)) == (400, 0)
+        world.database.sessions.update_one(session, {"$set": {"statuses": was["statuses"]}})
+        for letter in letters:
+            await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle()
+        assert (world.progress(show), world.goal(show)["active"]) == (400, False)
+        assert world.balance(show.streamer) == show.escrow
 
 
 class TestS3Refusing:

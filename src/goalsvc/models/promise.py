@@ -72,13 +72,9 @@ def promise_expression(
 
 
 def _expression_of(debt: Debt, now: datetime, parent: str) -> Expression:
-    return {
-        "id": debt.id,
-        "task": debt.task,
-        "arguments": {"$literal": dict(debt.arguments)},
-        "at": debt.due_at or now,
-        "parent": parent,
-    }
+    noted = {} if debt.progress is None else {"progress": debt.progress}
+    arguments = {"$literal": dict(debt.arguments)}
+    return promise_expression(debt.id, debt.task, arguments, debt.due_at or now, parent) | noted
 
 
 def array_of(expression: Expression) -> Expression:

@@ -89,6 +89,8 @@ class DeadLetter(_Record):
     promise: str | None = None
     parent: str | None = None
     goal_id: str | None = None
+    progress: int | None = None
+    """What the promise had noted (`Promise.progress`): an amount that was added once is not added again when redriven."""
     failed: dict[str, Any] | None = None
     """The step that failed, where it was not the task itself: `{"task", "arguments"}`."""
     history: list[dict[str, Any]] = []
@@ -110,9 +112,10 @@ class DeadLetter(_Record):
         kept = letter.model_dump(include={"task", "arguments", "promise", "parent", "goal_id"}, exclude_none=True)
         death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
         failed = {"failed": letter.failed} if letter.failed else {}
+        noted = {} if letter.progress is None else {"progress": letter.progress}
         update: dict[str, Any] = {
             "$setOnInsert": kept,
-            "$set": {**death, **failed, "state": "dead"},
+            "$set": {**death, **failed, **noted, "state": "dead"},
             "$push": {"history": {**death, **failed}},
         }
         if not failed:

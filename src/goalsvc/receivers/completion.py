@@ -1,12 +1,11 @@
 """From progress to completion: levels, the end of a completed goal, its clip, and the show that a funding pays for."""
 
-from contextlib import suppress
 from datetime import timedelta
 
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context
+from goalsvc.models.clip import insert_once
 from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
@@ -102,12 +101,13 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         conditions=Conditions(session_id=session_id),
         metadata=Metadata.model_validate({"user_id": event.streamer_id, "funding_goal_id": event.goal_id}),
     )
-    with suppress(DuplicateKeyError):  # an earlier try came so far
-        await show.insert()
+    # Paired first: a show that is performed and completed before it is paired would be paid to nobody.
     paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
     if paired is None:
-        return await _paired_before(session_id)
-    return Done(f"show {show.id}", owes=_end_with(paired))
+        session = await Session.by_id(session_id)
+        if session is not None and session.pair_of_show(show.id) is None:  # type: ignore[arg-type]
+            return Returned(Reason.ALREADY_DONE)  # by somebody else: the funding has a show
+    return await _begin(show, session_id, paired is not None, f"show {show.id}")
 
 
 @receiver(
@@ -142,28 +142,25 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
         # A performer who never comes must not hold the viewer's tokens for ever.
         exp=event.at + timedelta(seconds=max(plan.target, 60) + context.settings.exclusive_begin_limit),
     )
-    with suppress(DuplicateKeyError):  # an earlier try came so far
-        await exclusive.insert()
-    paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
-    begun = await Goal.by_id(exclusive.id)
-    if begun is not None and not begun.active:
-        # An earlier try made it and died before it was paired; meanwhile it was over, with no pair to note that in.
-        if begun.progress > 0:
-            await Session.end_exclusive(session_id, viewer, exclusive.id, begun.exp or event.at)  # type: ignore[arg-type]
-        else:
-            await Session.forget_exclusive(session_id, viewer, exclusive.id)  # type: ignore[arg-type]
-    if paired is None:
-        return await _paired_before(session_id)
-    return Done(f"exclusive {exclusive.id}", owes=_end_with(paired))
+    # Paired first, so that what is performed at once is noted in its pair; not again when an earlier try came further: the
+    # exclusive may be over by now, and its pair removed.
+    paired = None
+    if await Goal.by_id(exclusive.id) is None:
+        paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
+    return await _begin(exclusive, session_id, paired is not None, f"exclusive {exclusive.id}")
 
 
-async def _paired_before(session_id: ObjectId) -> Outcome:
-    """The answer when an earlier try has come so far; it may not have lived to owe what follows."""
+async def _begin(goal: Goal, session_id: ObjectId, paired: bool, what: str) -> Outcome:
+    """Makes a goal that is paired in its session; after an earlier try that came so far, there may be nothing left to do."""
+    made = await insert_once(goal)
+    # Read after the goal was made: a session that ends later finds it and ends it, one that has ended is seen here.
     session = await Session.by_id(session_id)
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
     owes = _end_with(session)
-    return Done("paired before", owes=owes) if owes else Returned(Reason.ALREADY_DONE)
+    if not made and not paired and not owes:
+        return Returned(Reason.ALREADY_DONE)
+    return Done(what, owes=owes)
 
 
 def _end_with(session: Session) -> tuple[Debt, ...]:

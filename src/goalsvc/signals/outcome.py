@@ -66,6 +66,8 @@ class Debt:
     task: str
     arguments: Mapping[str, Any]
     due_at: datetime | None = None
+    progress: int | None = None
+    """What a promise noted before its task was given up (`Promise.progress`), when that task is owed once more."""
 
     def called(self, promise_id: str) -> "Debt":
         """The same debt under an id of its own; as a rule a task's name is enough, since a goal owes it once."""

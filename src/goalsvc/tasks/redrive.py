@@ -21,7 +21,7 @@ async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
         context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, parent=letter.parent))
     else:
         ref = PromiseRef.parse(letter.promise)
-        debt = Debt(ref.promise_id, letter.task, letter.arguments)
+        debt = Debt(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
         traced = [TracedDebt(debt, letter.parent or "")]
         document = await OWING[ref.collection].owe(ref.document_id, traced, context.clock.now())
         if document is not None:

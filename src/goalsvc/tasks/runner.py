@@ -185,6 +185,7 @@ class Runner:
             promise=job.promise,
             parent=job.parent,
             goal_id=str(owner.document_id) if owner is not None and owner.collection == "goals" else None,
+            progress=promise.progress if promise else None,
             failed=ran if promise and promise.task != job.task else None,
         )
         await DeadLetter.bury(letter)
