@@ -205,7 +205,7 @@ class Goal(Owing):
     @classmethod
     async def by_id(cls, goal_id: Any) -> "Goal | None":
         """The goal of that id, of whatever kind."""
-        return await Goal.find_one({"_id": goal_id}, with_children=True)
+        return await Goal.read(goal_id)
 
     @classmethod
     async def active_in(cls, session_id: Any, most: int) -> "list[Goal]":

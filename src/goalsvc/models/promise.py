@@ -151,6 +151,12 @@ class Owing(Document):
         )
         return None if changed is None else cast(Self, parse_obj(cls, changed))
 
+    @classmethod
+    async def read(cls, document_id: Any) -> Self | None:
+        """The document of that id; past Beanie's query builder for the same reason."""
+        found = await cls.get_motor_collection().find_one({"_id": document_id})
+        return None if found is None else cast(Self, parse_obj(cls, found))
+
     def owed(self, promise_id: str) -> Promise | None:
         """The promise of that id, if it is still owed."""
         return next((promise for promise in self.promises if promise.id == promise_id), None)

@@ -249,7 +249,7 @@ class Session(Owing):
     @classmethod
     async def by_id(cls, session_id: Any) -> "Session | None":
         """The session of that id."""
-        return await cls.find_one({"_id": session_id})
+        return await cls.read(session_id)
 
     @classmethod
     async def latest_of(cls, user_id: str) -> "Session | None":

@@ -168,11 +168,7 @@ class Runner:
         A job that is one of many (a share of an escrow) takes the promise of them all with it: redriving that runs again
         whichever of them are missing.
         """
-        document = (
-            await self._owing[owner.collection].find_one({"_id": owner.document_id}, with_children=True)
-            if owner
-            else None
-        )
+        document = await self._owing[owner.collection].read(owner.document_id) if owner else None
         promise = document.owed(owner.promise_id) if document is not None and owner is not None else None
         ran = {"task": job.task, "arguments": dict(job.arguments)}
         letter = DeadLetter(
