@@ -200,3 +200,13 @@ def test_the_oracle_itself() -> None:
     assert seconds_counted(told(("j", 0), ("l", 9), ("l", 4))) == 9
     assert seconds_counted(told(("j", 0), ("l", 9), ("l", 4), ("j", 12), ("l", 20))) == 12
     assert Happening.at("join", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=7)).at_ms % 1000 == 7
+
+
+def test_an_end_comes_after_a_join_whose_process_has_a_clock_that_is_ahead() -> None:
+    now = datetime(2026, 3, 1, 20, tzinfo=UTC)
+    ahead = now + timedelta(milliseconds=148)
+    running, _ = GoalClock().turn(join_mark(ahead), ahead)
+    over, turned = running.ended(now)
+    assert (over.running, turned.paused, turned.amount) == (False, True, 0)
+    late, _ = over.turn(leave_mark(ahead + timedelta(seconds=16)), now + timedelta(seconds=16))
+    assert late.counted == 0

@@ -125,6 +125,11 @@ class GoalClock:
         turned = Turned(starts_after > starts, pauses_after > pauses, max(0, seconds - self.counted))
         return replace(after, counted=self.counted + turned.amount)._folded(now), turned
 
+    def ended(self, now: datetime) -> tuple["GoalClock", Turned]:
+        """The clock paused for good. Never before its last mark, which another process, whose clock is ahead, may have made."""
+        last = self.marks[-1] if self.marks else 0
+        return self.turn(max(leave_mark(now), last | 1), now)
+
     def _with(self, mark: int) -> "GoalClock":
         if mark < self.floor or mark in self.marks:
             return self

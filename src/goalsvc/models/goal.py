@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.clock import GoalClock, leave_mark
+from goalsvc.models.clock import GoalClock
 from goalsvc.models.promise import OWED, Owing, array_of, owe_stage, owed_without_task, promise_expression
 from goalsvc.signals.events import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
 
@@ -159,7 +159,7 @@ class Goal(Owing):
             moved: dict[str, Any] = {}
             owed = []
             if clock.running:
-                clock, turned = clock.turn(leave_mark(now), now)
+                clock, turned = clock.ended(now)
                 moved = clock_changes(document, clock, ObjectId(), now)["$set"]
                 arguments = {"goal_id": goal, "amount": turned.amount, "event_id": PAUSED}
                 owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, parent))
