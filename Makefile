@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check audit bench lock clean
+.PHONY: help setup demo test e2e check audit bench faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,13 @@ bench: setup ## measure the targets of the specification, side by side
 
 # $(call compile,EXTRAS…): resolves for every platform, with hashes, and leaves no registry's address behind.
 compile = uv pip compile $(1) --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
+faults: setup ## ten thousand simulated histories, and two hundred real kills; SEED=… for others
+	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $(or $(SEED),1)
+	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(or $(SEED),1)
+
+faults-short: setup ## a few real kills
+	$(BIN)/python -m tests.faults.kills --kills 6 --seed 1
+
 lock: ## renew the lock files (needs uv and npm)
 	$(call compile,pyproject.toml --extra dev --extra test) -o requirements-dev.lock
 	$(call compile,pyproject.toml) -c requirements-dev.lock -o requirements.lock

@@ -11,6 +11,7 @@ from goalsvc.signals.notices import KaraokeScore, LevelNotice, SessionKaraokeGoa
 from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.signals.pusher import cached_channels
 from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.escrow import exclusive_of
 
 
 def streamer_views(streamer_id: str) -> list[str]:
@@ -133,6 +134,10 @@ async def sync_trigger_goal_session_viewer(context: Context, event: GoalEnded) -
     else:
         session = await Session.open_window(session_id, viewer, event.at, event.metadata.exclusive.target)
         session = session or await Session.by_id(session_id)  # open already: an earlier try came so far
+        exclusive = await Goal.by_id(exclusive_of(ObjectId(event.goal_id)))
+        if session is not None and exclusive is not None and not exclusive.active:
+            # This comes late: the exclusive is over, and whoever closed the window may have done so before it was opened.
+            session = await Session.close_window(session_id, viewer, exclusive.exp or event.at, exclusive.progress)
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
     await context.cache.drop([session_token_view(session_id)])

@@ -69,19 +69,22 @@ _BATCH = 500
 async def expire_goals(context: Context) -> Outcome:
     """Ends the goals whose `exp` has passed."""
     now = context.clock.now()
-    return await _end_all(context, {"active": True, "exp": {"$lte": now}}, {"exp": {"$lte": now}}, "expire_goals")
+    where = {"active": True, "exp": {"$lte": now}}
+    return await _end_all(context, where, {"exp": {"$lte": now}}, "exp", "expire_goals")
 
 
 @task()
 async def end_session(context: Context, *, session_id: str) -> Outcome:
     """Ends the open goals of a session that has ended."""
     where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}, "active": True}
-    return await _end_all(context, where, {}, "end_session")
+    return await _end_all(context, where, {}, "_id", "end_session")
 
 
-async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], name: str) -> Outcome:
+async def _end_all(
+    context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str, name: str
+) -> Outcome:
     ended = 0
-    found = Goal.get_motor_collection().find(where, {"_id": 1}).limit(_BATCH)
+    found = Goal.get_motor_collection().find(where, {"_id": 1}).sort(order).limit(_BATCH)
     async for document in found:
         goal = await Goal.deactivate(document["_id"], context.clock.now(), place(TASK, name), extra=still)
         if goal is not None:

@@ -1,0 +1,201 @@
+"""Deliberate breaks of goalsvc, one for each class of fault, which the simulation must notice. Applied for a while only."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from goalsvc.api import contributing, wallets
+from goalsvc.models import clock, clocks
+from goalsvc.models.goal import Goal
+from goalsvc.models.promise import Owing
+from goalsvc.models.wallet import Ledger
+from goalsvc.tasks import clips, escrow, runner
+from goalsvc.tasks.runner import Runner
+
+Break = Callable[[], Any]
+
+_numbers = itertools.count()
+
+
+def _random_id(original: Callable[..., str]) -> Callable[..., str]:
+    """An id that is another one at each call, in place of one that follows from its cause."""
+
+    def made(*args: Any) -> str:
+        head, _, tail = original(*args).partition("-")
+        return f"{head}-{next(_numbers)}-{tail}"
+
+    return made
+
+
+def outbox_entry_dropped() -> Any:
+    """A pause is written without the promise of its seconds."""
+    return patch.object(clocks, "promises_of", lambda _move, _turned, _now: ())
+
+
+def settled_without_debts() -> Any:
+    """A task's promise is removed, and what follows from it is not written down, only enqueued."""
+    original = Owing.settle.__func__  # type: ignore[attr-defined]
+
+    async def settle(cls: type[Owing], document_id: Any, promise_id: str, debts: Sequence[Any], now: Any) -> Any:
+        return await original(cls, document_id, promise_id, (), now)
+
+    return patch.object(Owing, "settle", classmethod(settle))
+
+
+def settled_before_the_effect() -> Any:
+    """The promise is removed first, and the task is run then."""
+    original = Runner.run
+
+    async def run(self: Runner, context: Any, job: Any, tried: int) -> Any:
+        if job.promise is not None and job.settles and job.task != "increment_goal_progress":
+            owner = self._owner(job, job.arguments)
+            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+        return await original(self, context, job, tried)
+
+    return patch.object(Runner, "run", run)
+
+
+def sweep_finds_nothing() -> Any:
+    """What a crash left behind is never enqueued again."""
+    return patch("goalsvc.tasks.sweep.hurry", lambda _context, _document, _promises: None)
+
+
+def transfer_id_made_random() -> Any:
+    """The same share gets another transfer at each try."""
+    return patch.object(escrow, "transfer_id_of", _random_id(escrow.transfer_id_of))
+
+
+@contextmanager
+def idempotency_key_ignored() -> Iterator[None]:
+    """The same contribution, or deposit, sent twice is made twice."""
+    ignored = _random_id(contributing.key_digest)
+    with patch.object(contributing, "key_digest", ignored), patch.object(wallets, "key_digest", ignored):
+        yield
+
+
+def transfer_not_atomic() -> Any:
+    """The payee is credited outside of the transaction."""
+    original = Ledger.__init__
+
+    class Broken:
+        def __init__(self, database: Any) -> None:
+            self.client, self._database = database.client, database
+
+        async def transaction(self, work: Callable[[Any], Any]) -> Any:
+            return await work(None)
+
+    def init(self: Ledger, database: Any) -> None:
+        original(self, Broken(database))
+
+    return patch.object(Ledger, "__init__", init)
+
+
+def asset_id_made_random() -> Any:
+    """The same clip gets another asset at each try."""
+    original = clips.derived_id
+
+    def derived_id(cause: Any, purpose: str) -> Any:
+        return original(cause, f"{purpose}{next(_numbers)}" if purpose == "asset" else purpose)
+
+    return patch.object(clips, "derived_id", derived_id)
+
+
+def seconds_counted_at_every_run() -> Any:
+    """Progress is raised each time the task is run: the dedupe by the promise's note is removed."""
+    original = Goal.change.__func__  # type: ignore[attr-defined]
+
+    async def change(cls: type[Goal], where: Mapping[str, Any], update: Any, **options: Any) -> Any:
+        if "promises" in where and "$elemMatch" in where["promises"]:
+            where = {**where, "promises": {"$elemMatch": {"id": where["promises"]["$elemMatch"]["id"]}}}
+        return await original(cls, where, update, **options)
+
+    return patch.object(Goal, "change", classmethod(change))  # type: ignore[arg-type]
+
+
+def newest_arrival_wins() -> Any:
+    """`$max` made `$set`: a join or leave counts as the latest because it arrived last."""
+
+    def with_(self: clock.GoalClock, mark: int) -> clock.GoalClock:
+        if mark in self.marks:
+            return self
+        return dataclasses.replace(self, marks=(*self.marks, mark))
+
+    return patch.object(clock.GoalClock, "_with", with_)
+
+
+def every_join_restarts() -> Any:
+    """A join that arrives while the clock runs starts it anew, and the seconds so far are lost."""
+
+    def performed(marks: Sequence[int]) -> int:
+        pairs = itertools.pairwise(marks)
+        return sum((b - 1 - a) // 2 for a, b in pairs if clock.is_leave(b) and not clock.is_leave(a))
+
+    return patch.object(clock, "performed_milliseconds", performed)
+
+
+def compare_and_set_without_compare() -> Any:
+    """Two writers of one clock do not notice each other: the later one undoes the earlier."""
+    unconditional: Callable[[Any], dict[str, Any]] = lambda _document: {}  # noqa: E731
+    return patch.object(clocks, "clock_unmoved", unconditional)
+
+
+def running_clock_not_paused_at_the_end() -> Any:
+    """A goal that ends while its clock runs loses the seconds since its last start."""
+    original = clock.GoalClock.read.__func__  # type: ignore[attr-defined]
+
+    def read(cls: type[clock.GoalClock], known: Any, context: Any) -> clock.GoalClock:
+        made: clock.GoalClock = original(cls, known, context)
+        return dataclasses.replace(made, marks=()) if made.running else made
+
+    return patch("goalsvc.models.goal.GoalClock.read", classmethod(read))
+
+
+def ends_before_its_last_seconds() -> Any:
+    """`goal.ended` does not wait for seconds that are still to be counted."""
+    return patch.object(Goal, "uncounted", False)
+
+
+def failed_jobs_forgotten() -> Any:
+    """A task that fails is neither tried again nor buried; its promise is removed."""
+
+    async def after_failure(
+        self: Runner, context: Any, job: Any, _task: Any, arguments: Any, _attempt: Any, _tried: int
+    ) -> None:
+        owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
+        if owner is not None:
+            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+
+    return patch.object(Runner, "_after_failure", after_failure)
+
+
+def notices_not_owed() -> Any:
+    """What Pusher would not take at once is never told."""
+    original = runner.debts_of  # type: ignore[attr-defined]
+
+    def debts_of(answer: Any, parent: str) -> Iterator[Any]:
+        return (item for item in original(answer, parent) if item.debt.task != "deliver_notice")
+
+    return patch.object(runner, "debts_of", debts_of)
+
+
+BREAKS: tuple[Break, ...] = (
+    outbox_entry_dropped,
+    settled_without_debts,
+    settled_before_the_effect,
+    sweep_finds_nothing,
+    transfer_id_made_random,
+    idempotency_key_ignored,
+    transfer_not_atomic,
+    asset_id_made_random,
+    seconds_counted_at_every_run,
+    newest_arrival_wins,
+    every_join_restarts,
+    compare_and_set_without_compare,
+    running_clock_not_paused_at_the_end,
+    ends_before_its_last_seconds,
+    failed_jobs_forgotten,
+    notices_not_owed,
+)

@@ -1,0 +1,299 @@
+"""Histories: what streamer and viewers do during one livestream, chosen at random, and what the world does meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.models.wallet import Order, escrow_account, exclusive_escrow, user_account
+from goalsvc.signals.events import GoalKind
+from goalsvc.tasks.clips import derived_id
+
+from .simulation import STREAMER, Simulation, run
+
+Story = Callable[[Simulation, int], Coroutine[Any, Any, None]]
+
+#: What a viewer has in the beginning.
+WEALTH = 10_000
+#: Performers join and leave so often at most in one goal.
+MOST_TURNS = 9
+#: Where a livestream is said to be.
+HLS_URL = "https://live.invalid/playlist.m3u8"
+
+
+async def play_history(simulation: Simulation) -> None:
+    """A livestream from its beginning until long after its end."""
+    random = simulation.random
+    simulation.inside["users"].insert_one(
+        {
+            "_id": STREAMER,
+            "username": "Alice",
+            "tags": ["banned:livestream:create_clip"] if random.random() < 0.1 else ["verified"],
+            "byteplus": {"hls_url": HLS_URL},
+        }
+    )
+    keepers = [asyncio.create_task(simulation.keep(name)) for name in ("api", "worker")]
+    keepers.append(asyncio.create_task(simulation.cron()))
+    await asyncio.sleep(0)
+    await simulation.begin_session("room-1" if random.random() < 0.9 else None)
+    world = asyncio.create_task(trouble(simulation))
+    stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1], k=random.choice([1, 1, 2, 2, 3]))
+    telling = [asyncio.create_task(story(simulation, number)) for number, story in enumerate(stories)]
+    if random.random() < 0.2:
+        await asyncio.sleep(random.uniform(1.0, 120.0))
+        await simulation.end_session()  # in the middle of it all
+    await asyncio.gather(*telling)
+    world.cancel()
+    await simulation.heal()
+    if random.random() < 0.5:
+        await simulation.settle()
+    if simulation.ended_at is None:
+        await simulation.end_session()
+    await simulation.settle()
+    for keeper in keepers:
+        keeper.cancel()
+
+
+async def trouble(simulation: Simulation) -> None:
+    """Redis is emptied, services go away for a while."""
+    random, faults = simulation.random, simulation.faults
+    services = [simulation.pusher, simulation.rtc, simulation.store, simulation.cutter.service]
+    happenings = ["empty"] * faults.emptied + ["outage"] * faults.outages
+    random.shuffle(happenings)
+    for happening in happenings:
+        await asyncio.sleep(random.uniform(0.5, 60.0))
+        if happening == "empty":
+            simulation.redis.empty()
+        else:
+            random.choice(services).away_until = asyncio.get_running_loop().time() + random.uniform(5.0, 120.0)
+
+
+# -- performing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Stage:
+    """The channel of a goal, and whoever comes and goes there."""
+
+    simulation: Simulation
+    goal_id: str
+    user: str
+    webhooks: list[asyncio.Task[None]]
+
+    @property
+    def active(self) -> bool:
+        return bool(self.simulation.goal(self.goal_id).get("active"))
+
+    @property
+    def channel(self) -> str:
+        return f"presence-enc-goal@{self.goal_id}"
+
+    async def perform(self, seconds: float) -> None:
+        """Joins, performs, leaves; now and then nobody is ever told of the leave."""
+        present = self.simulation.pusher.present.setdefault(self.channel, set())
+        present.add(self.user)
+        self._announce("member_added", "channel_occupied")
+        await asyncio.sleep(seconds)
+        present.discard(self.user)
+        if self.simulation.random.random() < 0.97:
+            self._announce("member_removed", "channel_vacated")
+
+    def _announce(self, of_member: str, of_channel: str) -> None:
+        """One join or leave: told by two events, in either order, in one webhook or two, sometimes by one of them only."""
+        simulation, random = self.simulation, self.simulation.random
+        channel, user = self.channel, self.user
+        events: list[dict[str, Any]] = [
+            {"name": of_member, "channel": channel, "user_id": user},
+            {"name": of_channel, "channel": channel},
+        ]
+        random.shuffle(events)
+        at = simulation.clock.now()
+        if random.random() < simulation.faults.batched:
+            others = [{"name": "cache_miss", "channel": channel}] * random.randrange(0, 19)
+            self._send(at, [*events, *others])
+            return
+        if random.random() < 0.5:
+            events = events[:1]
+        for event in events:
+            self._send(at, [event])
+            at += timedelta(milliseconds=random.choice([0, 0, 1, 7, 400]))
+
+    def _send(self, at: datetime, events: list[dict[str, Any]]) -> None:
+        self.webhooks.append(asyncio.create_task(self._tell(at, events)))
+
+    async def _tell(self, at: datetime, events: list[dict[str, Any]]) -> None:
+        wait = (at - self.simulation.clock.now()).total_seconds()
+        await asyncio.sleep(max(0.0, wait))
+        await self.simulation.announce(at, events)
+
+    def heckle(self) -> None:
+        """Somebody comes and goes whose business it is not."""
+        name = self.simulation.random.choice(["member_added", "member_removed"])
+        self._send(self.simulation.clock.now(), [{"name": name, "channel": self.channel, "user_id": "u-passer-by"}])
+
+
+async def perform(simulation: Simulation, goal_id: str, seconds: float, user: str = STREAMER) -> None:
+    """Performs for about that long, in several turns, for as long as the goal is active; all is announced in the end."""
+    random = simulation.random
+    stage = Stage(simulation, goal_id, user, [])
+    turns = random.randrange(1, MOST_TURNS + 1)
+    if random.random() < 0.05:
+        turns = 40  # so many that the clock folds them
+    for _ in range(turns):
+        if not stage.active:
+            break
+        await asyncio.sleep(random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 50.0)]))
+        share = seconds / turns
+        await stage.perform(random.choice([share, random.uniform(0.0, 2 * share), random.uniform(0.0, 0.9)]))
+        if random.random() < 0.1:
+            stage.heckle()
+        if random.random() < 0.15:
+            await asyncio.sleep(random.uniform(60.0, 400.0))
+    await asyncio.gather(*stage.webhooks)
+
+
+def _in(simulation: Simulation, seconds: float) -> str:
+    """The instant that many seconds from now, in JSON."""
+    return (simulation.clock.now() + timedelta(seconds=seconds)).isoformat()
+
+
+# -- stories ------------------------------------------------------------------------------------------------------------
+
+
+async def funded_show(simulation: Simulation, number: int) -> None:
+    """Viewers pay for a show; if they do, it is performed, more or less of it."""
+    random = simulation.random
+    target, seconds = random.randrange(10, 2000), random.choice([1, random.randrange(2, 400)])
+    viewers = [f"u-{number}-{i}" for i in range(random.randrange(1, 5))]
+    for viewer in viewers:
+        await simulation.deposit(viewer, WEALTH)
+    goal_id = await simulation.make_goal(
+        GoalKind.FUNDING,
+        levels=[{"title": "Fund it", "target": target}],
+        exp=_in(simulation, random.randrange(20, 900)) if random.random() < 0.3 else None,
+        metadata={"show": {"title": f"Show {number}", "target": seconds}},
+    )
+    if goal_id is None:
+        return  # the livestream is over
+    gifts = []
+    for gift in range(random.randrange(1, 9)):
+        await asyncio.sleep(random.choice([0.0, random.uniform(0.0, 20.0)]))
+        amount = max(1, int(target * random.choice([0.1, 0.3, 0.5, 1.0])))
+        giving = simulation.contribute(goal_id, random.choice(viewers), min(amount, WEALTH // 3), f"gift-{gift}")
+        gifts.append(asyncio.create_task(giving))
+    await asyncio.gather(*gifts)
+    show_id = str(derived_id(ObjectId(goal_id), "show"))
+    for _ in range(60):
+        if ObjectId(show_id) in simulation.inside.peek("goals"):
+            await perform(simulation, show_id, seconds * random.choice([0.5, 1.2, 2.0]))
+            break
+        await asyncio.sleep(1.0)
+    if random.random() < 0.3:
+        await simulation.end_goal(random.choice([goal_id, show_id]) if random.random() < 0.5 else goal_id)
+
+
+async def direct(simulation: Simulation, number: int) -> None:
+    """A show or songs without money behind them."""
+    random = simulation.random
+    targets = sorted({random.randrange(1, 300) for _ in range(random.randrange(1, 4))})
+    goal_id = await simulation.make_goal(
+        random.choice([GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.KARAOKE]),
+        levels=[{"title": f"Level {target}", "target": target} for target in targets],
+        exp=_in(simulation, random.randrange(5, 600)) if random.random() < 0.3 else None,
+    )
+    if goal_id is None:
+        return  # the livestream is over
+    await perform(simulation, goal_id, targets[-1] * random.choice([0.3, 0.9, 1.3]))
+    if random.random() < 0.3:
+        await simulation.end_goal(goal_id)
+
+
+async def presence(simulation: Simulation, number: int) -> None:
+    """Viewers come to the stream and go; a user goes online."""
+    stage = Stage(simulation, "", "", [])
+    for turn in range(simulation.random.randrange(1, 6)):
+        channel = simulation.random.choice([f"presence-stream@{STREAMER}", f"private-user@u-{number}"])
+        name = simulation.random.choice(["member_added", "member_removed", "channel_occupied"])
+        stage._send(simulation.clock.now(), [{"name": name, "channel": channel, "user_id": f"u-{number}-{turn}"}])
+        await asyncio.sleep(simulation.random.uniform(0.0, 5.0))
+    await asyncio.gather(*stage.webhooks)
+
+
+async def requested_exclusive(simulation: Simulation, number: int) -> None:
+    """A viewer asks for a private minute and pays; it is agreed to or not, and performed or not."""
+    random = simulation.random
+    viewer, price = f"u-{number}-x", random.randrange(1, 3000)
+    await simulation.deposit(viewer, WEALTH)
+    goal_id = await simulation.make_goal(
+        GoalKind.TRIGGER,
+        exp=_in(simulation, random.randrange(5, 120)),
+        metadata={
+            "viewer_id": viewer,
+            "private": True,
+            "price": price,
+            "exclusive": {"title": "A private minute", "target": (seconds := random.randrange(1, 200))},
+        },
+    )
+    if goal_id is None:
+        return  # the livestream is over
+    await asyncio.sleep(random.uniform(0.0, 30.0))
+    fate = random.random()
+    if fate < 0.15:
+        await simulation.decline(goal_id)
+    if fate < 0.25 or not await simulation.agree(goal_id):
+        return
+    exclusive_id = str(derived_id(ObjectId(goal_id), "exclusive"))
+    for _ in range(60):
+        if ObjectId(exclusive_id) in simulation.inside.peek("goals"):
+            if random.random() < 0.85:
+                user = random.choice([STREAMER, STREAMER, viewer])
+                await perform(simulation, exclusive_id, seconds * random.choice([0.4, 1.0, 1.5]), user)
+            break
+        await asyncio.sleep(1.0)
+    if random.random() < 0.2:
+        await simulation.end_goal(exclusive_id)
+
+
+async def untimed_exclusive(simulation: Simulation, number: int) -> None:
+    """Another service sells an exclusive without a target: any performance at all earns the whole price."""
+    random = simulation.random
+    viewer, price, goal_id = f"u-{number}-y", random.randrange(1, 3000), ObjectId()
+    await simulation.deposit(viewer, WEALTH)
+    escrow = exclusive_escrow(goal_id)
+    await simulation.fill_escrow(
+        Order(
+            transfer_id=f"hold-{escrow}",
+            debit=user_account(viewer),
+            credit=escrow_account(escrow),
+            amount=price,
+            tags=[f"escrow::{escrow}"],
+            from_user_id=viewer,
+        )
+    )
+    simulation.known.untimed[str(goal_id)] = price
+    simulation.inside["goals"].insert_one(
+        {
+            "_id": goal_id,
+            "_cls": "Goal.ExclusiveGoal",
+            "active": True,
+            "progress": 0,
+            "levels": [],
+            "conditions": {"session_id": str(simulation.session_id), "exclusive_to": viewer},
+            "context": {},
+            "metadata": {"user_id": STREAMER, "viewer_id": viewer},
+            "exp": simulation.clock.now() + timedelta(seconds=random.randrange(60, 600)),
+        }
+    )
+    if random.random() < 0.7:
+        await perform(simulation, str(goal_id), random.uniform(0.1, 60.0))
+
+
+STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive]
+
+
+def play(simulation: Simulation) -> None:
+    """Plays a history on that machine."""
+    run(simulation, play_history)

@@ -1,0 +1,239 @@
+"""What must hold once a history is over and the queue is quiet (SPEC §7), whatever happened on the way."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.signals.events import PERFORMED, GoalKind
+from goalsvc.tasks.clips import derived_id
+
+from .machine import Document
+from .oracle import ClockOracle, Purses, performed_share, sums_of
+from .simulation import STREAMER, Simulation
+
+Goals = Mapping[ObjectId, Document]
+
+
+def violations_of(simulation: Simulation) -> list[str]:
+    """Everything that is wrong; empty when nothing is."""
+    contents = simulation.inside.contents()
+    goals = {goal["_id"]: goal for goal in contents.get("goals", [])}
+    found = list(simulation.violations)
+    found += _progress(simulation, goals)
+    found += _ends(simulation, goals)
+    found += _money(simulation, contents, goals)
+    found += _clips(simulation, contents, goals)
+    found += _recordings(simulation, goals)
+    found += _session(simulation, contents, goals)
+    found += _notices(simulation)
+    simulation.figures.goals += len(goals)
+    simulation.figures.transfers += len(contents.get("transfers", []))
+    return found
+
+
+def kind_of(goal: Document) -> GoalKind:
+    return GoalKind(str(goal["_cls"]).removeprefix("Goal."))
+
+
+def _target(goal: Document) -> int | None:
+    return goal["levels"][-1]["target"] if goal["levels"] else None
+
+
+def _reached(goal: Document) -> bool:
+    target = _target(goal)
+    return target is not None and goal["progress"] >= target
+
+
+# -- the clock, levels, ends ----------------------------------------------------------------------------------------------
+
+
+def _progress(simulation: Simulation, goals: Goals) -> Iterator[str]:
+    """Progress = seconds performed, or tokens contributed; and it was announced in full."""
+    announced: Counter[str] = Counter()
+    for event in simulation.records.tracked.values():
+        if event["name"] == "goal.progressed":
+            announced[event["goal_id"]] += event["amount"]
+    for goal_id, goal in goals.items():
+        kind = kind_of(goal)
+        if kind in PERFORMED:
+            expected = simulation.clocks.get(goal_id, ClockOracle()).seconds(goal["progress"])
+        elif kind is GoalKind.FUNDING:
+            expected = sum(c.amount for c in simulation.known.contributions if c.goal_id == str(goal_id) and c.taken)
+        else:
+            expected = 0
+        if goal["progress"] != expected:
+            yield f"{kind} {goal_id}: progress is {goal['progress']}, and should be {expected}"
+        if announced[str(goal_id)] != expected:
+            yield f"{kind} {goal_id}: {announced[str(goal_id)]} was announced as progress, and should be {expected}"
+
+
+def _ends(simulation: Simulation, goals: Goals) -> Iterator[str]:
+    """A level up is completed once, a goal ends once, with its final progress, and owes nothing."""
+    tracked = list(simulation.records.tracked.values())
+    for goal_id, goal in goals.items():
+        name = f"{kind_of(goal)} {goal_id}"
+        mine = [event for event in tracked if event.get("goal_id") == str(goal_id)]
+        levels = [event["level"] for event in mine if event["name"] == "goal.completed"]
+        reached = sum(level["target"] <= goal["progress"] for level in goal["levels"])
+        if len(set(levels)) != len(levels):
+            yield f"{name}: a level was completed twice: {levels}"
+        if goal["levels"] and max(levels, default=0) != reached:
+            yield f"{name}: levels {levels} were completed, and {reached} should be"
+        if not goal["levels"] and kind_of(goal) is GoalKind.EXCLUSIVE and len(levels) != (goal["progress"] > 0):
+            yield f"{name}: was completed {len(levels)} times at progress {goal['progress']}"
+        ends = [event for event in mine if event["name"] == "goal.ended"]
+        if goal.get("active", True):
+            yield f"{name}: is still active"
+        if len(ends) != 1:
+            yield f"{name}: ended {len(ends)} times"
+        elif ends[0]["progress"] != goal["progress"]:
+            yield f"{name}: ended with {ends[0]['progress']}, and has {goal['progress']} now"
+        if goal.get("promises"):
+            yield f"{name}: still owes {[promise['id'] for promise in goal['promises']]}"
+
+
+# -- the money ------------------------------------------------------------------------------------------------------------
+
+
+def _money(simulation: Simulation, contents: Mapping[str, list[Document]], goals: Goals) -> Iterator[str]:
+    """Everybody has what is his; nothing is left in any escrow; the books balance."""
+    accounts = {account["_id"]: account["balance"] for account in contents.get("accounts", [])}
+    transfers = contents.get("transfers", [])
+    if sum(accounts.values()) != 0:
+        yield f"all accounts sum to {sum(accounts.values())}"
+    for account, sum_of_transfers in sums_of(transfers).items():
+        if accounts.get(account, 0) != sum_of_transfers:
+            yield f"{account} holds {accounts.get(account, 0)}, its transfers come to {sum_of_transfers}"
+    for account, balance in accounts.items():
+        if balance < 0 and account != "issuer":
+            yield f"{account} holds {balance}"
+        if account.startswith("escrow:") and balance != 0:
+            yield f"{account} still holds {balance}"
+    for user, expected in _purses(simulation, goals).tokens.items():
+        if accounts.get(f"user:{user}", 0) != expected:
+            yield f"{user} has {accounts.get(f'user:{user}', 0)} tokens, and should have {expected}"
+    yield from _shares(contents)
+
+
+def _purses(simulation: Simulation, goals: Goals) -> Purses:
+    """What everybody must have: from what clients were told and what was performed."""
+    purses = Purses({STREAMER: 0})
+    for user, amount in simulation.known.deposits.items():
+        purses.give(user, amount)
+    performed = {
+        goal_id: clock.seconds(goals[goal_id]["progress"] if goal_id in goals else -1)
+        for goal_id, clock in simulation.clocks.items()
+    }
+    for goal_id, goal in goals.items():
+        if kind_of(goal) is GoalKind.FUNDING:
+            show_id = derived_id(goal_id, "show")
+            taken = [c for c in simulation.known.contributions if c.goal_id == str(goal_id) and c.taken]
+            funded = sum(c.amount for c in taken) >= (_target(goal) or 0)
+            paid = funded and performed.get(show_id, 0) >= goal["metadata"]["show"]["target"]
+            for contribution in taken:
+                purses.take(contribution.user, contribution.amount)
+                purses.give(STREAMER if paid else contribution.user, contribution.amount)
+        elif kind_of(goal) is GoalKind.TRIGGER:
+            plan, viewer, price = (
+                goal["metadata"]["exclusive"],
+                goal["metadata"]["viewer_id"],
+                goal["metadata"]["price"],
+            )
+            seconds = performed.get(derived_id(goal_id, "exclusive"), 0) if goal.get("triggerer") else 0
+            share = performed_share(price, seconds, plan["target"])
+            purses.take(viewer, share)
+            purses.give(STREAMER, share)
+        elif str(goal_id) in simulation.known.untimed and performed.get(goal_id, 0) > 0:
+            purses.take(goal["metadata"]["viewer_id"], simulation.known.untimed[str(goal_id)])
+            purses.give(STREAMER, simulation.known.untimed[str(goal_id)])
+    return purses
+
+
+def _shares(contents: Mapping[str, list[Document]]) -> Iterator[str]:
+    """Each Earning is paid once, or refunded once."""
+    settled = Counter(
+        transfer["metadata"]["doc_id"]
+        for transfer in contents.get("transfers", [])
+        if str(transfer["_id"]).startswith(("escrow-show_funding", "refund-show_funding"))
+    )
+    for earning in contents.get("earnings", []):
+        if settled[str(earning["_id"])] != 1:
+            yield f"earning {earning['_id']} was settled {settled[str(earning['_id'])]} times"
+
+
+# -- clips, recordings, the session, notices ----------------------------------------------------------------------------------
+
+
+def _clips(simulation: Simulation, contents: Mapping[str, list[Document]], goals: Goals) -> Iterator[str]:
+    """A completed show or karaoke has one asset, one post and one object; what was not completed has none."""
+    banned = "banned:livestream:create_clip" in simulation.inside.peek("users")[STREAMER]["tags"]
+    wanted = [
+        goal_id
+        for goal_id, goal in goals.items()
+        if kind_of(goal) in (GoalKind.SHOW, GoalKind.KARAOKE) and _reached(goal) and not banned
+    ]
+    assets = {asset["_id"]: asset["state"] for asset in contents.get("assets", [])}
+    if assets != (expected := {derived_id(goal_id, "asset"): "quarantined" for goal_id in wanted}):
+        yield f"assets are {assets}, and should be {expected}"
+    posts = {post["_id"] for post in contents.get("posts", [])}
+    if posts != {derived_id(goal_id, "post") for goal_id in wanted}:
+        yield f"posts are {posts}"
+    if set(simulation.store.stored) != {str(asset) for asset in expected}:
+        yield f"stored are {set(simulation.store.stored)}, and should be {set(map(str, expected))}"
+
+
+def _recordings(simulation: Simulation, goals: Goals) -> Iterator[str]:
+    """No recording of a completed show runs on. (BytePlus would begin one that was stopped again, for a moment.)"""
+    for goal_id, goal in goals.items():
+        if kind_of(goal) is GoalKind.SHOW and _reached(goal) and f"goal-{goal_id}" in simulation.rtc.recording:
+            yield f"the recording of the completed show {goal_id} still runs"
+
+
+def _session(simulation: Simulation, contents: Mapping[str, list[Document]], goals: Goals) -> Iterator[str]:
+    """The session tells of its goals as they are: nobody has it for himself any more, every pair is closed."""
+    (session,) = contents["sessions"]
+    if (viewer := session.get("status", {}).get("exclusive_to")) is not None:
+        yield f"the session still belongs to {viewer}"
+    for pair in session.get("show_goal_pairs", ()):
+        show = goals[ObjectId(pair["show_goal"])]
+        if _reached(show) != ("show_ended" in pair):
+            yield f"show {show['_id']} with progress {show['progress']}: its pair says {pair}"
+    for viewer, pair in session.get("exclusive_goal_pairs", {}).items():
+        exclusive = goals[ObjectId(pair["exclusive_goal"])]
+        if "exclusive_goal_ended" not in pair:
+            yield f"the exclusive {exclusive['_id']} of {viewer} has ended, its pair does not say so: {pair}"
+    karaoke = session.get("karaoke_goal")
+    if karaoke is not None and karaoke["progress"] != goals[ObjectId(karaoke["id"])]["progress"]:
+        yield f"the session shows karaoke {karaoke['progress']}"
+    for viewer, window in session.get("viewers", {}).items():
+        mine = [g for g in goals.values() if g.get("conditions", {}).get("exclusive_to") == viewer]
+        if mine and window["exp"] > max(goal["exp"] for goal in mine):
+            yield f"the window of {viewer} is open until {window['exp']}, his exclusives ended before"
+
+
+_TOLD = {"goal.progressed": "goal.progress.updated", "goal.ended": "goal.ended"}
+
+
+def _notices(simulation: Simulation) -> Iterator[str]:
+    """Clients were told of every progress, every end and every payment, at least once."""
+    told = {(notice.event, notice.data.get("event_id")) for notice in simulation.pusher.told}
+    for identity, event in simulation.records.tracked.items():
+        kind = event.get("kind")
+        expected = _TOLD.get(event["name"])
+        if expected is None or (kind == GoalKind.EXCLUSIVE and event["name"] == "goal.progressed"):
+            continue
+        event_id = identity.split(":", 2)[2]
+        if event["name"] == "goal.ended" and kind == GoalKind.SHOW and _completed(simulation, event["goal_id"]):
+            continue
+        if (expected, event_id) not in told:
+            yield f"nobody was told {expected} ({event_id}) of {kind} {event['goal_id']}"
+    for transfer in simulation.inside.peek("transfers").values():
+        settles = str(transfer["_id"]).startswith(("escrow-", "refund-"))
+        if settles and ("wallet.updated", transfer["_id"]) not in told:
+            yield f"nobody was told of transfer {transfer['_id']}"
+
+
+def _completed(simulation: Simulation, goal_id: Any) -> bool:
+    return _reached(simulation.goal(goal_id))

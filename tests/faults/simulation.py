@@ -1,0 +1,678 @@
+"""One history: a livestream with its goals, played on a simulated machine on which anything may break; all of it by a seed.
+
+The real bus, receivers, models, tasks, runner, ledger, clocks and endpoints, on a simulated event loop (`loop`), network
+(`machine`) and database (`memory`). `play(seed)` gives what came of it; `verdict` says whether it is what had to come.
+"""
+
+import asyncio
+import hmac
+import json
+import random as global_random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from random import Random
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import fastapi.dependencies.utils
+from beanie import init_beanie
+from bson import ObjectId, objectid
+from fastapi import FastAPI
+from mongomock_motor import AsyncMongoMockClient
+from pydantic import SecretStr
+from pymongo.errors import PyMongoError
+
+from goalsvc.app import create_app
+from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.context import Context
+from goalsvc.errors import GoalsvcError
+from goalsvc.models.clock import join_mark, leave_mark
+from goalsvc.models.clocks import GoalClocks, Move
+from goalsvc.models.database import DOCUMENTS, OWING, Database
+from goalsvc.models.wallet import Ledger, Order
+from goalsvc.receivers import ALL as RECEIVERS
+from goalsvc.settings import Settings
+from goalsvc.signals.bus import SignalBus
+from goalsvc.signals.events import GoalKind
+from goalsvc.signals.outcome import Reason
+from goalsvc.tasks import ALL as TASKS
+from goalsvc.tasks import sweep_promises
+from goalsvc.tasks.ending import expire_goals
+from goalsvc.tasks.reconcile import reconcile_clocks
+from goalsvc.tasks.runner import Runner
+
+from .loop import PROCESS, Process, ProcessDiedError, SimulatedLoop
+from .machine import (
+    START,
+    Connection,
+    DatabaseInside,
+    Document,
+    Faults,
+    Network,
+    Records,
+    Service,
+    SimulatedCache,
+    SimulatedCutter,
+    SimulatedPusher,
+    SimulatedQueue,
+    SimulatedRedis,
+    SimulatedRtc,
+    SimulatedStore,
+    SimulatedWorker,
+    VirtualClock,
+)
+from .memory import MemoryDatabase
+from .oracle import ClockOracle, Mark
+
+T = TypeVar("T")
+
+KEY, SECRET, API_KEY = "simulated-key", "simulated-secret", "simulated-api-key"
+STREAMER = "u-streamer"
+SWEEP_SECONDS = 5.0
+#: A history that has not come to rest after so long never will.
+MOST_SECONDS = 1200.0
+#: A dead letter that is dead again after so many redrives, while nothing breaks any more, will stay so.
+MOST_REDRIVES = 3
+#: Pusher gives up after five minutes.
+PUSHER_PATIENCE_SECONDS = 300.0
+
+
+class ViolationError(AssertionError):
+    """Something was lost, or done twice, or is wrong otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API answered."""
+
+    status: int
+    body: Any
+
+
+@dataclass(slots=True)
+class Figures:
+    """What happened in a history, for the report."""
+
+    webhooks: int = 0
+    deliveries: int = 0
+    duplicates: int = 0
+    lost: int = 0
+    reordered: int = 0
+    kills: int = 0
+    jobs: int = 0
+    transfers: int = 0
+    calls: int = 0
+    goals: int = 0
+    dead_letters: int = 0
+    virtual_seconds: float = 0.0
+
+    def add(self, other: "Figures") -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class Contribution:
+    """What a client knows of a contribution: that it was taken, once and for all, or that it was not."""
+
+    goal_id: str
+    user: str
+    amount: int
+    taken: bool | None = None
+
+
+@dataclass(slots=True)
+class Known:
+    """What clients were told: the ground on which the money is reckoned."""
+
+    deposits: Counter[str] = field(default_factory=Counter)
+    contributions: list[Contribution] = field(default_factory=list)
+    agreed: set[str] = field(default_factory=set)
+    untimed: dict[str, int] = field(default_factory=dict)
+    """Exclusives without a target that another service made, with what it put into their escrow."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    mark: Mark
+    number: int
+
+
+class WatchedClocks:
+    """A process's clocks, overheard: which joins and leaves were handed in, and which of them were taken."""
+
+    def __init__(self, inner: GoalClocks, simulation: "Simulation") -> None:
+        self._inner, self._simulation = inner, simulation
+
+    async def move(self, move: Move) -> Any:
+        number = join_mark(move.at) if move.joined else leave_mark(move.at)
+        pending = _Pending(Mark(to_epoch_milliseconds(move.at), move.joined), number)
+        waiting = self._simulation.pending.setdefault(move.goal_id, [])
+        waiting.append(pending)
+        moved = await self._inner.move(move)
+        known = self._simulation.clocks.get(move.goal_id)
+        if not isinstance(moved, Reason) and (known is None or pending.mark not in known.marks):
+            self._simulation.violations.append(f"{move} was answered with success and is not in the goal's clock")
+        return moved
+
+
+class Simulation:
+    """A simulated machine with goalsvc on it, and the world around."""
+
+    def __init__(
+        self, seed: int, faults: Faults | None = None, inside: DatabaseInside | None = None, receivers: Any = RECEIVERS
+    ) -> None:
+        self.random = Random(seed)
+        self.seed = seed
+        self.faults = Faults.random(self.random) if faults is None else faults
+        self.network = Network(self.random, self.faults)
+        self.clock = VirtualClock()
+        self.inside = MemoryDatabase() if inside is None else inside
+        self.connection = Connection(self.network, self.inside)
+        self.connection.watchers.append(self._watch_goals)
+        self.redis = SimulatedRedis(self.network)
+        self.pusher, self.rtc = SimulatedPusher(self.network), SimulatedRtc(self.network)
+        self.store = SimulatedStore(self.network)
+        self.cutter = SimulatedCutter(Service("hls", self.network))
+        self.records = Records()
+        self.settings = settings()
+        self.receivers = receivers
+        self.runner = Runner(TASKS, OWING)
+        self.figures = Figures()
+        self.known = Known()
+        self.violations: list[str] = []
+        self.clocks: dict[ObjectId, ClockOracle] = {}
+        self.pending: dict[ObjectId, list[_Pending]] = {}
+        self._seen: dict[ObjectId, Document] = {}
+        self._graveyard: list[Process] = []
+        self.api: Process | None = None
+        self.worker: Process | None = None
+        self.session_id = ""
+        self.ended_at: datetime | None = None
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    def open_context(self) -> Context:
+        """The context that a process opens when it begins."""
+        return Context(
+            settings=self.settings,
+            clock=self.clock,
+            bus=SignalBus(self.receivers),
+            queue=SimulatedQueue(self.redis, self.network, self.clock),
+            recorder=self.records,
+            notifier=self.pusher,
+            store=self.store,
+            rtc=self.rtc,
+            cutter=self.cutter,
+            cache=SimulatedCache(self.network),
+            ledger=Ledger(Database(self.connection, "simulated")),
+            clocks=WatchedClocks(GoalClocks(self.clock), self),
+        )
+
+    def begin_process(self, name: str, steps: int) -> Process:
+        """A new process, which will die after about so many steps; 0: it lives."""
+        dies_before = 1 + int(self.random.expovariate(1 / steps)) if steps else None
+        process = Process(name, dies_before)
+        process.opened = self.open_context()
+        self._graveyard.append(process)
+        if name == "api":
+            self.api = process
+        else:
+            self.worker = process
+            worker = SimulatedWorker(process, process.opened, self.redis, self.runner, self.network)
+            process.start(worker.work())
+        return process
+
+    async def keep(self, name: str) -> None:
+        """Starts the process, and again whenever it has died."""
+        while True:
+            process = self.begin_process(name, self.faults.api_steps if name == "api" else self.faults.worker_steps)
+            died = asyncio.get_running_loop().create_future()
+            process.on_death.append(lambda died=died: died.done() or died.set_result(None))  # type: ignore[misc]
+            await died
+            self.figures.kills += 1
+            await asyncio.sleep(self.random.uniform(0.1, 2.0))
+
+    async def cron(self) -> None:
+        """What the worker runs by the clock. (Where it would find nothing it is not run, to save time.)"""
+        ticks = 0
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            ticks += 1
+            worker = self.worker
+            if worker is None or not worker.alive:
+                continue
+            context: Context = worker.opened
+            now = self.clock.now()
+            owing = [d for name in OWING for d in self.inside.peek(name).values() if d.get("promises")]
+            if any(p["at"] <= now - timedelta(seconds=SWEEP_SECONDS) for d in owing for p in d["promises"]):
+                worker.start(_quietly(sweep_promises, context))
+            if any(d.get("active") and d.get("exp", now) < now for d in self.inside.peek("goals").values()):
+                worker.start(_quietly(expire_goals, context))
+            clocks = [goal.get("clock", {}) for goal in self.inside.peek("goals").values() if goal.get("active")]
+            unknown_since = now - timedelta(seconds=self.settings.reconcile_seconds)
+            if any(clock.get("running") and clock["known_at"] <= unknown_since for clock in clocks):
+                worker.start(_quietly(reconcile_clocks, context))
+
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
+        """Sends a request to the API, once. Raises ProcessDiedError when the answer does not come."""
+        api = self.api
+        if api is None or not api.alive:
+            raise ProcessDiedError("api")
+        headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        content = b"" if body is None else json.dumps(body).encode()
+        answer = await api.ask(request(method, path, headers, content))
+        if answer.status >= 500 and answer.status != 503:
+            self.violations.append(f"{method} {path} was answered with {answer.status}: {answer.body}")
+        return answer
+
+    async def insist(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
+        """Repeats a request until there is a final answer."""
+        rest = 0.3
+        until = asyncio.get_running_loop().time() + MOST_SECONDS
+        while True:
+            with suppress(ProcessDiedError):
+                answer = await self.ask(method, path, body, key)
+                if answer.status < 500:
+                    return answer
+            if asyncio.get_running_loop().time() > until:
+                raise ViolationError(f"{method} {path} never gets an answer: {self.violations[-3:]}")
+            await asyncio.sleep(rest * self.random.uniform(0.5, 1.5))
+            rest = min(rest * 2, 10.0)
+
+    async def deposit(self, user: str, amount: int) -> None:
+        """Fills a wallet."""
+        answer = await self.insist("POST", f"/v1/wallets/{user}/deposits", {"amount": amount}, f"deposit-{user}")
+        assert answer.status == 201, answer
+        self.known.deposits[user] += amount
+
+    async def contribute(self, goal_id: str, user: str, amount: int, key: str) -> bool:
+        """Contributes, whatever it takes; whether it was taken. Now and then the request is sent twice at once."""
+        contribution = Contribution(goal_id, user, amount)
+        self.known.contributions.append(contribution)
+        body = {"user_id": user, "amount": amount}
+        times = 2 if self.network.strikes(self.faults.duplicated) else 1
+        requests = [self.insist("POST", f"/v1/goals/{goal_id}/contributions", body, key) for _ in range(times)]
+        answers = await asyncio.gather(*requests)
+        statuses = {answer.status for answer in answers}
+        if not statuses <= {201, 402, 409} or (201 in statuses and len(statuses) > 1):
+            self.violations.append(f"{contribution} was answered with {answers}")
+        contribution.taken = 201 in statuses
+        return contribution.taken
+
+    async def make_goal(self, kind: GoalKind, **body: Any) -> str | None:
+        """Makes a goal; None when the livestream is over.
+
+        A client that got no answer looks whether the goal is there before it asks again.
+        """
+        mark = str(self.random.getrandbits(64))
+        metadata = {**body.pop("metadata", {}), "client_mark": mark}
+        plan = {"kind": kind, "session_id": self.session_id, "metadata": metadata, **body}
+        while True:
+            with suppress(ProcessDiedError):
+                answer = await self.ask("POST", "/v1/goals", plan)
+                if answer.status < 500:
+                    assert answer.status in (201, 409), answer
+                    return str(answer.body["id"]) if answer.status == 201 else None
+            await asyncio.sleep(0.5)
+            for identity, goal in self.inside.peek("goals").items():
+                if goal.get("metadata", {}).get("client_mark") == mark:
+                    return str(identity)
+
+    async def fill_escrow(self, order: Order) -> None:
+        """Moves tokens as another service would."""
+        ledger = Ledger(Database(self.connection, "simulated"))
+        while True:
+            with suppress(PyMongoError, GoalsvcError):
+                await ledger.post(order, self.clock.now())
+                return
+            await asyncio.sleep(0.5)
+
+    async def end_goal(self, goal_id: str) -> None:
+        await self.insist("POST", f"/v1/goals/{goal_id}/end")
+
+    async def agree(self, goal_id: str) -> bool:
+        """Whether the request is agreed to, by this or an earlier try."""
+        answer = await self.insist("POST", f"/v1/goals/{goal_id}/agree")
+        if answer.status == 200:
+            self.known.agreed.add(goal_id)
+        return self.goal(goal_id).get("triggerer") is not None
+
+    async def decline(self, goal_id: str) -> None:
+        await self.insist("POST", f"/v1/goals/{goal_id}/decline")
+
+    async def begin_session(self, room: str | None) -> None:
+        """Begins the livestream. A client that got no answer looks whether it has begun before it asks again."""
+        while True:
+            with suppress(ProcessDiedError):
+                plan = {"user_id": STREAMER, "rtc": room and {"room_id": room}}
+                answer = await self.ask("POST", "/v1/sessions", plan)
+                if answer.status == 201:
+                    self.session_id = answer.body["id"]
+                    return
+            await asyncio.sleep(0.5)
+            for identity in self.inside.peek("sessions"):
+                self.session_id = str(identity)
+                return
+
+    async def end_session(self) -> None:
+        await self.insist("POST", f"/v1/sessions/{self.session_id}/end")
+        self.ended_at = self.clock.now()
+
+    def goal(self, goal_id: str) -> Document:
+        """The goal as it is in the database at this moment; as the API would give it."""
+        return dict(self.inside.peek("goals")[ObjectId(goal_id)])
+
+    # -- Pusher --------------------------------------------------------------------------------------------------------
+
+    async def announce(self, at: datetime, events: Sequence[Mapping[str, Any]]) -> None:
+        """Sends a webhook until it is answered with 200, or five minutes are over; and again without need."""
+        body = json.dumps({"time_ms": to_epoch_milliseconds(at), "events": list(events)}).encode()
+        self.figures.webhooks += 1
+        if self.network.strikes(self.faults.late):
+            self.figures.reordered += 1
+            await asyncio.sleep(self.random.uniform(0.0, 10.0))
+        until, rest = asyncio.get_running_loop().time() + PUSHER_PATIENCE_SECONDS, 0.5
+        while True:
+            taken = await self._deliver(body)
+            if taken and not self.network.strikes(self.faults.duplicated):
+                return
+            if asyncio.get_running_loop().time() > until:
+                return
+            self.figures.duplicates += taken
+            await asyncio.sleep(rest * self.random.uniform(0.3, 1.5))
+            rest = min(rest * 2, 30.0)
+
+    async def _deliver(self, body: bytes) -> bool:
+        """Whether Pusher heard a 200 within its four seconds."""
+        self.figures.deliveries += 1
+        await self.network.travel()
+        if self.network.strikes(self.faults.lost / 2):
+            self.figures.lost += 1
+            return False
+        api = self.api
+        if api is None or not api.alive:
+            return False
+        signature = hmac.new(SECRET.encode(), body, sha256).hexdigest()
+        headers = {"x-pusher-key": KEY, "x-pusher-signature": signature}
+        try:
+            async with asyncio.timeout(4.0):
+                answer = await api.ask(request("POST", "/notify/pusher", headers, body))
+        except (ProcessDiedError, TimeoutError):
+            return False
+        if answer.status not in (200, 503):
+            self.violations.append(f"a webhook was answered with {answer}")
+        if answer.status != 200:
+            return False
+        await self.network.travel()
+        if self.network.strikes(self.faults.lost / 2):
+            self.figures.lost += 1
+            return False
+        return True
+
+    # -- what the oracle of the clock sees -------------------------------------------------------------------------------
+
+    def _watch_goals(self) -> None:
+        """Notes which marks have come into which clock, in the order in which they came."""
+        for goal_id, goal in self.inside.peek("goals").items():
+            before = self._seen.get(goal_id)
+            if before is goal:
+                continue
+            self._seen[goal_id] = goal
+            old: set[int] = set(((before or {}).get("clock") or {}).get("marks", ()))
+            new = [m for m in (goal.get("clock") or {}).get("marks", ()) if m not in old]
+            oracle = self.clocks.setdefault(goal_id, ClockOracle())
+            was_active = before is None or before.get("active", True)
+            together = [pending for pending in self.pending.get(goal_id, ()) if pending.number in new]
+            if together and not was_active and not (oracle.running and all(not p.mark.joined for p in together)):
+                self.violations.append(f"{together} moved the clock of goal {goal_id} after its end")
+            new = [number for number in new if all(number != pending.number for pending in together)]
+            oracle.arrive(*(pending.mark for pending in together))
+            if before is None:
+                for mark in new:  # it was made with a clock that runs already
+                    oracle.arrive(Mark(mark // 2, mark % 2 == 0))
+                continue
+            if was_active and not goal.get("active", True):
+                self._goal_ended(goal_id, oracle, new)
+            elif new:
+                self.violations.append(f"goal {goal_id} has marks {new} that nobody made")
+            if goal.get("active", True) and not was_active:
+                self.violations.append(f"goal {goal_id} is active again")
+
+    def _goal_ended(self, goal_id: ObjectId, oracle: ClockOracle, new: list[int]) -> None:
+        """A clock that runs at the end is paused at that instant, and at no other."""
+        now = to_epoch_milliseconds(self.clock.now())
+        if oracle.running:
+            if len(new) != 1 or new[0] % 2 == 0 or not now - 30_000 <= new[0] // 2 <= now:
+                self.violations.append(f"goal {goal_id} ended while its clock ran, and was not paused: {new}")
+            else:
+                oracle.arrive(Mark(new[0] // 2, joined=False))
+        elif new:
+            self.violations.append(f"goal {goal_id} ended while its clock stood, and was paused all the same")
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    def promises(self) -> list[tuple[str, Document]]:
+        """All that is owed, each with whose it is."""
+        return [
+            (f"{name}/{identity}", promise)
+            for name in OWING
+            for identity, document in self.inside.peek(name).items()
+            for promise in document.get("promises", ())
+        ]
+
+    async def heal(self) -> None:
+        """Nothing breaks from now on; whatever is owed now must be paid within a minute."""
+        self.faults.heal()
+        for process in (self.api, self.worker):
+            if process is not None:
+                process.dies_before = None
+        for service in (self.pusher, self.rtc, self.store, self.cutter.service):
+            service.away_until = 0.0
+        healed_at = self.clock.now()
+        await asyncio.sleep(60.0)
+        for whose, promise in self.promises():
+            if promise["at"] <= healed_at:
+                self.violations.append(
+                    f"{whose} still owes {promise['task']} ({promise['id']}) after a minute of peace"
+                )
+
+    async def settle(self) -> None:
+        """Waits until nothing is owed any more; dead letters are tried again, a few times."""
+        until = asyncio.get_running_loop().time() + MOST_SECONDS
+        redriven: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(2.0)
+            letters = [letter for letter in self.inside.peek("dead_letters").values() if letter["state"] == "dead"]
+            hopeless = [letter for letter in letters if redriven[letter["_id"]] == MOST_REDRIVES]
+            for letter in letters:
+                redriven[letter["_id"]] += 1
+                self.figures.dead_letters += 1
+                await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
+            if not letters and not self.promises() and not self.redis.jobs:
+                return
+            if hopeless or asyncio.get_running_loop().time() > until:
+                owed = [f"{whose}: {promise['task']} ({promise['id']})" for whose, promise in self.promises()]
+                dead = [f"{letter['_id']}: {letter['reason']}" for letter in hopeless]
+                self.violations.append(f"it does not come to rest: {dead or owed or list(self.redis.jobs)}")
+                return
+
+    def close(self) -> None:
+        """Lets go of all that dead processes left behind."""
+        for process in self._graveyard:
+            process.alive = False
+            process.bury()
+
+
+async def _quietly(work: Callable[[Context], Awaitable[Any]], context: Context) -> None:
+    """Runs what the clock runs; what fails finds its work again at the next tick."""
+    with suppress(PyMongoError, GoalsvcError):
+        await work(context)
+
+
+async def request(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Sends a request through the whole app, as the process that runs this."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    try:
+        await app()(scope, receive, send)  # type: ignore[arg-type]
+    except Exception as error:  # Starlette raises what it has answered with 500
+        return Answer(500, repr(error))
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return Answer(sent[0]["status"], json.loads(content) if content else None)
+
+
+class _StateOfProcess:
+    """`app.state`: what the process in which this is asked has opened."""
+
+    webhook_secrets: Mapping[str, str] = {KEY: SECRET}
+
+    @property
+    def context(self) -> Context:
+        process = PROCESS.get()
+        assert process is not None
+        context: Context = process.opened
+        return context
+
+    @property
+    def resources(self) -> Any:
+        return SimpleNamespace(redis=_Locks())
+
+
+class _Locks:
+    """Redis, as far as endpoints use it themselves: a lock, which is free."""
+
+    def lock(self, *_arguments: Any, **_options: Any) -> Any:
+        async def acquire() -> bool:
+            return True
+
+        async def release() -> None:
+            return
+
+        return SimpleNamespace(acquire=acquire, release=release)
+
+
+@cache
+def app() -> FastAPI:
+    """The real app, but for what opens and closes its connections; a simulated process is told by the task that asks."""
+
+    async def here(function: Callable[..., T], *args: Any, **options: Any) -> T:
+        return function(*args, **options)
+
+    # Dependencies that are plain functions would run in threads, which no seed could order.
+    fastapi.dependencies.utils.run_in_threadpool = here  # type: ignore[assignment, attr-defined]
+    made = create_app(settings())
+    made.state = _StateOfProcess()  # type: ignore[assignment]
+    return made
+
+
+@cache
+def settings() -> Settings:
+    """The settings of the simulated goalsvc."""
+    return Settings(
+        mongodb_url="mongodb://simulated.invalid/goalsvc",
+        redis_url="redis://simulated.invalid",
+        pusher_key=KEY,
+        api_key=SecretStr(API_KEY),
+        promise_sweep_seconds=SWEEP_SECONDS,
+        exclusive_begin_limit=120,
+    )
+
+
+@cache
+def bind_documents() -> None:
+    """Binds Beanie's documents once, to no database in particular."""
+    asyncio.run(init_beanie(database=AsyncMongoMockClient()["simulated"], document_models=list(DOCUMENTS)))
+
+
+@contextmanager
+def bound_to(connection: Connection) -> Iterator[None]:
+    """Lets the documents live behind that connection for a while."""
+    bind_documents()
+    before = {}
+    for model in DOCUMENTS:
+        own = model.get_settings()
+        before[model] = own.motor_collection
+        own.motor_collection = connection[own.name]  # type: ignore[assignment, index]
+    try:
+        yield
+    finally:
+        for model, collection in before.items():
+            model.get_settings().motor_collection = collection
+
+
+@contextmanager
+def foreseeable(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Makes what goalsvc draws by lot (new ids, jitter) follow from the seed."""
+    state, counter, lot = global_random.getstate(), ObjectId._inc, ObjectId.__dict__["_random"]
+    global_random.seed(seed)
+    ObjectId._inc = 0
+    ObjectId._random = staticmethod(lambda: (seed & 0xFFFFFFFFFF).to_bytes(5, "big"))  # type: ignore[method-assign]
+    objectid.time = SimpleNamespace(time=lambda: START.timestamp() + loop.time())  # type: ignore[assignment, attr-defined]
+    try:
+        yield
+    finally:
+        ObjectId._inc, ObjectId._random = counter, lot  # type: ignore[method-assign]
+        objectid.time = time  # type: ignore[attr-defined]
+        global_random.setstate(state)
+
+
+def run(simulation: Simulation, story: Callable[[Simulation], Coroutine[Any, Any, None]]) -> None:
+    """Plays the story on the simulated machine, from beginning to rest."""
+    loop = SimulatedLoop(simulation.random)
+
+    async def trip(work: Callable[[], Any]) -> Any:
+        await simulation.network.travel()
+        return work()
+
+    loop.trip = trip
+    with bound_to(simulation.connection), foreseeable(simulation.seed, loop):
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(story(simulation))
+        finally:
+            simulation.figures.virtual_seconds += loop.time()
+            simulation.figures.calls += simulation.connection.calls
+            simulation.figures.jobs += simulation.redis.claimed
+            _cancel_rest(loop)
+            simulation.close()
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _cancel_rest(loop: SimulatedLoop) -> None:
+    """Ends the tasks of the world outside."""
+    rest = [task for task in asyncio.all_tasks(loop) if getattr(task, "_log_destroy_pending", True)]
+    for task in rest:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.cancel()

@@ -1,0 +1,76 @@
+"""The database in memory does what a real mongod does: the same histories leave the same documents."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from bson import CodecOptions, encode
+from pymongo import MongoClient
+
+from .history import play
+from .invariants import violations_of
+from .machine import Document
+from .simulation import Simulation
+
+
+class RealDatabase:
+    """A real mongod behind the interface of the simulated one; slower by far."""
+
+    def __init__(self, client: MongoClient[Document]) -> None:
+        self._client = client
+        self._database = client.get_default_database().with_options(CodecOptions(tz_aware=True))  # type: ignore[var-annotated]
+        self._seen: dict[tuple[str, Any], tuple[bytes, Document]] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._database[name]
+
+    def begin(self) -> Any:
+        session = self._client.start_session()
+        session.start_transaction()
+        return session
+
+    def commit(self, session: Any) -> None:
+        session.commit_transaction()
+
+    def abort(self, session: Any) -> None:
+        session.abort_transaction()
+
+    def peek(self, name: str) -> Mapping[Any, Document]:
+        found = {}
+        for document in self._database[name].find():
+            known, content = self._seen.get((name, document["_id"])), encode(document)
+            if known is None or known[0] != content:
+                known = self._seen[name, document["_id"]] = (content, document)
+            found[document["_id"]] = known[1]
+        return found
+
+    def clear(self) -> None:
+        for name in self._database.list_collection_names():
+            self._database[name].delete_many({})
+
+    def contents(self) -> dict[str, list[Document]]:
+        names = sorted(self._database.list_collection_names())
+        return {name: found for name in names if (found := list(self._database[name].find()))}
+
+
+@pytest.fixture
+def _silence() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("_silence")
+@pytest.mark.parametrize("seed", [0, 2, 11, 13])
+def test_the_same_history_leaves_the_same_documents(seed: int, documents: MongoClient[Document]) -> None:
+    in_memory = Simulation(seed)
+    play(in_memory)
+    real = Simulation(seed, inside=RealDatabase(documents))
+    play(real)
+    assert violations_of(real) == violations_of(in_memory) == []
+    assert real.figures == in_memory.figures
+    expected = {name: sorted(held, key=lambda d: str(d["_id"])) for name, held in in_memory.inside.contents().items()}
+    found = {name: sorted(held, key=lambda d: str(d["_id"])) for name, held in real.inside.contents().items()}
+    assert found == expected
