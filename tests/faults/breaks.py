@@ -11,6 +11,7 @@ from goalsvc.api import contributing, wallets
 from goalsvc.models import clock, clocks
 from goalsvc.models.goal import Goal
 from goalsvc.models.promise import Owing
+from goalsvc.models.shared import SharedCollection
 from goalsvc.models.wallet import Ledger
 from goalsvc.tasks import clips, escrow, runner
 from goalsvc.tasks.runner import Runner
@@ -105,14 +106,16 @@ def asset_id_made_random() -> Any:
 
 def seconds_counted_at_every_run() -> Any:
     """Progress is raised each time the task is run: the dedupe by the promise's note is removed."""
-    original = Goal.change.__func__  # type: ignore[attr-defined]
+    original = SharedCollection.change
 
-    async def change(cls: type[Goal], where: Mapping[str, Any], update: Any, **options: Any) -> Any:
-        if "promises" in where and "$elemMatch" in where["promises"]:
-            where = {**where, "promises": {"$elemMatch": {"id": where["promises"]["$elemMatch"]["id"]}}}
-        return await original(cls, where, update, **options)
+    async def change(
+        self: SharedCollection, document_id: Any, where: Mapping[str, Any], update: Any, **options: Any
+    ) -> Any:
+        if "$elemMatch" in where.get("promises", {}):
+            where = {"promises": {"$elemMatch": {"id": where["promises"]["$elemMatch"]["id"]}}}
+        return await original(self, document_id, where, update, **options)
 
-    return patch.object(Goal, "change", classmethod(change))  # type: ignore[arg-type]
+    return patch.object(SharedCollection, "change", change)
 
 
 def newest_arrival_wins() -> Any:

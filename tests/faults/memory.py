@@ -149,6 +149,7 @@ class MemoryCollection:
         self,
         filter: Mapping[str, Any],
         update: Any,
+        projection: Any = None,
         *,
         upsert: bool = False,
         return_document: bool = ReturnDocument.BEFORE,
@@ -156,7 +157,7 @@ class MemoryCollection:
     ) -> Document | None:
         before, after = self._update(filter, update, upsert, session)
         wanted = after if return_document is ReturnDocument.AFTER else before
-        return None if wanted is None else _copied(wanted)
+        return None if wanted is None else _projected(_copied(wanted), projection)
 
     def bulk_write(self, writes: Sequence[UpdateOne], ordered: bool = True, session: Any = None) -> SimpleNamespace:
         changed = [self._update(w._filter, w._doc, bool(w._upsert), session) for w in writes]
@@ -383,10 +384,26 @@ def _increase(document: Document, path: Sequence[str], value: Any) -> None:
     holder[key] = holder.get(key, 0) + value
 
 
+def _raise(document: Document, path: Sequence[str], value: Any) -> None:
+    holder, key = _parent(document, path)
+    holder[key] = value if holder.get(key) is None else max(holder[key], value)
+
+
+def _lower(document: Document, path: Sequence[str], value: Any) -> None:
+    holder, key = _parent(document, path)
+    holder[key] = value if holder.get(key) is None else min(holder[key], value)
+
+
 def _push(document: Document, path: Sequence[str], value: Any) -> None:
     holder, key = _parent(document, path)
     each = value["$each"] if _is_operators(value) else [value]
     holder.setdefault(key, []).extend(each)
+
+
+def _pull(document: Document, path: Sequence[str], condition: Any) -> None:
+    holder, key = _parent(document, path)
+    if key in holder:
+        holder[key] = [each for each in holder[key] if not _matches(each, condition)]
 
 
 def _unset(document: Document, path: Sequence[str], _value: Any) -> None:
@@ -402,7 +419,10 @@ _CHANGES: Mapping[str, Callable[[Document, Sequence[str], Any], None]] = {
     "$set": _set,
     "$setOnInsert": _set,
     "$inc": _increase,
+    "$max": _raise,
+    "$min": _lower,
     "$push": _push,
+    "$pull": _pull,
     "$unset": _unset,
 }
 

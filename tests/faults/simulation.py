@@ -35,6 +35,7 @@ from goalsvc.errors import GoalsvcError
 from goalsvc.models.clock import join_mark, leave_mark
 from goalsvc.models.clocks import GoalClocks, Move
 from goalsvc.models.database import DOCUMENTS, OWING, Database
+from goalsvc.models.shared import SharedCollection, Sharing
 from goalsvc.models.wallet import Ledger, Order
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
@@ -620,6 +621,16 @@ def bound_to(connection: Connection) -> Iterator[None]:
     """Lets the documents live behind that connection for a while."""
     bind_documents()
     before = {}
+    shared: dict[Any, SharedCollection] = {}
+
+    def shared_within_the_process(model: type[Sharing]) -> SharedCollection:
+        # All processes are one here: what each has in its memory must die with it, and not be seen by the others.
+        key = (PROCESS.get(), model)
+        if key not in shared:
+            shared[key] = model.sharing()
+        return shared[key]
+
+    whole, Sharing.shared = Sharing.__dict__["shared"], classmethod(shared_within_the_process)  # type: ignore[method-assign, assignment]
     for model in DOCUMENTS:
         own = model.get_settings()
         before[model] = own.motor_collection
@@ -627,6 +638,7 @@ def bound_to(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        Sharing.shared = whole  # type: ignore[method-assign]
         for model, collection in before.items():
             model.get_settings().motor_collection = collection
 

@@ -9,7 +9,7 @@ from .breaks import BREAKS, Break
 from .run import play_one
 
 #: Within so many histories a break must be noticed.
-MOST_SEEDS = 40
+MOST_SEEDS = 100
 
 
 @pytest.fixture(autouse=True)

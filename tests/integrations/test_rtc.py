@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from goalsvc.context import RtcControl
 from goalsvc.errors import ExternalServiceError, InvalidError
@@ -119,7 +119,7 @@ class TestContract:
 
 class TestSignature:
     async def test_check_value(self) -> None:
-        url = httpx.URL("https://open.byteplusapi.com/?Action=StopRecord&Version=2022-06-01")
+        url = URL("https://open.byteplusapi.com/?Action=StopRecord&Version=2022-06-01")
         body = b'{"AppId":"app1","RoomId":"room-1","TaskId":"goal-1"}'
         headers = signed_headers(APP, url, body, datetime(2026, 1, 1, tzinfo=UTC))
         assert headers["x-date"] == "20260101T000000Z"
@@ -134,7 +134,7 @@ class TestSignature:
         (request,) = stub.requests
         assert (request.method, request.target) == ("POST", "/?Action=StopRecord&Version=2022-06-01")
         assert request.body == b'{"AppId":"app1","RoomId":"room-1","TaskId":"goal-1"}'
-        url = httpx.URL(stub.url + request.target)
+        url = URL(stub.url + request.target)
         for name, value in signed_headers(APP, url, request.body, datetime(2026, 1, 1, tzinfo=UTC)).items():
             assert request.headers[name] == value
 

@@ -63,6 +63,14 @@ class TestTwoLeavesOneWinner:
         world.database.goals.delete_many({})
 
 
+@pytest.fixture(params=["one process", "ten processes"])
+def callers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether those who change a goal at the same time share their round trips, or each has its own."""
+    if request.param == "ten processes":
+        monkeypatch.setattr(Goal, "shared", Goal.sharing)
+
+
+@pytest.mark.usefixtures("callers")
 async def test_progress_is_added_once(world: World) -> None:
     goal_id, begun = await a_goal(world), world.clock.now()
     (clocks,) = processes(world, 1)
@@ -70,7 +78,10 @@ async def test_progress_is_added_once(world: World) -> None:
     await world.after(seconds=30)
     await clocks.move(Move(goal_id, False, "alice", world.clock.now(), "leave", ""))
     added = await asyncio.gather(*(Goal.add_progress(goal_id, "leave") for _ in range(10)))
-    assert [goal.progress for goal in added if goal is not None] == [30]
+    assert [goal.progress for goal in added if goal is not None] == [30] * 10
+    goal = await Goal.by_id(goal_id)
+    assert goal is not None
+    assert [promise.progress for promise in goal.promises if promise.id == "leave"] == [30]
     world.database.goals.delete_many({})
 
 
@@ -92,15 +103,20 @@ async def test_a_goal_is_ended_by_one(world: World) -> None:
     world.database.goals.delete_many({})
 
 
+@pytest.mark.usefixtures("callers")
 async def test_a_promise_is_settled_once_and_what_follows_is_owed_once(world: World) -> None:
     goal_id = await a_goal(world)
     now = world.clock.now()
     await Goal.owe(goal_id, [TracedDebt(Debt("first", "StartRecord", {}), "")], now)
     following = [TracedDebt(Debt("second", "StopRecord", {"goal_id": str(goal_id)}), "")]
     settled = await asyncio.gather(*(Goal.settle(goal_id, "first", following, now) for _ in range(10)))
-    assert sum(goal is not None for goal in settled) == 1
     owed = await asyncio.gather(*(Goal.owe(goal_id, following, now) for _ in range(10)))
-    assert {tuple(promise.id for promise in goal.promises) for goal in owed if goal is not None} == {("second",)}
+    assert {tuple(promise.id for promise in promises) for promises in [*settled, *owed]} == {("second",)}
+    assert await Goal.settle(goal_id, "second", (), now) == ()
+    assert await Goal.settle(goal_id, "first", following, now) == [], "what is paid is not owed again"
+    goal = await Goal.by_id(goal_id)
+    assert goal is not None
+    assert goal.promises == []
     world.database.goals.delete_many({})
 
 

@@ -19,6 +19,8 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from goalsvc.roundtrips import RoundTrips
+
 log = logging.getLogger(__name__)
 
 READINGS = Counter("goalsvc_view_readings_total", "Readings of cached views.", ["result"])
@@ -57,6 +59,12 @@ class Reading:
     ticket: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Drop:
+    names: Sequence[str]
+    dropped: "asyncio.Future[None]"
+
+
 class RedisCache:
     """Keeps views in Redis, which answers within a millisecond: no reader waits for it longer than `patience_seconds`, and
     no drop, whose loss costs more, longer than `drop_patience_seconds`.
@@ -68,6 +76,7 @@ class RedisCache:
         self._drop_patience_seconds = drop_patience_seconds
         self._read = redis.register_script(_READ)
         self._keep = redis.register_script(_KEEP)
+        self._drops: RoundTrips[_Drop] = RoundTrips("drops of views", self._unlink, _refuse)
 
     async def view(self, name: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
         """The view of that name: as it is kept, else as `compute` makes it, which is then kept.
@@ -109,10 +118,23 @@ class RedisCache:
         """Forgets these views and takes their tickets away. Never raises for Redis: then they end by themselves."""
         try:
             async with asyncio.timeout(self._drop_patience_seconds):
-                await self._redis.unlink(*map(_key, names))
+                drop = _Drop(names, asyncio.get_running_loop().create_future())
+                self._drops.take(drop)
+                await drop.dropped
         except (RedisError, OSError) as error:
             UNDROPPED.inc(len(names))
             log.warning("%d views cannot be dropped, and end within %d s: %s", len(names), LIFE_SECONDS, _told(error))
+
+    async def _unlink(self, drops: Sequence[_Drop]) -> None:
+        await self._redis.unlink(*{_key(name) for drop in drops for name in drop.names})
+        for drop in drops:
+            if not drop.dropped.done():
+                drop.dropped.set_result(None)
+
+
+def _refuse(drop: _Drop, error: Exception) -> None:
+    if not drop.dropped.done():
+        drop.dropped.set_exception(error)
 
 
 def _key(name: str) -> str:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import httpx
+import aiohttp
 from pydantic import SecretStr
+from yarl import URL
 
 from goalsvc.clock import Clock
 from goalsvc.errors import ExternalServiceError, InvalidError
-from goalsvc.integrations.outbound import open_client
+from goalsvc.integrations.outbound import open_session
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
@@ -93,7 +94,7 @@ class BytePlusRtc:
         self,
         app: RtcApp,
         snapshots: SnapshotStorage,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
         clock: Clock,
         *,
         timeout_seconds: float = 5.0,
@@ -140,18 +141,21 @@ class BytePlusRtc:
         if self._app.missing:
             raise ExternalServiceError("byteplus", f"not configured: {', '.join(self._app.missing)}")
         content = json.dumps(body, separators=(",", ":")).encode()
-        url = httpx.URL(self._app.endpoint, path="/", query=f"Action={action}&Version={API_VERSION}".encode())
+        url = URL(self._app.endpoint).with_path("/").with_query(Action=action, Version=API_VERSION)
         headers = signed_headers(self._app, url, content, self._clock.now())
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._client.post(url, content=content, headers=headers)
-        except (TimeoutError, httpx.TimeoutException) as error:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._client.post(url, data=content, headers=headers, allow_redirects=False) as answer,
+            ):
+                status, told = answer.status, await answer.read()
+        except TimeoutError as error:
             raise ExternalServiceError("byteplus", f"{action}: no answer within {self._timeout_seconds:g} s") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (aiohttp.ClientError, ValueError) as error:
             raise ExternalServiceError("byteplus", f"{action}: cannot be reached ({type(error).__name__})") from error
-        code = _error_code(answer)
+        code = _error_code(status, told)
         if code is not None and code.rpartition(".")[2] not in success:
-            raise ExternalServiceError("byteplus", f"{action}: {code} (HTTP {answer.status_code})")
+            raise ExternalServiceError("byteplus", f"{action}: {code} (HTTP {status})")
 
 
 @asynccontextmanager
@@ -169,7 +173,7 @@ async def open_rtc(
         secret_key=settings.byteplus_secret_key,
         endpoint=settings.byteplus_endpoint,
     )
-    async with open_client(connections=CONCURRENT_CALLS, timeout_seconds=timeout_seconds) as client:
+    async with open_session(connections=CONCURRENT_CALLS) as client:
         yield BytePlusRtc(
             app,
             snapshots or SnapshotStorage(settings.s3_quarantine_bucket),
@@ -226,7 +230,7 @@ def checked_id(field: str, value: str) -> str:
     return value
 
 
-def signed_headers(app: RtcApp, url: httpx.URL, content: bytes, at: datetime) -> dict[str, str]:
+def signed_headers(app: RtcApp, url: URL, content: bytes, at: datetime) -> dict[str, str]:
     """The headers of a POST of `content`, signed as of `at`; signed are all of them but the signature itself.
 
     https://docs.byteplus.com/en/docs/byteplus-platform/docs-sign-calculation
@@ -235,13 +239,13 @@ def signed_headers(app: RtcApp, url: httpx.URL, content: bytes, at: datetime) ->
     digest = hashlib.sha256(content).hexdigest()
     headers = {
         "content-type": CONTENT_TYPE,
-        "host": url.netloc.decode(),
+        "host": url.host_port_subcomponent or "",
         "x-content-sha256": digest,
         "x-date": date,
     }
     names = ";".join(headers)
-    query = "&".join(sorted(url.query.decode().split("&")))
-    canonical = "\n".join(["POST", url.path, query, *(f"{k}:{v}" for k, v in headers.items()), "", names, digest])
+    query = "&".join(sorted(url.raw_query_string.split("&")))
+    canonical = "\n".join(["POST", url.raw_path, query, *(f"{k}:{v}" for k, v in headers.items()), "", names, digest])
     scope = [date[:8], REGION, SERVICE, "request"]
     to_sign = "\n".join(["HMAC-SHA256", date, "/".join(scope), hashlib.sha256(canonical.encode()).hexdigest()])
     key = app.secret_key.get_secret_value().encode()
@@ -254,16 +258,16 @@ def signed_headers(app: RtcApp, url: httpx.URL, content: bytes, at: datetime) ->
     return headers
 
 
-def _error_code(answer: httpx.Response) -> str | None:
+def _error_code(status: int, answer: bytes) -> str | None:
     """The code of the error that BytePlus answered with, None for success.
 
     Only the code: its message may repeat what was sent, and what was sent may hold a storage key.
     """
     try:
-        error = answer.json()["ResponseMetadata"].get("Error")
+        error = json.loads(answer)["ResponseMetadata"].get("Error")
     except (ValueError, KeyError, TypeError, AttributeError):
         return "UnreadableAnswer"
     if not error:
-        return None if answer.is_success else "NoErrorCode"
+        return None if 200 <= status < 300 else "NoErrorCode"
     code = str(error.get("Code", "")) if isinstance(error, dict) else ""
     return code if _ERROR_CODE.fullmatch(code) else "NoErrorCode"

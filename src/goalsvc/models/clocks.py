@@ -21,12 +21,10 @@ from goalsvc.errors import LedgerBusyError
 from goalsvc.models.clock import GoalClock, Turned, join_mark, leave_mark
 from goalsvc.models.goal import KINDS_BY_CLS, Goal, clock_changes, clock_unmoved
 from goalsvc.models.promise import Promise
+from goalsvc.roundtrips import RoundTrips
 from goalsvc.signals.events import PERFORMED, GoalKind
 from goalsvc.signals.outcome import Reason
 
-#: How many joins and leaves go into one write, and how many writes are under way at a time.
-LARGEST_BATCH = 64
-WRITES_AT_ONCE = 2
 #: How often a clock that others move at the same time is tried.
 _TRIES = 20
 
@@ -83,8 +81,7 @@ class GoalClocks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: list[_Waiting] = []
-        self._writers: set[asyncio.Task[None]] = set()
+        self._writes: RoundTrips[_Waiting] = RoundTrips("clock writes", self._write, _refuse)
 
     async def move(self, move: Move) -> Moved | Reason:
         """Starts or pauses the goal's clock; what that did, or why the goal is not moved by it.
@@ -92,24 +89,8 @@ class GoalClocks:
         Raises PyMongoError when the database cannot be reached: then nothing, or all of it, was written, and a repeat is safe.
         """
         waiting = _Waiting(move, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        self._hurry()
+        self._writes.take(waiting)
         return await waiting.answer
-
-    def _hurry(self) -> None:
-        if self._waiting and len(self._writers) < WRITES_AT_ONCE:
-            writer = asyncio.create_task(self._write_all(), name="clock writer")
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
-
-    async def _write_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
-            try:
-                await self._write(batch)
-            except Exception as error:
-                for waiting in batch:
-                    _refuse(waiting, error)
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         by_goal: dict[ObjectId, list[_Waiting]] = {}
@@ -159,7 +140,7 @@ class GoalClocks:
     def _again(self, waiting: _Waiting) -> None:
         waiting.tries += 1
         if waiting.tries < _TRIES:
-            self._waiting.append(waiting)
+            self._writes.take(waiting)
         else:
             _refuse(waiting, LedgerBusyError(f"others moved the clock {_TRIES} times in a row"))
 

@@ -93,10 +93,10 @@ class Goal(Owing):
     # -- progress -------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def add_progress(cls, goal_id: ObjectId, event_id: str) -> Self | None:
+    async def add_progress(cls, goal_id: ObjectId, event_id: str) -> "Goal | None":
         """Adds the amount that the promise of this event owes to progress, once, and notes in it what that gave.
 
-        None when it has been added before, or is owed no longer.
+        The goal as it then stands, also when the amount was added before or is owed no longer; None when there is none.
         """
         counted = {"$add": ["$progress", "$$p.arguments.amount"]}
         noted = {name: f"$$p.{name}" for name in ("id", "task", "arguments", "at", "parent")} | {"progress": counted}
@@ -108,16 +108,15 @@ class Goal(Owing):
             }
         }
         promises = {"$map": {"input": OWED, "as": "p", "in": {"$cond": [{"$eq": ["$$p.id", event_id]}, noted, "$$p"]}}}
-        where = {"_id": goal_id, "promises": {"$elemMatch": {"id": event_id, "progress": {"$exists": False}}}}
         # Two stages: the note must see the progress before the amount was added.
-        return await cls.change(
-            where,
-            [
-                {"$set": {"progress": {"$ifNull": ["$progress", 0]}}},
-                {"$set": {"promises": promises}},
-                {"$set": {"progress": {"$add": ["$progress", {"$arrayElemAt": [amounts, 0]}]}}},
-            ],
-        )
+        stages = [
+            {"$set": {"progress": {"$ifNull": ["$progress", 0]}}},
+            {"$set": {"promises": promises}},
+            {"$set": {"progress": {"$add": ["$progress", {"$arrayElemAt": [amounts, 0]}]}}},
+        ]
+        where = {"promises": {"$elemMatch": {"id": event_id, "progress": {"$exists": False}}}}
+        found = await Goal.shared().change(goal_id, where, stages)
+        return None if found is None else Goal.parse(found)
 
     # -- whether the performer is still there ------------------------------------------------------------------------
 

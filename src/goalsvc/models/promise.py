@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, cast
 
-from beanie import Document
 from beanie.odm.utils.parsing import parse_obj
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict
 from pymongo import ReturnDocument
 
+from goalsvc.models.shared import Sharing
 from goalsvc.signals.outcome import Debt
 from goalsvc.signals.trace import TracedDebt
 
@@ -108,28 +108,49 @@ def _owe_missing(debts: Sequence[TracedDebt], now: datetime) -> Mapping[str, Any
     return owe_stage(*({"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added))
 
 
-class Owing(Document):
+def _those_of(debts: Sequence[TracedDebt], document: Mapping[str, Any] | None) -> Sequence[Promise]:
+    """Which of these debts that document owes."""
+    ids = {item.debt.id for item in debts}
+    owed = (document or {}).get("promises") or []
+    return [Promise.model_validate(promise) for promise in owed if promise["id"] in ids]
+
+
+class Owing(Sharing):
     """A document that can owe tasks."""
 
     promises: list[Promise] = []
 
     @classmethod
-    async def settle(cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime) -> Self | None:
-        """Removes a promise and adds what follows from it, unless it is owed already, in one write.
+    async def settle(
+        cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime
+    ) -> Sequence[Promise]:
+        """Removes a promise and adds what follows from it, in one write; which of these debts the document then owes.
 
-        None means that it was settled before (another run of the same task was faster): then nothing was added.
+        When another run of the same task was faster, nothing is added, and those that are still owed are told all the same.
         """
-        stages: list[Mapping[str, Any]] = [{"$set": {"promises": owed_without(promise_id)}}]
-        if debts:
-            stages.append(_owe_missing(debts, now))
-        return await cls.change({"_id": document_id, "promises.id": promise_id}, stages)
+        held = {"promises.id": promise_id}
+        if not debts:
+            await cls.shared().change(
+                document_id, held, {"$pull": {"promises": {"id": promise_id}}}, wants_document=False
+            )
+            return ()
+        stages = [{"$set": {"promises": owed_without(promise_id)}}, _owe_missing(debts, now)]
+        changed = await cls.shared().change(document_id, held, stages)
+        return _those_of(debts, changed)
 
     @classmethod
     async def owe(
         cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime, *, new: bool = False
-    ) -> Self | None:
-        """Adds promises that the document does not hold yet; with `new`, a document that is missing is made for them."""
-        return await cls.change({"_id": document_id}, [_owe_missing(debts, now)], upsert=new)
+    ) -> Sequence[Promise]:
+        """Adds promises that the document does not hold yet; which of these debts it then owes.
+
+        With `new`, a document that is missing is made for them.
+        """
+        stages = [_owe_missing(debts, now)]
+        if new:
+            owner = await cls.change({"_id": document_id}, stages, upsert=True)
+            return [] if owner is None else [promise for item in debts if (promise := owner.owed(item.debt.id))]
+        return _those_of(debts, await cls.shared().change(document_id, {}, stages))
 
     @classmethod
     async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> Self | None:
@@ -149,13 +170,18 @@ class Owing(Document):
         changed = await cls.get_motor_collection().find_one_and_update(
             where, update, return_document=ReturnDocument.AFTER, session=session, upsert=upsert
         )
-        return None if changed is None else cast(Self, parse_obj(cls, changed))
+        return None if changed is None else cls.parse(changed)
 
     @classmethod
     async def read(cls, document_id: Any) -> Self | None:
         """The document of that id; past Beanie's query builder for the same reason."""
-        found = await cls.get_motor_collection().find_one({"_id": document_id})
-        return None if found is None else cast(Self, parse_obj(cls, found))
+        found = await cls.shared().read(document_id)
+        return None if found is None else cls.parse(found)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """The document as an object, of the class that it names."""
+        return cast(Self, parse_obj(cls, document))
 
     def owed(self, promise_id: str) -> Promise | None:
         """The promise of that id, if it is still owed."""

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from beanie import Document, UpdateResponse
+from beanie import UpdateResponse
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.write_concern import WriteConcern
 
+from goalsvc.models.shared import SharedCollection, Sharing
 
-class _Record(Document):
+
+class _Record(Sharing):
     """A document whose id is derived from its cause, so that the same is not written down twice."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -42,6 +44,8 @@ class BiEscrow(_Record):
     user_id: str
     event: str
     state: str
+    run: str | None = None
+    """Who wrote this last: of several that settle the same share, one finds its own mark here."""
     updated_at: datetime
 
     class Settings:
@@ -54,9 +58,10 @@ class BiEscrow(_Record):
         ]
 
     @classmethod
-    def written_soon(cls) -> Any:
-        """The collection for writes that nobody waits to see on disk: a figure that a crash swallows is written again."""
-        return cls.get_motor_collection().with_options(write_concern=WriteConcern(w=1, j=False))
+    def sharing(cls) -> SharedCollection:
+        """As everywhere, but nobody waits until it is on disk: a figure that a crash swallows is written again."""
+        soon = WriteConcern(w=1, j=False)
+        return SharedCollection(cls.get_motor_collection().with_options(write_concern=soon))
 
 
 class TraceSegment(_Record):

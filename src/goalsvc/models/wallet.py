@@ -19,6 +19,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.errors import ConflictError, InsufficientFundsError, TransferConflictError
+from goalsvc.models.shared import Sharing
 from goalsvc.signals.events import UserId
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Settlement(StrEnum):
     REFUND = "refund"
 
 
-class Account(Document):
+class Account(Sharing):
     """So many tokens of somebody, or held for somebody."""
 
     model_config = ConfigDict(extra="allow")
@@ -97,8 +98,9 @@ class Account(Document):
 
     @classmethod
     async def announced(cls, escrow_id: str) -> Self | None:
-        """Notes that one more share was announced; the account as it is then."""
-        return await cls._change({"_id": escrow_account(escrow_id)}, {"$inc": {"shares_announced": 1}})
+        """Notes that one more share was announced; the account as it then stands, with those who came at the same time."""
+        found = await cls.shared().change(escrow_account(escrow_id), {}, {"$inc": {"shares_announced": 1}})
+        return None if found is None else cls.model_validate(found)
 
     @classmethod
     async def complete(cls, escrow_id: str, now: datetime) -> Self | None:
@@ -156,7 +158,7 @@ class Transfer(Document):
         return await cls.find_one({"_id": transfer_id})
 
 
-class Earning(Document):
+class Earning(Sharing):
     """What one viewer contributed to one streamer; `_show_funding:{funding_goal_id}` is there when that escrow holds it."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -176,6 +178,12 @@ class Earning(Document):
             IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
             IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
         ]
+
+    @classmethod
+    async def amount_of(cls, earning_id: ObjectId) -> int | None:
+        """How many tokens were contributed; None when there is no such earning."""
+        found = await cls.shared().read(earning_id)
+        return None if found is None else int(found["amount"])
 
     @classmethod
     async def stream(

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context, Job
 from goalsvc.errors import NotFoundError
@@ -159,19 +158,18 @@ async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, meta
 async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str) -> bool:
     """Writes the share's figures; whether that was news. A share that is settled stays so when an old job is run again."""
     share = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
+    run = str(ObjectId())
     fields = {
         "escrow_id": escrow_id,
         "doc_id": metadata["doc_id"],
         "user_id": metadata["user_id"],
         "event": event,
         "updated_at": context.clock.now(),
+        "state": state,
+        "run": run,
     }
-    where = {"_id": share, "state": {"$ne": "settled"}}
-    try:
-        await BiEscrow.written_soon().update_one(where, {"$set": {**fields, "state": state}}, upsert=True)
-    except DuplicateKeyError:
-        return False
-    return True
+    written = await BiEscrow.shared().change(share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True)
+    return written is not None and written["run"] == run
 
 
 @task()
@@ -184,10 +182,9 @@ async def transfer_escrow(
     """
     amount = metadata.get("amount")
     if amount is None:
-        earning = await Earning.find_one({"_id": ObjectId(metadata["doc_id"])})
-        if earning is None:
+        amount = await Earning.amount_of(ObjectId(metadata["doc_id"]))
+        if amount is None:
             raise NotFoundError(f"there is no earning {metadata['doc_id']}")
-        amount = earning.amount
     transfer_id = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
     move = transfer.step(
         transfer_id=transfer_id,

@@ -27,7 +27,7 @@ async def increment_goal_progress(context: Context, *, goal_id: str, amount: int
 
     Exactly once by the promise: the update that adds the amount notes in it that this is done. Run again, it only announces.
     """
-    goal = await Goal.add_progress(ObjectId(goal_id), event_id) or await Goal.by_id(ObjectId(goal_id))
+    goal = await Goal.add_progress(ObjectId(goal_id), event_id)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
     promise = goal.owed(event_id)

@@ -6,7 +6,7 @@ from goalsvc.models.promise import PromiseRef
 from goalsvc.models.records import DeadLetter
 from goalsvc.signals.outcome import Debt
 from goalsvc.signals.trace import TracedDebt
-from goalsvc.tasks.runner import hurry
+from goalsvc.tasks.runner import hurry_these
 
 
 async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
@@ -23,7 +23,6 @@ async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
         ref = PromiseRef.parse(letter.promise)
         debt = Debt(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
         traced = [TracedDebt(debt, letter.parent or "")]
-        document = await OWING[ref.collection].owe(ref.document_id, traced, context.clock.now())
-        if document is not None:
-            hurry(context, document, [ref.promise_id])
+        owed = await OWING[ref.collection].owe(ref.document_id, traced, context.clock.now())
+        hurry_these(context, ref.collection, ref.document_id, owed)
     return await DeadLetter.redrive(letter_id, context.clock.now())

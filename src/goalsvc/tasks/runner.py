@@ -128,14 +128,14 @@ class Runner:
         return PromiseRef("goals", ObjectId(arguments["goal_id"]), "")
 
     async def _settle(self, context: Context, owner: PromiseRef, promise_id: str, debts: Sequence[TracedDebt]) -> None:
-        document = await self._owing[owner.collection].settle(owner.document_id, promise_id, debts, context.clock.now())
-        if document is not None:
-            hurry(context, document, [item.debt.id for item in debts])
+        owing = self._owing[owner.collection]
+        owed = await owing.settle(owner.document_id, promise_id, debts, context.clock.now())
+        hurry_these(context, owner.collection, owner.document_id, owed)
 
     async def _owe(self, context: Context, owner: PromiseRef, debts: Sequence[TracedDebt]) -> None:
-        document = await self._owing[owner.collection].owe(owner.document_id, debts, context.clock.now())
-        if document is not None:
-            hurry(context, document, [item.debt.id for item in debts])
+        owing = self._owing[owner.collection]
+        owed = await owing.owe(owner.document_id, debts, context.clock.now())
+        hurry_these(context, owner.collection, owner.document_id, owed)
 
     async def _after_failure(
         self,
@@ -200,9 +200,14 @@ def job_for(ref: PromiseRef, promise: Promise) -> Job:
 
 def hurry(context: Context, document: Owing, promise_ids: Sequence[str]) -> None:
     """Enqueues the jobs for these promises of the document (law 1: the document owes, the queue hurries)."""
-    for promise in document.promises:
-        if promise.id in promise_ids:
-            context.queue.enqueue(job_for(document.ref(promise.id), promise))
+    collection = document.get_settings().name or ""
+    hurry_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
+
+
+def hurry_these(context: Context, collection: str, document_id: Any, promises: Sequence[Promise]) -> None:
+    """Enqueues the jobs for these promises, which that document holds."""
+    for promise in promises:
+        context.queue.enqueue(job_for(PromiseRef(collection, document_id, promise.id), promise))
 
 
 def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:

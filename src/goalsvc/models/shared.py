@@ -1,0 +1,145 @@
+"""Documents that are read and changed by `_id` in round trips shared with those who do so at the same time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from beanie import Document
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+from goalsvc.roundtrips import RoundTrips
+
+RawDocument = dict[str, Any]
+
+_DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    where: Mapping[str, Any]
+    update: Any
+    upsert: bool
+    wants_document: bool
+
+
+@dataclass(slots=True)
+class _Asked:
+    document_id: Any
+    write: _Write | None
+    answer: "asyncio.Future[RawDocument | None]"
+
+
+class SharedCollection:
+    """One collection, read and changed by `_id`."""
+
+    def __init__(self, collection: Any) -> None:
+        self.collection = collection
+        # Apart, for a write waits for the disk and a read does not.
+        self._reads = RoundTrips("shared reads", self._read, _refuse)
+        self._writes = RoundTrips("shared writes", self._write, _refuse)
+
+    async def read(self, document_id: Any) -> RawDocument | None:
+        """The document of that id."""
+        return await self._ask(self._reads, document_id, None)
+
+    async def change(
+        self,
+        document_id: Any,
+        where: Mapping[str, Any],
+        update: Any,
+        *,
+        upsert: bool = False,
+        wants_document: bool = True,
+    ) -> RawDocument | None:
+        """Changes that document if the filter holds for it; the document as it then stands, changed or not.
+
+        With `upsert` one that is missing is made. None when there is none, or none is wanted.
+        """
+        write = _Write({"_id": document_id, **where}, update, upsert, wants_document)
+        return await self._ask(self._writes, document_id, write)
+
+    async def _ask(self, trips: "RoundTrips[_Asked]", document_id: Any, write: _Write | None) -> RawDocument | None:
+        asked = _Asked(document_id, write, asyncio.get_running_loop().create_future())
+        trips.take(asked)
+        return await asked.answer
+
+    async def _read(self, batch: Sequence[_Asked]) -> None:
+        found = await self._documents([asked.document_id for asked in batch])
+        for asked in batch:
+            _answer(asked, found.get(asked.document_id))
+
+    async def _write(self, batch: Sequence[_Asked]) -> None:
+        writes = [asked.write for asked in batch if asked.write is not None]
+        if len(batch) == 1:
+            _answer(batch[0], await self._write_alone(batch[0].document_id, writes[0]))
+            return
+        refused: dict[int, PyMongoError] = {}
+        try:
+            ones = [UpdateOne(write.where, write.update, upsert=write.upsert) for write in writes]
+            await self.collection.bulk_write(ones, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            if details.get("writeConcernErrors"):
+                raise  # written, but not where it would outlive its primary
+            faults = [fault for fault in details.get("writeErrors", []) if fault.get("code") != _DUPLICATE_KEY]
+            refused = {fault["index"]: error for fault in faults}
+        wanted = [asked.document_id for asked, write in zip(batch, writes, strict=True) if write.wants_document]
+        found = await self._documents(wanted) if wanted else {}
+        for number, asked in enumerate(batch):
+            if number in refused:
+                _refuse(asked, refused[number])
+            else:
+                _answer(asked, found.get(asked.document_id))
+
+    async def _write_alone(self, document_id: Any, write: _Write) -> RawDocument | None:
+        changed: RawDocument | None = None
+        # One that is to be made but exists already is one for which the filter does not hold.
+        with suppress(DuplicateKeyError):
+            if not write.wants_document:
+                await self.collection.update_one(write.where, write.update, upsert=write.upsert)
+                return None
+            changed = await self.collection.find_one_and_update(
+                write.where, write.update, upsert=write.upsert, return_document=ReturnDocument.AFTER
+            )
+        if changed is not None or not write.wants_document:
+            return changed
+        return await self.read(document_id)
+
+    async def _documents(self, document_ids: Sequence[Any]) -> dict[Any, RawDocument]:
+        if len(document_ids) == 1:
+            found = await self.collection.find_one({"_id": document_ids[0]})
+            return {} if found is None else {document_ids[0]: found}
+        cursor = self.collection.find({"_id": {"$in": list(set(document_ids))}})
+        return {document["_id"]: document for document in await cursor.to_list(None)}
+
+
+class Sharing(Document):
+    """A document whose collection is read and changed together by those who do so at the same time."""
+
+    _shared: ClassVar[tuple[Any, SharedCollection] | None] = None
+
+    @classmethod
+    def shared(cls) -> SharedCollection:
+        """The collection, with the round trips that are under way in this process."""
+        collection = cls.get_motor_collection()
+        if cls._shared is None or cls._shared[0] is not collection:  # Beanie has been bound to another database
+            cls._shared = collection, cls.sharing()
+        return cls._shared[1]
+
+    @classmethod
+    def sharing(cls) -> SharedCollection:
+        """The collection, with no round trip under way."""
+        return SharedCollection(cls.get_motor_collection())
+
+
+def _answer(asked: _Asked, document: RawDocument | None) -> None:
+    if not asked.answer.done():  # who asked may have been cancelled
+        asked.answer.set_result(document)
+
+
+def _refuse(asked: _Asked, error: Exception) -> None:
+    if not asked.answer.done():
+        asked.answer.set_exception(error)

@@ -1,0 +1,47 @@
+"""Round trips that those who come at the same time share.
+
+What is asked for while a round trip is under way goes out together in the next one, so the load forms the batches by itself:
+alone, a caller waits for nobody; in a crowd, many of them cost little more than one. (Group commit; measured in
+docs/performance.md.)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Request = TypeVar("Request")
+
+#: How many requests one round trip serves, and how many round trips of a kind are under way at a time.
+LARGEST_BATCH = 64
+AT_ONCE = 2
+
+
+class RoundTrips(Generic[Request]):
+    """Serves requests in batches: `serve` answers all of a batch, or raises, and then `refuse` tells each of them."""
+
+    def __init__(
+        self,
+        name: str,
+        serve: Callable[[Sequence[Request]], Awaitable[None]],
+        refuse: Callable[[Request, Exception], None],
+    ) -> None:
+        self._name, self._serve, self._refuse = name, serve, refuse
+        self._waiting: list[Request] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def take(self, request: Request) -> None:
+        """Takes a request, also one that was served before and must be served again."""
+        self._waiting.append(request)
+        if len(self._under_way) < AT_ONCE:
+            trip = asyncio.create_task(self._travel(), name=self._name)
+            self._under_way.add(trip)
+            trip.add_done_callback(self._under_way.discard)
+
+    async def _travel(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
+            try:
+                await self._serve(batch)
+            except Exception as error:
+                for request in batch:
+                    self._refuse(request, error)
