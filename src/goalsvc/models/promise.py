@@ -173,6 +173,11 @@ class Owing(Sharing):
         return None if changed is None else cls.parse(changed)
 
     @classmethod
+    async def changes(cls, where: Mapping[str, Any], update: Any) -> bool:
+        """One update whose result nobody needs to see; whether the filter matched."""
+        return bool((await cls.get_motor_collection().update_one(where, update)).matched_count)
+
+    @classmethod
     async def read(cls, document_id: Any) -> Self | None:
         """The document of that id; past Beanie's query builder for the same reason."""
         found = await cls.shared().read(document_id)

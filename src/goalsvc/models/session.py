@@ -125,25 +125,25 @@ class Session(Owing):
     # -- shows ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def pair_show(cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId) -> Self | None:
-        """Pairs a funded show with what funded it; None when it is paired, or there is no such session."""
+    async def pair_show(cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId) -> bool:
+        """Pairs a funded show with what funded it; False when it is paired, or there is no such session."""
         where = {"_id": session_id, "show_goal_pairs.funding_goal": {"$nin": [funding_goal, str(funding_goal)]}}
         pair = {"funding_goal": funding_goal, "show_goal": show_goal}
-        return await cls.change(where, {"$push": {"show_goal_pairs": pair}})
+        return await cls.changes(where, {"$push": {"show_goal_pairs": pair}})
 
     @classmethod
-    async def start_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> Self | None:
-        """Notes when the show started first; None when that is noted, or the session has no such pair."""
+    async def start_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> bool:
+        """Notes when the show started first; False when that is noted, or the session has no such pair."""
         pair = {"show_goal": either_form(show_goal), "show_started": None}
         where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
-        return await cls.change(where, {"$set": {"show_goal_pairs.$.show_started": at}})
+        return await cls.changes(where, {"$set": {"show_goal_pairs.$.show_started": at}})
 
     @classmethod
-    async def end_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> Self | None:
-        """Notes when the show ended; None when that is noted, or the session has no such pair."""
+    async def end_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> bool:
+        """Notes when the show ended; False when that is noted, or the session has no such pair."""
         pair = {"show_goal": either_form(show_goal), "show_ended": None}
         where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
-        return await cls.change(where, {"$set": {"show_goal_pairs.$.show_ended": at}})
+        return await cls.changes(where, {"$set": {"show_goal_pairs.$.show_ended": at}})
 
     # -- exclusives -----------------------------------------------------------------------------------------------
 
@@ -194,15 +194,15 @@ class Session(Owing):
         return await cls.change(where, update)
 
     @classmethod
-    async def forget_exclusive(cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId) -> Self | None:
-        """Removes the pair of an exclusive that never started; None when it did, or there is no such pair."""
+    async def forget_exclusive(cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId) -> bool:
+        """Removes the pair of an exclusive that never started; False when it did, or there is no such pair."""
         pair = f"exclusive_goal_pairs.{viewer_id}"
         where = {
             "_id": session_id,
             f"{pair}.exclusive_goal": either_form(exclusive_goal),
             f"{pair}.exclusive_goal_started": None,
         }
-        return await cls.change(where, {"$unset": {pair: True}})
+        return await cls.changes(where, {"$unset": {pair: True}})
 
     @classmethod
     async def open_window(
@@ -250,6 +250,12 @@ class Session(Owing):
     async def by_id(cls, session_id: Any) -> "Session | None":
         """The session of that id."""
         return await cls.read(session_id)
+
+    @classmethod
+    async def rtc_of(cls, session_id: Any) -> Rtc | None:
+        """The session's room and recording task; None when there is no such session."""
+        found = await cls.shared().read(session_id)
+        return None if found is None else Rtc.model_validate(found.get("rtc") or {})
 
     @classmethod
     async def latest_of(cls, user_id: str) -> "Session | None":

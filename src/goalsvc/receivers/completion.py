@@ -103,11 +103,11 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
     )
     # Paired first: a show that is performed and completed before it is paired would be paid to nobody.
     paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
-    if paired is None:
+    if not paired:
         session = await Session.by_id(session_id)
         if session is not None and session.pair_of_show(show.id) is None:  # type: ignore[arg-type]
             return Returned(Reason.ALREADY_DONE)  # by somebody else: the funding has a show
-    return await _begin(show, session_id, paired is not None, f"show {show.id}")
+    return await _begin(show, session_id, paired, f"show {show.id}")
 
 
 @receiver(

@@ -36,8 +36,8 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
     if session_id is None:
         return Returned(Reason.NO_SESSION)
     if event.kind is GoalKind.SHOW:
-        session = await Session.start_show(session_id, goal_id, event.at)
-        return Done() if session is not None else Returned(await _why_not_noted(session_id, goal_id))
+        noted = await Session.start_show(session_id, goal_id, event.at)
+        return Done() if noted else Returned(await _why_not_noted(session_id, goal_id))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     session = await Session.start_exclusive(session_id, event.viewer_id, goal_id, event.at)
@@ -81,8 +81,8 @@ async def set_embedded_goal_ended(context: Context, event: GoalEvent) -> Outcome
     if event.kind is GoalKind.SHOW:
         if not event.target_reached:
             return Returned(Reason.NOT_THE_LAST_LEVEL)
-        session = await Session.end_show(session_id, goal_id, event.at)
-        return Done() if session is not None else Returned(await _why_not_noted(session_id, goal_id))
+        noted = await Session.end_show(session_id, goal_id, event.at)
+        return Done() if noted else Returned(await _why_not_noted(session_id, goal_id))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     session = await Session.end_exclusive(session_id, event.viewer_id, goal_id, event.at)
@@ -104,7 +104,7 @@ async def cleanup_expired_exclusive_goal_pairs(context: Context, event: GoalEnde
         return Done("nothing to remove")
     goal_id = ObjectId(event.goal_id)
     removed = await Session.forget_exclusive(event.conditions.session_id, event.viewer_id, goal_id)
-    return Done("nothing to remove" if removed is None else "removed")
+    return Done("removed" if removed else "nothing to remove")
 
 
 @receiver(

@@ -41,12 +41,12 @@ async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> O
 
 
 async def _control(call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str) -> Outcome:
-    session = await Session.by_id(ObjectId(session_id))
-    if session is None:
+    rtc = await Session.rtc_of(ObjectId(session_id))
+    if rtc is None:
         return Returned(Reason.UNKNOWN_SESSION)
-    if session.rtc.room_id is None:
+    if rtc.room_id is None:
         return Returned(Reason.NO_ROOM)
     # The same task id for start and stop: the platform's own, or one that follows from the goal.
-    task_id = session.rtc.record_task_id or f"goal-{goal_id}"
-    await call(session.rtc.room_id, task_id)
+    task_id = rtc.record_task_id or f"goal-{goal_id}"
+    await call(rtc.room_id, task_id)
     return Done(task_id)
