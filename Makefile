@@ -60,6 +60,7 @@ lock: ## renew the lock files (needs uv and npm)
 	$(call compile,pyproject.toml) -c requirements-dev.lock -o requirements.lock
 	echo hatchling | $(call compile,-) -c requirements-dev.lock -o requirements-build.lock
 	cd tests/e2e && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --no-audit --no-fund
+	$(PYTHON) .ci/strip_npm_lock.py tests/e2e/package-lock.json
 
 clean: ## remove what can be made again: environment, caches, node modules (not the data of `goalsvc dev`)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist tests/e2e/node_modules

@@ -25,7 +25,7 @@ from goalsvc.api import (
     webhook,
 )
 from goalsvc.api.cors import CrossOrigin
-from goalsvc.api.dependencies import require_api_key
+from goalsvc.api.dependencies import KeyFirst, require_api_key
 from goalsvc.api.limits import BodyLimit
 from goalsvc.errors import InvalidError
 from goalsvc.settings import Settings
@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.add_middleware(KeyFirst)
     app.add_middleware(BodyLimit)
     app.add_middleware(CrossOrigin)
     app.add_middleware(webhook.DirectWebhook)

@@ -76,6 +76,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        http="goalsvc.api.heads:LimitedHead",
         access_log=False,
         proxy_headers=False,  # nothing here asks where a request came from
         log_level=settings.log_level.lower(),

@@ -114,7 +114,11 @@ class Worker(ArqWorker):
             prefixes = [in_progress_key_prefix, job_key_prefix, retry_key_prefix]
             *claimed, next_due = await claim(keys=[self.queue_name], args=[_now(), free, lease, *prefixes])
             for job_id, body, tried in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
-                self._start(job_id.decode(), body, tried)
+                try:
+                    self._start(job_id.decode(), body, tried)
+                except UnicodeDecodeError:
+                    log.warning("a job is dropped: its id is no text")
+                    await self.pool.zrem(self.queue_name, job_id)
             if next_due:
                 wait = min(wait, max((float(next_due) - _now()) / 1000, 0.001))
         if time() >= self._next_heart_beat:
@@ -150,6 +154,8 @@ class Worker(ArqWorker):
         is_cron = False
         try:
             name, args, kwargs, _, _ = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            if args or not _is_callable_with(name, kwargs):
+                raise SerializationError
             function = self.functions[name]
             is_cron = isinstance(function, CronJob)
             async with asyncio.timeout(function.timeout_s):
@@ -157,7 +163,7 @@ class Worker(ArqWorker):
         except Retry as retry:
             again_at = _now() + (retry.defer_score or 0)
         except (SerializationError, KeyError):
-            # Expired, or of a version that we are not: its promise, if there is one, is found by the sweep.
+            # Expired, or of a version that we are not, or not by us: its promise, if there is one, is found by the sweep.
             log.warning("job %s is dropped: no body, or no such task", job_id)
         except asyncio.CancelledError:
             again_at = _now()
@@ -226,6 +232,13 @@ _CRON_MARK_MILLISECONDS = 60_000
 def _now() -> int:
     """Epoch milliseconds by the machine's clock, which is what scores in Redis are compared with."""
     return int(time() * 1000)
+
+
+def _is_callable_with(name: object, arguments: object) -> bool:
+    """Whether that can be a task's name and arguments; arq's own first argument is not for a job to give."""
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return False
+    return all(isinstance(argument, str) and argument != "ctx" for argument in arguments)
 
 
 def functions_of(tasks: tuple[Task[Any], ...], runner: Runner, queue: str) -> list[Function]:

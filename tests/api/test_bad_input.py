@@ -9,7 +9,7 @@ import pytest
 from goalsvc.models.wallet import Account, user_account
 from goalsvc.signals.events import GoalKind
 from tests.receivers.fakes import NOW
-from tests.receivers.scenes import FUNDING, GOAL, SESSION, STREAMER, VIEWER, a_goal, a_session
+from tests.receivers.scenes import FUNDING, GOAL, SESSION, STRANGER, STREAMER, VIEWER, a_goal, a_session
 
 from .app import Service, encoded
 from .test_errors import assert_problem
@@ -82,6 +82,11 @@ GOALS: list[Any] = [
     pytest.param(funding(huge=2**70), "metadata", id="an integer that no database holds"),
     pytest.param(FUNDING_BODY | {"conditions": {"session_id": "x"}}, "conditions.session_id", id="unknown condition"),
     pytest.param(FUNDING_BODY | {"conditions": {"exclusive_to": "a b"}}, "conditions.exclusive_to", id="no user id"),
+    pytest.param(
+        TRIGGER_BODY | {"conditions": {"exclusive_to": STRANGER}},
+        "conditions.exclusive_to",
+        id="two viewers, one to pay",
+    ),
     pytest.param(trigger(viewer_id=None), "metadata.viewer_id", id="a request of nobody"),
     pytest.param(trigger(viewer_id="a.b"), "metadata.viewer_id", id="a viewer with a dot"),
     pytest.param(trigger(viewer_id="a b"), "metadata.viewer_id", id="a viewer with a blank"),

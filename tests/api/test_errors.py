@@ -1,7 +1,7 @@
 """Every error is `application/problem+json` with its status and a stable code; who has no key gets nothing else."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -98,7 +98,7 @@ class TestTable:
     async def test_a_method_that_is_not_there(self, service: Service) -> None:
         answer = await service.client.delete("/v1/goals")
         assert_problem(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"]
+        assert answer.headers["allow"] == "GET, POST"
 
 
 def _operations() -> Iterator[tuple[str, str, list[dict[str, list[str]]]]]:
@@ -136,6 +136,18 @@ class TestApiKey:
     async def test_a_key_that_is_not_ascii_is_401(self, service: Service) -> None:
         answer = await service.stranger.get("/v1/goals", headers=[(b"Authorization", b"Bearer \xe9")])
         assert_problem(answer, 401, "unauthorized")
+
+    async def test_nothing_of_a_body_is_read_before_the_key_is_known(self, service: Service) -> None:
+        read = []
+
+        async def body() -> AsyncIterator[bytes]:
+            read.append(1)
+            yield b"not JSON"
+
+        for client, status, code in ((service.stranger, 401, "unauthorized"), (service.client, 422, "invalid")):
+            answer = await client.post("/v1/goals", content=body(), headers={"Content-Type": "application/json"})
+            assert_problem(answer, status, code)
+            assert len(read) == (status == 422)
 
     async def test_with_no_key_configured_nobody_is_let_in(self) -> None:
         async with open_service(api_key="") as service:

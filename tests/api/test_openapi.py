@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from .app import Service
 
@@ -41,6 +42,9 @@ class TestDocument:
         assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
         assert document["info"]["title"] == "goalsvc"
 
+    def test_it_is_valid(self, document: Json) -> None:
+        assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
     def test_every_reference_leads_somewhere(self, document: Json) -> None:
         for reference in references(document):
             found: Any = document
@@ -52,6 +56,15 @@ class TestDocument:
     def test_operation_ids_are_unique(self, document: Json) -> None:
         ids = [operation["operationId"] for _, operation in operations(document)]
         assert len(set(ids)) == len(ids)
+
+    def test_every_answer_that_has_a_body_has_a_schema(self, document: Json) -> None:
+        without = {
+            f"{name} {status}"
+            for name, operation in operations(document)
+            for status, answer in operation["responses"].items()
+            if not answer.get("content") or not all(content.get("schema") for content in answer["content"].values())
+        }
+        assert without == {"POST /notify/pusher 200"}
 
     def test_every_parameter_of_a_path_is_described(self, document: Json) -> None:
         for name, operation in operations(document):

@@ -1,8 +1,10 @@
 """Imports go down only, and every client library has one door (HOUSE.md, "Rooms"); nothing happens at import."""
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,19 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+@pytest.fixture
+def loggers_stay() -> Iterator[None]:
+    """import-linter's own set-up silences every logger that there is, and tests after this one look at what is logged."""
+    loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    before = [one.disabled for one in loggers]
+    yield
+    for one, disabled in zip(loggers, before, strict=True):
+        one.disabled = disabled
+
+
 @pytest.mark.usefixtures("at_the_root")
 class TestContracts:
+    @pytest.mark.usefixtures("loggers_stay")
     def test_every_contract_is_kept(self, capsys: pytest.CaptureFixture[str]) -> None:
         broken = lint_imports(no_cache=True)
         assert broken == 0, capsys.readouterr().out

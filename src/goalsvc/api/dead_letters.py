@@ -53,7 +53,10 @@ async def list_dead_letters(
 
 
 @router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
-async def redrive(context: ContextOf, letter_id: Annotated[str, Path(max_length=512)]) -> DeadLetterView:
+async def redrive(
+    context: ContextOf,
+    letter_id: Annotated[str, Path(max_length=512, examples=["goals/68143584d6945d32e732cc21/StopRecord"])],
+) -> DeadLetterView:
     """Owes the task again, and enqueues it. Safe: what was done before is not done twice."""
     letter = await redrive_letter(context, letter_id)
     if letter is not None:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from bson import ObjectId
 from fastapi import Depends, Header, Path, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from goalsvc.api.errors import WebError
+from goalsvc.api.errors import WebError, on_own_error
 from goalsvc.context import Context
 from goalsvc.resources import Resources
 
@@ -42,6 +43,25 @@ def require_api_key(
         )
 
 
+class KeyFirst:
+    """Refuses callers of `/v1/…` without the API key before their body is read, which FastAPI parses before it asks for one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes on the requests of those who have the key, and all that need none."""
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            request = Request(scope)
+            try:
+                require_api_key(request, await bearer(request))
+            except WebError as error:
+                refusal = await on_own_error(request, error)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 def _object_id(value: str) -> str:
     if not ObjectId.is_valid(value):
         raise ValueError("must be 24 hexadecimal digits")
@@ -51,7 +71,11 @@ def _object_id(value: str) -> str:
 #: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
 USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
 UserIdText = Annotated[str, StringConstraints(pattern=f"^{USER_ID.pattern}$")]
-IdText = Annotated[str, AfterValidator(_object_id), Path(examples=["68143584d6945d32e732cc21"])]
+IdText = Annotated[
+    str,
+    AfterValidator(_object_id),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f]{24}$", "examples": ["68143584d6945d32e732cc21"]}),
+]
 UserPath = Annotated[UserIdText, Path(examples=["u-alice-1"])]
 
 ContextOf = Annotated[Context, Depends(get_context)]

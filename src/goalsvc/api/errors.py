@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from goalsvc.errors import (
     ConflictError,
@@ -147,7 +148,20 @@ async def on_http(request: Request, error: HTTPException) -> JSONResponse:
     if error.status_code == 400:
         return problem(422, "invalid", "body: is not JSON", [Fault(field="body", message="is not JSON")])
     title = _TITLES.get(error.status_code, "error")
-    return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=error.headers)
+    headers = error.headers
+    if error.status_code == 405 and (methods := _methods_of(request)):
+        headers = {"Allow": ", ".join(methods)}
+    return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Every method that the path knows; Starlette names those of the first route only, where several share a path."""
+
+    def known(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT") if known(method)]
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:

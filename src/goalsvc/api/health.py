@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
@@ -36,7 +36,9 @@ async def healthz() -> Liveness:
 
 
 @router.get(
-    "/readyz", summary="Readiness", responses={503: {"model": Readiness, "description": "One of them does not answer."}}
+    "/readyz",
+    summary="Readiness",
+    responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "One of them does not answer."}},
 )
 async def readyz(resources: ResourcesOf) -> JSONResponse:
     """Whether database and Redis answer."""
@@ -54,7 +56,7 @@ async def readyz(resources: ResourcesOf) -> JSONResponse:
     return JSONResponse({"mongodb": mongodb, "redis": redis}, 200 if ready else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics() -> Response:
     """Counters of webhooks, receivers and jobs, in Prometheus's text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -55,6 +55,8 @@ async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
     now = context.clock.now()
     exp = _expiry_of(plan, now)
     metadata = _metadata_of(plan, session)
+    if plan.exclusive_to is not None and metadata.viewer_id not in (None, plan.exclusive_to):
+        raise InvalidError("conditions.exclusive_to", "is another viewer than metadata.viewer_id")
     viewer = plan.exclusive_to or metadata.viewer_id
     goal = KINDS[plan.kind](
         id=ObjectId(),

@@ -67,10 +67,14 @@ The signature is over the bytes of the body as they are sent. `goalsvc send` sig
 WEBHOOK_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["events"],
+    "anyOf": [{"required": ["time_ms"]}, {"required": ["timestamp"]}],
     "properties": {
-        "time_ms": {"type": "integer", "description": "When it happened: epoch milliseconds."},
+        "time_ms": {
+            "anyOf": [{"type": "integer"}, {"type": "null"}],
+            "description": "When it happened: epoch milliseconds.",
+        },
         "timestamp": {
-            "anyOf": [{"type": "number"}, {"type": "string"}],
+            "anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}],
             "description": "In place of `time_ms`: epoch seconds or milliseconds, ISO 8601, or empty: now.",
         },
         "events": {

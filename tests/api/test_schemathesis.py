@@ -1,0 +1,270 @@
+"""Schemathesis on the whole OpenAPI document, against `goalsvc serve` on the real database and the real Valkey.
+
+Each operation is called with what its document allows and with what it forbids: the examples, the edges of every schema, and
+values drawn by a fixed seed. Whatever the answer, it must be one that the document tells of. Most callers have the right
+credentials and ask for documents that there are, so that the handlers are reached: an answer that was never got fails too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import schemathesis
+from pymongo import MongoClient
+from requests import PreparedRequest
+from requests.auth import AuthBase
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from goalsvc.app import create_app
+from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.devstack.ports import HOST, free_port, http_status
+from goalsvc.devstack.process import bound_to_this_process
+from goalsvc.devstack.waiting import holds_within
+from goalsvc.settings import Settings
+from tests.world import empty
+
+from .app import JWT_KEY, sign
+
+pytestmark = pytest.mark.real
+
+Document = dict[str, Any]
+
+#: How many requests are drawn for each operation, beside the examples and the edges, whose number the document gives.
+DRAWN = 25
+SEED = 4
+
+API_KEY, PUSHER_KEY, PUSHER_SECRET = "an-api-key-never-shown", "app-key", "a-secret-never-shown"
+STREAMER, VIEWER, POOR = "u-alice-1", "u-bob-2", "u-carol-3"
+
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+#: Answers that a request of the documented form does not get here: nothing is that large, and nothing is out of reach.
+NOT_TRIED = {"413", "503"}
+
+
+def _schema() -> Any:
+    app = create_app(Settings(mongodb_url="mongodb://127.0.0.1/unused", redis_url="redis://127.0.0.1"))
+    generation = {
+        "max-examples": DRAWN,
+        "deterministic": True,
+        "no-shrink": True,
+        "database": "none",
+        "with-security-parameters": False,  # `Credentials` gives them
+    }
+    # What was answered before must not bear on what is drawn: each run is to send the same.
+    fuzzing = {"extra-data-sources": {"responses": False}, "error-feedback": {"enabled": False}}
+    given = {"seed": SEED, "generation": generation, "phases": {"fuzzing": fuzzing}, "suppress-health-check": ["all"]}
+    config = SchemathesisConfig.from_dict(given)
+    return schemathesis.openapi.from_dict(json.loads(json.dumps(app.openapi())), config=config)
+
+
+SCHEMA = _schema()
+
+
+# -- who asks ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Credentials(AuthBase):
+    """Adds to a request what its operation asks for: the right one, a wrong one, or nothing."""
+
+    operation: str
+    kind: str = "right"
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self.kind == "none":
+            return request
+        wrong = "" if self.kind == "right" else "x"
+        if self.operation == "POST /notify/pusher":
+            body: Any = request.body.encode() if isinstance(request.body, str) else request.body or b""
+            request.headers["X-Pusher-Key"] = PUSHER_KEY
+            request.headers["X-Pusher-Signature"] = sign(body, PUSHER_SECRET + wrong)
+        elif self.operation == "POST /pusher/auth":
+            token = jwt.encode({"sub": STREAMER}, JWT_KEY + wrong, "HS256")
+            request.headers["Authorization"] = f"Bearer {token}"
+        else:
+            request.headers["Authorization"] = f"Bearer {API_KEY}{wrong}"
+        return request
+
+
+# -- what there is ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """Calls the API, mostly about what there is; each answer is looked at, and counted."""
+
+    url: str
+    known: dict[str, list[Any]]
+    """What may stand in place of a drawn value, by the value's name, or by operation and name."""
+    operation: str = ""
+    documented: set[str] = field(default_factory=set)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    taken: Counter[str] = field(default_factory=Counter)
+
+    def call(self, case: Case[Any]) -> None:
+        number = self.answers.total()
+        self.operation, self.documented = case.operation.label, set(case.operation.responses.status_codes)
+        if number % 4:
+            self._fill_in(case)
+        kind = {3: "none", 6: "wrong"}.get(number % 9, "right")
+        answer = case.call(base_url=self.url, auth=Credentials(self.operation, kind))
+        self.answers[str(answer.status_code)] += 1
+        case.validate_response(answer, checks=CHECKS)
+        if kind != "right" and "401" in self.documented and answer.status_code != 401:
+            # Only a method that the path does not have is refused before anybody asks who is there.
+            assert answer.status_code == 405, f"{answer.status_code} with {kind} credentials"
+
+    def _fill_in(self, case: Case[Any]) -> None:
+        """Puts what there is in place of what was drawn; what was drawn to be wrong stays wrong."""
+        assert case.meta is not None
+        for location, drawn in case.meta.components.items():
+            container = case.get_container(location)
+            if drawn.mode.is_positive and isinstance(container, dict):
+                container.update({name: self._known(name, container[name]) for name in list(container)})
+                if self.operation == "POST /notify/pusher":
+                    container["time_ms"] = to_epoch_milliseconds(datetime.now(UTC))
+
+    def _known(self, name: str, drawn: Any) -> Any:
+        """The next of those that there are of that name, in turn."""
+        values = self.known.get(f"{self.operation} {name}") or self.known.get(name) or [drawn]
+        self.taken[name] += 1
+        return values[self.taken[name] % len(values)]
+
+
+def goal_of(client: httpx.Client, session: str, kind: str, **changes: Any) -> str:
+    levels = [] if kind == "TriggerGoal" else [{"title": "Songs", "target": 10**6}]
+    body = {"kind": kind, "session_id": session, "levels": levels, **changes}
+    made: str = client.post("/v1/goals", json=body).raise_for_status().json()["id"]
+    return made
+
+
+def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str, list[Any]]:
+    """Makes a livestream with goals, some of which have ended, and tokens; what all that is called."""
+    for user in (STREAMER, VIEWER):
+        client.post(
+            f"/v1/wallets/{user}/deposits", json={"amount": 10**6}, headers={"Idempotency-Key": "first"}
+        ).raise_for_status()
+    session, ended = (client.post("/v1/sessions", json={"user_id": STREAMER}).json()["id"] for _ in range(2))
+    client.post(f"/v1/sessions/{ended}/end").raise_for_status()
+    plan = {"title": "A private minute", "target": 360}
+    show = goal_of(client, session, "ShowGoal")
+    over = goal_of(client, session, "ShowGoal")
+    client.post(f"/v1/goals/{over}/end").raise_for_status()
+    funding = goal_of(client, session, "FundingGoal", metadata={"show": plan})
+    requests = [
+        goal_of(client, session, "TriggerGoal", metadata={"viewer_id": VIEWER, "exclusive": plan}) for _ in "12"
+    ]
+    letter = f"goals/{show}/escrow_out"
+    death = {"at": datetime.now(UTC), "reason": "external_service: byteplus: HTTP 500", "tries": 7}
+    dead = {"task": "escrow_out", "arguments": {}, "state": "dead", "goal_id": show, "history": [death]}
+    documents.get_default_database()["dead_letters"].insert_one({"_id": letter, **death, **dead})
+    return {
+        "session_id": [session],
+        "POST /v1/goals kind": [
+            f"{kind}Goal" for kind in ("Trigger", "Show", "Funding", "Trigger", "Karaoke", "Exclusive", "Trigger")
+        ],
+        "POST /v1/goals session_id": [session, session, session, ended],
+        "POST /v1/goals levels": [[{"title": "Songs", "target": 360}]],
+        "POST /v1/goals exp": ["2999-12-31T20:00:00Z"],
+        "POST /v1/goals conditions": [{}],
+        "POST /v1/goals metadata": [
+            {"show": plan, "exclusive": plan, "viewer_id": viewer, "private": True, "price": 300}
+            for viewer in (VIEWER, POOR)
+        ],
+        "events": [[{"name": "member_added", "channel": f"presence-enc-goal@{show}", "user_id": STREAMER}]],
+        "goal_id": [show, funding, requests[0]],
+        "POST /v1/goals/{goal_id}/agree goal_id": [*requests, show],
+        "POST /v1/goals/{goal_id}/decline goal_id": [*requests, show],
+        "POST /v1/goals/{goal_id}/contributions goal_id": [funding, funding, show],
+        "user_id": [VIEWER],
+        "viewer_id": [VIEWER],
+        "POST /v1/goals/{goal_id}/contributions user_id": [VIEWER, POOR],
+        "POST /v1/goals/{goal_id}/agree user_id": [STREAMER],
+        "channel": [f"private-stream@{STREAMER}"],
+        "channel_name": [
+            f"presence-enc-goal@{show}",
+            f"presence-enc-goal@{over}",
+            f"presence-enc-goal@{ended}",
+            f"private-stream@{STREAMER}",
+            f"private-user@{VIEWER}",
+        ],
+        "socket_id": ["1234.1234"],
+        "escrow_id": [f"show_funding:{funding}"],
+        "letter_id": [letter],
+    }
+
+
+# -- where it runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def serve(mongodb_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a `goalsvc serve`. When it has stopped, its log is looked at."""
+    port, log = free_port(), tmp_path_factory.mktemp("serve") / "serve.log"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOALSVC_")}
+    own = {
+        "MONGODB_URL": mongodb_url,
+        "REDIS_URL": redis_url,
+        "PUSHER_APP_ID": "1",
+        "PUSHER_KEY": PUSHER_KEY,
+        "PUSHER_SECRET": PUSHER_SECRET,
+        "API_KEY": API_KEY,
+        "JWT_KEY": JWT_KEY,
+        "LOG_LEVEL": "DEBUG",
+    }
+    environment = inherited | {f"GOALSVC_{name}": value for name, value in own.items()}
+    command = bound_to_this_process([sys.executable, "-m", "goalsvc", "serve", "--port", str(port)])
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process:
+        try:
+            assert holds_within(30, lambda: http_status(port, "/readyz") == 200), log.read_text()
+            yield f"http://{HOST}:{port}"
+        finally:
+            process.terminate()
+    told = log.read_text()
+    assert "Traceback" not in told, told
+    assert not any(secret in told for secret in (API_KEY, PUSHER_SECRET, JWT_KEY))
+
+
+@pytest.fixture
+def scene(serve: str, all_documents: MongoClient[Document]) -> Iterator[Scene]:
+    """The API, and something to ask it about. In the end each answer that the operation's document tells of was got."""
+    empty(all_documents)
+    with httpx.Client(base_url=serve, headers={"Authorization": f"Bearer {API_KEY}"}, trust_env=False) as client:
+        scene = Scene(serve, prepare(client, all_documents))
+    yield scene
+    never = scene.documented - NOT_TRIED - set(scene.answers)
+    assert not never, f"{scene.operation} never answered {never}, but {dict(scene.answers)}"
+
+
+@SCHEMA.parametrize()
+def test_every_answer_is_one_that_the_document_tells_of(case: Case[Any], scene: Scene) -> None:
+    scene.call(case)
