@@ -12,10 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from beanie import Document, PydanticObjectId, UpdateResponse
+from beanie import Document, PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.errors import ConflictError, InsufficientFundsError, TransferConflictError
@@ -94,7 +94,8 @@ class Account(Sharing):
     @classmethod
     async def of_escrow(cls, escrow_id: str) -> "Account | None":
         """The escrow's account."""
-        return await cls.find_one({"_id": escrow_account(escrow_id)})
+        found = await cls.shared().read(escrow_account(escrow_id))
+        return None if found is None else cls.model_validate(found)
 
     @classmethod
     async def announced(cls, escrow_id: str) -> Self | None:
@@ -122,8 +123,11 @@ class Account(Sharing):
 
     @classmethod
     async def _change(cls, where: Mapping[str, Any], update: Any) -> Self | None:
-        changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
-        return changed
+        # Past Beanie's query builder, which would walk through all of it to encode what is in BSON's types already.
+        changed = await cls.get_motor_collection().find_one_and_update(
+            where, update, return_document=ReturnDocument.AFTER
+        )
+        return None if changed is None else cls.model_validate(changed)
 
 
 class Transfer(Document):

@@ -151,12 +151,17 @@ async def _settled_of(
 @task()
 async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]) -> Outcome:
     """Writes down, for analytics, that this share is being settled."""
-    await _write_bi(context, escrow_id, event, metadata, "settling")
+    await _write_bi(context, escrow_id, event, metadata, "settling", asks=False)
     return Done()
 
 
-async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str) -> bool:
-    """Writes the share's figures; whether that was news. A share that is settled stays so when an old job is run again."""
+async def _write_bi(
+    context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str, *, asks: bool
+) -> bool:
+    """Writes the share's figures, unless it is settled: it stays so when an old job is run again.
+
+    If that is asked, whether this was news.
+    """
     share = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
     run = str(ObjectId())
     fields = {
@@ -168,7 +173,9 @@ async def _write_bi(context: Context, escrow_id: str, event: str, metadata: Mapp
         "state": state,
         "run": run,
     }
-    written = await BiEscrow.shared().change(share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True)
+    written = await BiEscrow.shared().change(
+        share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True, wants_document=asks
+    )
     return written is not None and written["run"] == run
 
 
@@ -282,7 +289,7 @@ async def conclude_escrow_share(
     context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]
 ) -> Outcome:
     """Counts a share whose announcement is through; after the last sends `escrow.completed` or `escrow.refunded`, once."""
-    if not await _write_bi(context, escrow_id, event, metadata, "settled"):
+    if not await _write_bi(context, escrow_id, event, metadata, "settled", asks=True):
         return Returned(Reason.ALREADY_DONE)
     # What is counted are announcements, not transfers: a share that was transferred by a worker that died then is still
     # to be announced, and only the promise knows of it.
