@@ -47,10 +47,12 @@ class Settings(BaseSettings):
     api_key: SecretStr = Field(
         default=SecretStr(""), description="What `Authorization: Bearer` must hold; empty: refuse all."
     )
+    api_key_next: SecretStr = Field(default=SecretStr(""), description="Accepted as well as the API key, for rotation.")
     api_url: str = Field(
         default="http://127.0.0.1:8000", description="Where `send`, `trace` and `replay` find the API."
     )
     jwt_key: SecretStr = Field(default=SecretStr(""), description="Verifies the users' own tokens at `/pusher/auth`.")
+    jwt_key_next: SecretStr = Field(default=SecretStr(""), description="Verifies them as well, for rotation.")
     jwt_algorithm: str = Field(default="HS256", description="The one algorithm accepted in the users' own tokens.")
 
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(

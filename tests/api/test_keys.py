@@ -139,6 +139,18 @@ class TestRotation:
                 }
             assert statuses == {key: 200 if key in accepted else 401 for key in (KEY, new)}
 
+    async def test_no_caller_is_refused_on_the_way_from_one_api_key_to_the_next(self) -> None:
+        steps: list[tuple[dict[str, str], set[str]]] = [
+            ({}, {API_KEY}),
+            ({"api_key_next": "new"}, {API_KEY, "new"}),
+            ({"api_key": "new"}, {"new"}),
+        ]
+        for configured, accepted in steps:
+            async with open_service(**configured) as service:
+                for key in (API_KEY, "new", ""):
+                    answer = await service.stranger.get("/v1/goals", headers={"Authorization": f"Bearer {key}"})
+                    assert answer.status_code == (200 if key in accepted else 401), (configured, key)
+
 
 class TestNothingIsShown:
     OWN: Mapping[str, str] = {

@@ -130,3 +130,12 @@ class TestWithAPublicKey:
 
     def test_lets_nobody_in_when_the_key_does_not_fit(self, key: rsa.RSAPrivateKey) -> None:
         refused(jwt.encode({"sub": "alice"}, key, "RS256"), jwt_key="no key in PEM", jwt_algorithm="RS256")
+
+
+def test_a_second_key_is_accepted_while_keys_are_rotated() -> None:
+    settings = settings_with(jwt_key_next="the-next-key-of-the-platform-that-signs-tokens")
+    assert user_of(token_of("alice"), settings) == "alice"
+    assert user_of(token_of("alice", key="the-next-key-of-the-platform-that-signs-tokens"), settings) == "alice"
+    for wrong in (token_of("alice", key="a-third-key-that-nobody-knows-of-here"), token_of("alice", exp=1)):
+        with pytest.raises(WebError):
+            user_of(wrong, settings)

@@ -34,10 +34,12 @@ def get_resources(request: Request) -> Resources:
 def require_api_key(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 ) -> None:
-    """Refuses a caller without the API key. Compared in constant time; with no key configured, nobody is let in."""
-    expected = get_context(request).settings.api_key.get_secret_value()
+    """Refuses a caller without an API key. Compared in constant time; with no key configured, nobody is let in."""
+    settings = get_context(request).settings
+    accepted = [key.get_secret_value() for key in (settings.api_key, settings.api_key_next)]
     given = credentials.credentials if credentials else ""
-    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+    matching = [key for key in accepted if key and hmac.compare_digest(given.encode(), key.encode())]
+    if not matching:
         raise WebError(
             401, "unauthorized", "send the API key as `Authorization: Bearer …`", {"WWW-Authenticate": "Bearer"}
         )

@@ -6,7 +6,7 @@ he may join. https://pusher.com/docs/channels/server_api/authorizing-users/
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -53,21 +53,16 @@ user_token = HTTPBearer(
 def user_of(token: str, settings: Settings) -> str:
     """Id of the user whose token this is; a numeric `sub` as a string.
 
-    Raises WebError 401 unless the token is signed by the configured key and algorithm, is within its `nbf` and `exp` (a
-    token without them does not expire), and names a user in `sub`. Audience and issuer are the platform's business. With no
-    key configured, nobody is let in.
+    Raises WebError 401 unless the token is signed by a configured key and the configured algorithm, is within its `nbf`
+    and `exp` (a token without them does not expire), and names a user in `sub`. Audience and issuer are the platform's
+    business. With no key configured, nobody is let in.
     """
-    key, algorithm = settings.jwt_key.get_secret_value(), settings.jwt_algorithm
-    if not key or algorithm.lower() == "none":
+    keys = [key for each in (settings.jwt_key, settings.jwt_key_next) if (key := each.get_secret_value())]
+    if not keys or settings.jwt_algorithm.lower() == "none":
         log.error("no user is let in: GOALSVC_JWT_KEY and GOALSVC_JWT_ALGORITHM are not set")
         raise _unauthorized("no user token can be verified here")
     try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=[algorithm],
-            options={"require": ["sub"], "verify_sub": False, "verify_aud": False, "verify_iat": False},
-        )
+        claims = _claims_of(token, keys, settings.jwt_algorithm)
     except jwt.ExpiredSignatureError:
         raise _unauthorized("the user's token has expired") from None
     except jwt.InvalidTokenError as error:
@@ -75,7 +70,7 @@ def user_of(token: str, settings: Settings) -> str:
         raise _unauthorized("the user's token is not one that is accepted here") from None
     except (jwt.PyJWTError, ValueError, TypeError):
         # A key that is not of the algorithm's form; what is wrong with it is not for whoever asks.
-        log.exception("no user is let in: GOALSVC_JWT_KEY does not fit GOALSVC_JWT_ALGORITHM")
+        log.exception("no user is let in: a GOALSVC_JWT_KEY does not fit GOALSVC_JWT_ALGORITHM")
         raise _unauthorized("no user token can be verified here") from None
     subject = claims["sub"]
     if isinstance(subject, int) and not isinstance(subject, bool):
@@ -83,6 +78,22 @@ def user_of(token: str, settings: Settings) -> str:
     if not isinstance(subject, str) or not subject:
         raise _unauthorized("the user's token names no user (`sub`)")
     return subject
+
+
+def _claims_of(token: str, keys: Sequence[str], algorithm: str) -> Mapping[str, Any]:
+    """What the token claims, if one of the keys has signed it; raises what PyJWT raises, for the last key that was tried."""
+    first, *others = keys
+    try:
+        return jwt.decode(
+            token,
+            first,
+            algorithms=[algorithm],
+            options={"require": ["sub"], "verify_sub": False, "verify_aud": False, "verify_iat": False},
+        )
+    except jwt.InvalidSignatureError:
+        if not others:
+            raise
+        return _claims_of(token, others, algorithm)
 
 
 def _unauthorized(detail: str) -> WebError:
