@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from time import perf_counter
@@ -35,6 +36,9 @@ router = APIRouter(tags=["Webhook"])
 
 #: Pusher gives up after 4 s and repeats; an answer that it does not wait for any more is of no use.
 ANSWER_WITHIN_SECONDS = 3.5
+#: How many webhooks one process answers at a time: some seconds' worth of what it can take.
+MOST_UNDER_WAY = 2000
+_LATER = {"Retry-After": "1"}
 #: Pusher sends at most so many events in one webhook today; more are still taken.
 _LONGEST_NAME = 200
 
@@ -243,6 +247,31 @@ async def notify_pusher(request: Request) -> Response:
     return await answer_webhook(request)
 
 
+class WebhooksUnderWay:
+    """How many signed webhooks this process has in hand. Beyond a limit they are refused: Pusher repeats them, and memory
+    does not fill up while the database is slow.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Counts one while it is under way; raises WebError 503 when there are too many."""
+        if self.count >= self.most:
+            WEBHOOKS.labels("refused").inc()
+            raise WebError(503, "unavailable", "too many webhooks are under way; repeat this one", _LATER)
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+UNDER_WAY = WebhooksUnderWay(MOST_UNDER_WAY)
+
+
 async def answer_webhook(request: Request) -> Response:
     """What `notify_pusher` does; raises WebError, and PyMongoError or TimeoutError when the database does not answer."""
     context: Context = request.app.state.context
@@ -253,16 +282,17 @@ async def answer_webhook(request: Request) -> Response:
     except WebError as error:
         WEBHOOKS.labels(error.code).inc()
         raise
-    async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-        if len(events) == 1:
-            reports = [await take(context, events[0], at)]
-        else:
-            reports = list(await asyncio.gather(*(take(context, wire, at) for wire in events)))
+    with UNDER_WAY.one_more():
+        async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+            if len(events) == 1:
+                reports = [await take(context, events[0], at)]
+            else:
+                reports = list(await asyncio.gather(*(take(context, wire, at) for wire in events)))
     failures = [failure for report in reports if report is not None for failure in report.failures]
     if failures:
         WEBHOOKS.labels("failed").inc()
         log.warning("webhook to be repeated: %s", "; ".join(failures))
-        raise WebError(503, "unavailable", "not every event could be handled; repeat the webhook", {"Retry-After": "1"})
+        raise WebError(503, "unavailable", "not every event could be handled; repeat the webhook", _LATER)
     WEBHOOKS.labels("ok").inc()
     return Response(status_code=200)
 
