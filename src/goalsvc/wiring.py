@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -10,9 +12,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import Clock, SystemClock
-from goalsvc.context import Context
+from goalsvc.context import ClipCutter, Context
 from goalsvc.integrations.cache import RedisCache
-from goalsvc.integrations.media import FfmpegCutter
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
@@ -42,6 +43,24 @@ def open_redis(url: str) -> Redis:
     return client
 
 
+class _CutterOnDemand:
+    """The FfmpegCutter, imported with the first clip: it needs httpx, which takes a tenth of the API's start, and the API
+    cuts none.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._cutter: ClipCutter | None = None
+
+    def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AbstractAsyncContextManager[Path]:
+        """See ClipCutter."""
+        if self._cutter is None:
+            from goalsvc.integrations.media import FfmpegCutter
+
+            self._cutter = FfmpegCutter.from_settings(self._settings, self._clock)
+        return self._cutter.cut(hls_url, begins_at, duration_seconds)
+
+
 @asynccontextmanager
 async def open_context(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[tuple[Context, Resources]]:
     """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
@@ -65,7 +84,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             notifier=notifier,
             store=await stack.enter_async_context(open_store(settings)),
             rtc=await stack.enter_async_context(open_rtc(settings, clock)),
-            cutter=FfmpegCutter.from_settings(settings, clock),
+            cutter=_CutterOnDemand(settings, clock),
             cache=cache,
             ledger=Ledger(database),
             clocks=GoalClocks(clock),

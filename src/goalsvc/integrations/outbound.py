@@ -5,11 +5,12 @@ addresses come from outside, are fetched by httpx, whose transports can be guard
 """
 
 import logging
+import os
 import ssl
 from functools import cache
 
 import aiohttp
-import httpx
+import certifi
 
 _KEPT_ALIVE_SECONDS = 30.0
 
@@ -25,8 +26,11 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
 
 @cache
 def trusted_authorities() -> ssl.SSLContext:
-    """The certificate authorities that we trust, read once for all clients: reading them takes some 40 ms."""
-    return httpx.create_ssl_context()
+    """The certificate authorities that we trust, read once for all clients: reading them takes some 40 ms.
+
+    `SSL_CERT_FILE` may name others, as everywhere.
+    """
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
 def keep_signatures_out_of_logs() -> None:
