@@ -46,15 +46,16 @@ audit: setup ## what must not be in the repository, and known vulnerabilities of
 bench: setup ## measure the targets of the specification, side by side
 	$(BIN)/python -m bench
 
-# $(call compile,EXTRAS…): resolves for every platform, with hashes, and leaves no registry's address behind.
-compile = uv pip compile $(1) --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
-faults: setup ## ten thousand simulated histories, and two hundred real kills; SEED=… for others
-	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $(or $(SEED),1)
-	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(or $(SEED),1)
+SEED ?= 1
+faults: setup ## ten thousand simulated histories, and two hundred real kills; SEED=2, 3, … for others
+	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $$(($(SEED) * 100000 - 99999))
+	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(SEED)
 
 faults-short: setup ## a few real kills
 	$(BIN)/python -m tests.faults.kills --kills 6 --seed 1
 
+# $(call compile,EXTRAS…): resolves for every platform, with hashes, and leaves no registry's address behind.
+compile = uv pip compile $(1) --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
 lock: ## renew the lock files (needs uv and npm)
 	$(call compile,pyproject.toml --extra dev --extra test) -o requirements-dev.lock
 	$(call compile,pyproject.toml) -c requirements-dev.lock -o requirements.lock

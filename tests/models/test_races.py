@@ -144,3 +144,17 @@ async def test_the_karaoke_score_ends_at_the_highest(world: World) -> None:
     assert known is not None
     assert known.karaoke_goal is not None
     assert known.karaoke_goal.progress == 40
+
+
+async def test_of_two_karaoke_goals_that_are_sung_by_turns_none_goes_back(world: World) -> None:
+    session, (one, other) = Session(id=ObjectId(), user_id="alice"), (ObjectId(), ObjectId())
+    await session.insert()
+    assert session.id is not None
+    for goal_id, score, is_shown in ((one, 20, True), (other, 22, True), (one, 14, False), (one, 20, True)):
+        shown = await Session.update_karaoke(session.id, goal_id, score, [], True)
+        assert (shown is not None) is is_shown, (goal_id, score)
+    known = await Session.by_id(session.id)
+    assert known is not None
+    assert known.karaoke_goal is not None
+    assert (known.karaoke_goal.id, known.karaoke_goal.progress) == (one, 20)
+    world.database.sessions.delete_many({})

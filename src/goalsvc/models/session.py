@@ -92,6 +92,8 @@ class Session(Owing):
     exclusive_goal_pairs: dict[str, ExclusivePair] = {}
     viewers: dict[str, ViewerWindow] = {}
     karaoke_goal: SessionKaraoke | None = None
+    karaoke_scores: dict[str, int] = {}
+    """The last score that was shown of each karaoke goal: of two that are sung by turns, none may go back."""
     rtc: Rtc = Rtc()
 
     class Settings:
@@ -232,17 +234,20 @@ class Session(Owing):
     async def update_karaoke(
         cls, session_id: ObjectId, goal_id: ObjectId, progress: int, levels: list[Level], active: bool
     ) -> Self | None:
-        """Shows the karaoke goal's score, which never goes back; None when a later one is shown, or there is no session."""
+        """Shows the karaoke goal's score, which never goes back; None when a later one was shown, or there is no session."""
         value = {
             "id": goal_id,
             "progress": progress,
             "levels": [level.model_dump() for level in levels],
             "active": active,
         }
+        score = f"karaoke_scores.{goal_id}"
         other = {"karaoke_goal.id": {"$nin": [goal_id, str(goal_id)]}}
         earlier = {"karaoke_goal.progress": {"$lt": progress}}
         ended = {"karaoke_goal.progress": progress, "karaoke_goal.active": {"$ne": active}}
-        return await cls.change({"_id": session_id, "$or": [other, earlier, ended]}, {"$set": {"karaoke_goal": value}})
+        no_later = [{score: None}, {score: {"$lte": progress}}]
+        where = {"_id": session_id, "$and": [{"$or": no_later}, {"$or": [other, earlier, ended]}]}
+        return await cls.change(where, {"$set": {"karaoke_goal": value, score: progress}})
 
     # -- finding --------------------------------------------------------------------------------------------------
 

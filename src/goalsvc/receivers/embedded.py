@@ -159,7 +159,8 @@ async def update_and_notify_session_karaoke_goal(context: Context, event: GoalPr
         known = await Session.by_id(session_id)
         if known is None:
             return Returned(Reason.UNKNOWN_SESSION)
-        if known.karaoke_goal is not None and known.karaoke_goal.progress > event.progress:
+        shown = known.karaoke_goal.progress if known.karaoke_goal is not None else 0
+        if known.karaoke_scores.get(event.goal_id, shown) > event.progress:
             return Returned(Reason.OVERTAKEN)
         # This very score is shown: an earlier try came so far, but perhaps not to the notice.
     score = KaraokeScore(
