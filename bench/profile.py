@@ -308,7 +308,15 @@ async def _sampled(pid: int, stem: Path, work: Callable[[], Awaitable[None]]) ->
         await work()
     async with sampling(pid, "flamegraph", graph):
         await work()
+    graph.write_text(_anywhere(graph.read_text()))
     return read_stacks(raw.read_text().splitlines())
+
+
+def _anywhere(graph: str) -> str:
+    """The flame graph without the paths of this machine."""
+    for place in sorted({str(Path.cwd()), sys.prefix, sys.base_prefix}, key=len, reverse=True):
+        graph = graph.replace(f"{place}/", "")
+    return graph
 
 
 async def _main(what: str, directory: Path, seconds: float) -> Profile:

@@ -27,21 +27,27 @@ class RoundTrips(Generic[Request]):
     ) -> None:
         self._name, self._serve, self._refuse = name, serve, refuse
         self._waiting: list[Request] = []
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, request: Request) -> None:
         """Takes a request, also one that was served before and must be served again."""
         self._waiting.append(request)
-        if len(self._under_way) < AT_ONCE:
+        if self._under_way < AT_ONCE:
+            self._under_way += 1
             trip = asyncio.create_task(self._travel(), name=self._name)
-            self._under_way.add(trip)
-            trip.add_done_callback(self._under_way.discard)
+            self._tasks.add(trip)
+            trip.add_done_callback(self._tasks.discard)
 
     async def _travel(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
-            try:
-                await self._serve(batch)
-            except Exception as error:
-                for request in batch:
-                    self._refuse(request, error)
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
+                try:
+                    await self._serve(batch)
+                except Exception as error:
+                    for request in batch:
+                        self._refuse(request, error)
+        finally:
+            # At once, not when the loop comes round to the task's end: what is taken in between would wait for nobody.
+            self._under_way -= 1
