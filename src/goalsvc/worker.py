@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import time
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 
 from goalsvc.context import Context
 from goalsvc.models.database import OWING
+from goalsvc.roundtrips import Batches
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL, sweep_promises
 from goalsvc.tasks.ending import expire_goals
@@ -75,8 +77,7 @@ class Worker(ArqWorker):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._ended: list[_Ended] = []
-        self._clearing: asyncio.Task[None] | None = None
+        self._ended: Batches[_Ended] = Batches("clearing", self._clear_away)
         self._room = asyncio.Event()
         self._next_heart_beat = 0.0
 
@@ -100,8 +101,7 @@ class Worker(ArqWorker):
         self.allow_pick_jobs = False
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=limit_seconds)
-        while self._clearing is not None and not self._clearing.done():
-            await asyncio.shield(self._clearing)
+        await self._ended.flush()
         if self.main_task is not None:
             self.main_task.cancel()
 
@@ -173,23 +173,16 @@ class Worker(ArqWorker):
             log.exception("job %s could not be run to its end, it will be tried again", job_id)
             again_at = _now() + min(1000 * 2**tried, 30_000)
         finally:
-            self._clear(_Ended(job_id, again_at, is_cron))
+            self._ended.take(_Ended(job_id, again_at, is_cron))
 
-    def _clear(self, ended: "_Ended") -> None:
-        self._ended.append(ended)
-        if self._clearing is None or self._clearing.done():
-            self._clearing = asyncio.create_task(self._clear_away(), name="clearing")
-
-    async def _clear_away(self) -> None:
-        while self._ended:
-            batch, self._ended = self._ended, []
-            try:
-                async with self.pool.pipeline(transaction=True) as pipe:
-                    for job in batch:
-                        job.clear(pipe, self.queue_name)
-                    await pipe.execute()
-            except (RedisError, OSError) as error:
-                log.warning("%d jobs ended, but Redis does not know; they may be run again: %s", len(batch), error)
+    async def _clear_away(self, batch: Sequence["_Ended"]) -> None:
+        try:
+            async with self.pool.pipeline(transaction=True) as pipe:
+                for job in batch:
+                    job.clear(pipe, self.queue_name)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("%d jobs ended, but Redis does not know; they may be run again: %s", len(batch), error)
 
     async def _renew_leases(self) -> None:
         while True:

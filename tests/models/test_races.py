@@ -9,6 +9,7 @@ from bson import ObjectId
 from goalsvc.models.clocks import GoalClocks, Move, Moved
 from goalsvc.models.goal import Goal, ShowGoal
 from goalsvc.models.session import Session, ShowPair
+from goalsvc.models.shared import SharedCollection
 from goalsvc.signals.events import Level, Metadata
 from goalsvc.signals.outcome import Debt
 from goalsvc.signals.trace import TracedDebt
@@ -67,7 +68,7 @@ class TestTwoLeavesOneWinner:
 def callers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether those who change a goal at the same time share their round trips, or each has its own."""
     if request.param == "ten processes":
-        monkeypatch.setattr(Goal, "shared", Goal.sharing)
+        monkeypatch.setattr(Goal, "shared", lambda: SharedCollection(Goal.get_motor_collection()))
 
 
 @pytest.mark.usefixtures("callers")

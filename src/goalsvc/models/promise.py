@@ -130,9 +130,9 @@ class Owing(Sharing):
         """
         held = {"promises.id": promise_id}
         if not debts:
-            await cls.shared().change(
-                document_id, held, {"$pull": {"promises": {"id": promise_id}}}, wants_document=False
-            )
+            # A promise that comes back with a crash of the database is kept once more, which changes nothing.
+            pull = {"$pull": {"promises": {"id": promise_id}}}
+            await cls.shared().change(document_id, held, pull, wants_document=False, lasting=False)
             return ()
         stages = [{"$set": {"promises": owed_without(promise_id)}}, _owe_missing(debts, now)]
         changed = await cls.shared().change(document_id, held, stages)
@@ -153,10 +153,10 @@ class Owing(Sharing):
         return _those_of(debts, await cls.shared().change(document_id, {}, stages))
 
     @classmethod
-    async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> Self | None:
+    async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> None:
         """Lets the sweep leave a promise alone until then, because its task is known to be under way."""
-        where = {"_id": document_id, "promises.id": promise_id}
-        return await cls.change(where, {"$set": {"promises.$.at": until}})
+        held, later = {"promises.id": promise_id}, {"$set": {"promises.$.at": until}}
+        await cls.shared().change(document_id, held, later, wants_document=False, lasting=False)
 
     @classmethod
     async def change(

@@ -5,66 +5,74 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beanie import Document
 from prometheus_client import Counter
+from pymongo import WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.models.records import TraceSegment, TrackingEvent
+from goalsvc.roundtrips import Batches
 
 log = logging.getLogger(__name__)
 
 DROPPED = Counter("goalsvc_records_dropped_total", "Traces and tracking events that could not be written.", ["kind"])
 
+Record = Mapping[str, Any]
+
 #: More than this is not kept in memory while the database does not answer.
 _MOST_WAITING = 50_000
 _DUPLICATE_KEY = 11000
+#: Traces are read by people, who can wait a moment: what comes within it is one write.
+_TRACES_REST_SECONDS = 0.05
+#: Analytics need not wait for the disk. Whoever could lose them with it would also lose what is still in memory here.
+_SOON = WriteConcern(w=1, j=False)
 
 
 class BulkRecorder:
     """Takes records and writes them in batches that the load forms by itself."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[Mapping[str, Any]]] = {"trace": [], "tracking": []}
-        self._writer: asyncio.Task[None] | None = None
+        self._traces = _Kind("trace", TraceSegment, _TRACES_REST_SECONDS)
+        self._tracking = _Kind("tracking", TrackingEvent, 0.0)
 
-    def trace(self, segment: Mapping[str, Any]) -> None:
+    def trace(self, segment: Record) -> None:
         """Takes one piece of a trace."""
-        self._take("trace", segment)
+        self._traces.take(segment)
 
-    def track(self, event: Mapping[str, Any]) -> None:
+    def track(self, event: Record) -> None:
         """Takes one tracking event; the same `_id` twice is kept once."""
-        self._take("tracking", event)
+        self._tracking.take(event)
 
     async def flush(self) -> None:
         """Waits until all that was taken has been written (or could not be)."""
-        while self._writer is not None and not self._writer.done():
-            await asyncio.shield(self._writer)
+        await asyncio.gather(self._traces.batches.flush(), self._tracking.batches.flush())
 
-    def _take(self, kind: str, record: Mapping[str, Any]) -> None:
-        waiting = self._waiting[kind]
-        if len(waiting) >= _MOST_WAITING:
-            DROPPED.labels(kind).inc()
+
+class _Kind:
+    """Records of one collection."""
+
+    def __init__(self, kind: str, model: type[Document], rest_seconds: float) -> None:
+        self._kind, self._model = kind, model
+        self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=rest_seconds)
+
+    def take(self, record: Record) -> None:
+        if len(self.batches) >= _MOST_WAITING:
+            DROPPED.labels(self._kind).inc()
             return
-        waiting.append(record)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="record writer")
+        self.batches.take(record)
 
-    async def _write_all(self) -> None:
-        while any(self._waiting.values()):
-            batches, self._waiting = self._waiting, {"trace": [], "tracking": []}
-            for kind, batch in batches.items():
-                if batch:
-                    await self._write(kind, batch)
-
-    async def _write(self, kind: str, batch: Sequence[Mapping[str, Any]]) -> None:
-        model = TraceSegment if kind == "trace" else TrackingEvent
+    async def _write(self, batch: Sequence[Record]) -> None:
+        collection = self._model.get_motor_collection().with_options(write_concern=_SOON)
         try:
-            await model.get_motor_collection().insert_many(batch, ordered=False)
+            await collection.insert_many(batch, ordered=False)
         except BulkWriteError as error:
             errors = (error.details or {}).get("writeErrors", [])
             lost = [e for e in errors if e.get("code") != _DUPLICATE_KEY]
             if lost:
-                DROPPED.labels(kind).inc(len(lost))
-                log.warning("%d of %d %s records not written: %s", len(lost), len(batch), kind, lost[0].get("errmsg"))
+                self._dropped(len(lost), len(batch), lost[0].get("errmsg"))
         except PyMongoError as error:
-            DROPPED.labels(kind).inc(len(batch))
-            log.warning("%d %s records not written: %s", len(batch), kind, error)
+            self._dropped(len(batch), len(batch), error)
+
+    def _dropped(self, lost: int, of: int, why: object) -> None:
+        DROPPED.labels(self._kind).inc(lost)
+        log.warning("%d of %d %s records not written: %s", lost, of, self._kind, why)

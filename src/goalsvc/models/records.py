@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Self
 from beanie import UpdateResponse
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.write_concern import WriteConcern
 
-from goalsvc.models.shared import SharedCollection, Sharing
+from goalsvc.models.shared import Sharing
 
 
 class _Record(Sharing):
@@ -56,12 +55,6 @@ class BiEscrow(_Record):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("escrow_id", ASCENDING), ("state", ASCENDING)], name="escrow"),
         ]
-
-    @classmethod
-    def sharing(cls) -> SharedCollection:
-        """As everywhere, but nobody waits until it is on disk: a figure that a crash swallows is written again."""
-        soon = WriteConcern(w=1, j=False)
-        return SharedCollection(cls.get_motor_collection().with_options(write_concern=soon))
 
 
 class TraceSegment(_Record):

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from beanie import Document
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from goalsvc.roundtrips import RoundTrips
@@ -15,6 +16,8 @@ from goalsvc.roundtrips import RoundTrips
 RawDocument = dict[str, Any]
 
 _DUPLICATE_KEY = 11000
+#: The primary has it, and nobody waits until it is on disk.
+_SOON = WriteConcern(w=1, j=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,15 @@ class SharedCollection:
 
     def __init__(self, collection: Any) -> None:
         self.collection = collection
-        # Apart, for a write waits for the disk and a read does not.
+        # Apart, for a write waits for the disk as a rule, and the others do not.
         self._reads = RoundTrips("shared reads", self._read, _refuse)
-        self._writes = RoundTrips("shared writes", self._write, _refuse)
+        self._writes = RoundTrips("shared writes", partial(self._write, collection), _refuse)
+        soon = collection.with_options(write_concern=_SOON)
+        self._writes_soon = RoundTrips("shared writes soon", partial(self._write, soon), _refuse)
 
     async def read(self, document_id: Any) -> RawDocument | None:
         """The document of that id."""
-        return await self._ask(self._reads, document_id, None)
+        return await _ask(self._reads, document_id, None)
 
     async def change(
         self,
@@ -53,33 +58,30 @@ class SharedCollection:
         *,
         upsert: bool = False,
         wants_document: bool = True,
+        lasting: bool = True,
     ) -> RawDocument | None:
         """Changes that document if the filter holds for it; the document as it then stands, changed or not.
 
-        With `upsert` one that is missing is made. None when there is none, or none is wanted.
+        With `upsert` one that is missing is made. None when there is none, or none is wanted. Not `lasting` is what a crash
+        of the database may undo, because it is done again then: nobody waits until it is on disk.
         """
         write = _Write({"_id": document_id, **where}, update, upsert, wants_document)
-        return await self._ask(self._writes, document_id, write)
-
-    async def _ask(self, trips: "RoundTrips[_Asked]", document_id: Any, write: _Write | None) -> RawDocument | None:
-        asked = _Asked(document_id, write, asyncio.get_running_loop().create_future())
-        trips.take(asked)
-        return await asked.answer
+        return await _ask(self._writes if lasting else self._writes_soon, document_id, write)
 
     async def _read(self, batch: Sequence[_Asked]) -> None:
         found = await self._documents([asked.document_id for asked in batch])
         for asked in batch:
             _answer(asked, found.get(asked.document_id))
 
-    async def _write(self, batch: Sequence[_Asked]) -> None:
+    async def _write(self, collection: Any, batch: Sequence[_Asked]) -> None:
         writes = [asked.write for asked in batch if asked.write is not None]
         if len(batch) == 1:
-            _answer(batch[0], await self._write_alone(batch[0].document_id, writes[0]))
+            _answer(batch[0], await self._write_alone(collection, batch[0].document_id, writes[0]))
             return
         refused: dict[int, PyMongoError] = {}
         try:
             ones = [UpdateOne(write.where, write.update, upsert=write.upsert) for write in writes]
-            await self.collection.bulk_write(ones, ordered=False)
+            await collection.bulk_write(ones, ordered=False)
         except BulkWriteError as error:
             details = error.details or {}
             if details.get("writeConcernErrors"):
@@ -94,14 +96,14 @@ class SharedCollection:
             else:
                 _answer(asked, found.get(asked.document_id))
 
-    async def _write_alone(self, document_id: Any, write: _Write) -> RawDocument | None:
+    async def _write_alone(self, collection: Any, document_id: Any, write: _Write) -> RawDocument | None:
         changed: RawDocument | None = None
         # One that is to be made but exists already is one for which the filter does not hold.
         with suppress(DuplicateKeyError):
             if not write.wants_document:
-                await self.collection.update_one(write.where, write.update, upsert=write.upsert)
+                await collection.update_one(write.where, write.update, upsert=write.upsert)
                 return None
-            changed = await self.collection.find_one_and_update(
+            changed = await collection.find_one_and_update(
                 write.where, write.update, upsert=write.upsert, return_document=ReturnDocument.AFTER
             )
         if changed is not None or not write.wants_document:
@@ -126,13 +128,14 @@ class Sharing(Document):
         """The collection, with the round trips that are under way in this process."""
         collection = cls.get_motor_collection()
         if cls._shared is None or cls._shared[0] is not collection:  # Beanie has been bound to another database
-            cls._shared = collection, cls.sharing()
+            cls._shared = collection, SharedCollection(collection)
         return cls._shared[1]
 
-    @classmethod
-    def sharing(cls) -> SharedCollection:
-        """The collection, with no round trip under way."""
-        return SharedCollection(cls.get_motor_collection())
+
+async def _ask(trips: RoundTrips[_Asked], document_id: Any, write: _Write | None) -> RawDocument | None:
+    asked = _Asked(document_id, write, asyncio.get_running_loop().create_future())
+    trips.take(asked)
+    return await asked.answer
 
 
 def _answer(asked: _Asked, document: RawDocument | None) -> None:

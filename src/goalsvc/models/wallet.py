@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from beanie import Document, PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from goalsvc.errors import ConflictError, InsufficientFundsError, TransferConflictError
+from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
 from goalsvc.models.shared import Sharing
 from goalsvc.signals.events import UserId
 
@@ -89,19 +89,23 @@ class Account(Sharing):
     @classmethod
     async def expect_shares(cls, escrow_id: str, shares: int) -> Self | None:
         """Notes into how many shares the escrow goes; the account as it is then, None when nothing was ever held."""
-        return await cls._change({"_id": escrow_account(escrow_id)}, {"$set": {"shares_due": shares}})
+        due = {"$set": {"shares_due": shares}}
+        return cls._seen(await cls.shared().change(escrow_account(escrow_id), {}, due, lasting=False))
 
     @classmethod
-    async def of_escrow(cls, escrow_id: str) -> "Account | None":
+    async def of_escrow(cls, escrow_id: str) -> Self | None:
         """The escrow's account."""
-        found = await cls.shared().read(escrow_account(escrow_id))
-        return None if found is None else cls.model_validate(found)
+        return cls._seen(await cls.shared().read(escrow_account(escrow_id)))
 
     @classmethod
     async def announced(cls, escrow_id: str) -> Self | None:
-        """Notes that one more share was announced; the account as it then stands, with those who came at the same time."""
-        found = await cls.shared().change(escrow_account(escrow_id), {}, {"$inc": {"shares_announced": 1}})
-        return None if found is None else cls.model_validate(found)
+        """Notes that one more share was announced; the account as it then stands, with those who came at the same time.
+
+        A crash of the database may undo it. Then the last share does not find itself the last, but the promise of them all
+        is still there, and who keeps it once more finds that all are settled.
+        """
+        one_more = {"$inc": {"shares_announced": 1}}
+        return cls._seen(await cls.shared().change(escrow_account(escrow_id), {}, one_more, lasting=False))
 
     @classmethod
     async def complete(cls, escrow_id: str, now: datetime) -> Self | None:
@@ -124,10 +128,13 @@ class Account(Sharing):
     @classmethod
     async def _change(cls, where: Mapping[str, Any], update: Any) -> Self | None:
         # Past Beanie's query builder, which would walk through all of it to encode what is in BSON's types already.
-        changed = await cls.get_motor_collection().find_one_and_update(
-            where, update, return_document=ReturnDocument.AFTER
+        return cls._seen(
+            await cls.get_motor_collection().find_one_and_update(where, update, return_document=ReturnDocument.AFTER)
         )
-        return None if changed is None else cls.model_validate(changed)
+
+    @classmethod
+    def _seen(cls, document: Mapping[str, Any] | None) -> Self | None:
+        return None if document is None else cls.model_validate(document)
 
 
 class Transfer(Document):
@@ -363,20 +370,28 @@ def _transfer_of(waiting: _Waiting) -> Transfer:
 async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
     """Within a transaction: takes the tokens from the one account that all have in common, and gives them where they go."""
     first = batch[0].order
-    await _debit(first, sum(waiting.order.amount for waiting in batch), len(batch), session)
+    amount = sum(waiting.order.amount for waiting in batch)
     received: dict[str, int] = {}
     for waiting in batch:
         received[waiting.order.credit] = received.get(waiting.order.credit, 0) + waiting.order.amount
-    accounts = Account.get_motor_collection()
-    for account, amount in sorted(received.items()):
-        await accounts.update_one({"_id": account}, {"$inc": {"balance": amount}}, upsert=True, session=session)
+    changes = [
+        _debit(first, amount, len(batch)),
+        *(
+            UpdateOne({"_id": account}, {"$inc": {"balance": more}}, upsert=True)
+            for account, more in sorted(received.items())
+        ),
+    ]
+    made = await Account.get_motor_collection().bulk_write(changes, session=session)
+    if made.matched_count + made.upserted_count < len(changes):
+        # Whoever receives is found or made; so it is the one who pays.
+        raise await _refusal(first, amount, session)
     await Transfer.insert_many(list(transfers), session=session)
     for waiting in batch:
         if waiting.also is not None:
             await waiting.also(session)
 
 
-async def _debit(order: Order, amount: int, shares: int, session: Any) -> None:
+def _debit(order: Order, amount: int, shares: int) -> UpdateOne:
     where: dict[str, Any] = {"_id": order.debit}
     update: dict[str, Any] = {"$inc": {"balance": -amount}}
     if order.debit != ISSUER:
@@ -385,13 +400,14 @@ async def _debit(order: Order, amount: int, shares: int, session: Any) -> None:
         where["settlement"] = {"$in": [None, order.settlement.value]}
         update["$set"] = {"settlement": order.settlement.value}
         update["$inc"]["shares_settled"] = shares
-    accounts = Account.get_motor_collection()
-    result = await accounts.update_one(where, update, upsert=order.debit == ISSUER, session=session)
-    if result.matched_count or result.upserted_id:
-        return
+    return UpdateOne(where, update, upsert=order.debit == ISSUER)
+
+
+async def _refusal(order: Order, amount: int, session: Any) -> GoalsvcError:
+    """Why so much cannot be taken from that account."""
     account = await Account.find_one({"_id": order.debit}, session=session)
     if account and order.settlement and account.settlement not in (None, order.settlement):
         message = f"{order.debit} is being settled by {account.settlement.name.lower()}"
-        raise ConflictError("settled_otherwise", message)
+        return ConflictError("settled_otherwise", message)
     balance = account.balance if account else 0
-    raise InsufficientFundsError(f"{order.debit} holds {balance} tokens, {amount} are asked for")
+    return InsufficientFundsError(f"{order.debit} holds {balance} tokens, {amount} are asked for")

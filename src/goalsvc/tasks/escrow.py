@@ -86,13 +86,13 @@ async def _settle_all(
 ) -> Outcome:
     promise = f"goals/{goal_id}/{settling.name}"
     parent = place(TASK, settling.name)
-    account = await Account.of_escrow(escrow_id)
-    some_settled = account is not None and account.shares_settled > 0
+    account: Account | None = None
     shares = outstanding = 0
     batch: list[Mapping[str, Any]] = []
 
     async def enqueue_batch() -> None:
         nonlocal outstanding
+        some_settled = account is not None and account.shares_settled > 0
         settled = await _settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
         for earning in batch:
             to_user_id = payee or str(earning["from_user_id"])
@@ -107,8 +107,9 @@ async def _settle_all(
         shares += 1
         batch.append(earning)
         if len(batch) == _BATCH:
+            account = account or await Account.of_escrow(escrow_id)
             await enqueue_batch()
-    await Account.expect_shares(escrow_id, shares)
+    account = await Account.expect_shares(escrow_id, shares)
     await enqueue_batch()
 
     now = context.clock.now()
@@ -173,8 +174,9 @@ async def _write_bi(
         "state": state,
         "run": run,
     }
+    # A figure that a crash of the database undoes is written again.
     written = await BiEscrow.shared().change(
-        share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True, wants_document=asks
+        share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True, wants_document=asks, lasting=False
     )
     return written is not None and written["run"] == run
 

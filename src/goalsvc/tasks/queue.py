@@ -5,7 +5,6 @@ out in the next one, as one pipeline instead of several round trips each; job bo
 to Redis cannot run code here; a token wakes a blocked worker at once instead of at its next poll.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 
 from goalsvc.clock import Clock, to_epoch_milliseconds
 from goalsvc.context import Job
+from goalsvc.roundtrips import Batches
 from goalsvc.tasks.task import MAIN_QUEUE, Task
 
 log = logging.getLogger(__name__)
@@ -58,33 +58,27 @@ class ArqQueue:
         self._redis = redis
         self._queues: Mapping[str, str] = {task.name: task.queue for task in tasks}
         self._clock = clock
-        self._waiting: list[Job] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._batches: Batches[Job] = Batches("queue writer", self._write)
 
     def enqueue(self, job: Job) -> None:
         """Takes the job; it is written very soon, together with others. Never raises, never waits."""
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._batches) >= _MOST_WAITING:
             DROPPED.inc()
             return
-        self._waiting.append(job)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="queue writer")
+        self._batches.take(job)
 
     async def flush(self) -> None:
         """Waits until all that was taken has been written (or could not be)."""
-        while self._writer is not None and not self._writer.done():
-            await asyncio.shield(self._writer)
-
-    async def _write_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                await self._write(batch)
-            except (RedisError, OSError) as error:
-                DROPPED.inc(len(batch))
-                log.warning("%d jobs not enqueued, the sweep will do it: %s", len(batch), error)
+        await self._batches.flush()
 
     async def _write(self, batch: Sequence[Job]) -> None:
+        try:
+            await self._enqueue(batch)
+        except (RedisError, OSError) as error:
+            DROPPED.inc(len(batch))
+            log.warning("%d jobs not enqueued, the sweep will do it: %s", len(batch), error)
+
+    async def _enqueue(self, batch: Sequence[Job]) -> None:
         now = to_epoch_milliseconds(self._clock.now())
         woken: dict[str, int] = {}
         # One MULTI: a body without its place in the queue, or the reverse, would be a job that never runs.
