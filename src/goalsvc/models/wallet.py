@@ -6,6 +6,7 @@ is never made twice, and the sum of all accounts is always zero.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,6 +73,8 @@ class Account(Sharing):
     shares_announced: int = 0
     """Of how many it was told that they were; at most that many, fewer after a crash."""
     shares_due: int | None = None
+    completed_by: str | None = None
+    """Which announcement was the last: of several that come at the same time, one finds its own mark here."""
     held: int | None = None
 
     class Settings:
@@ -98,25 +101,32 @@ class Account(Sharing):
         return cls._seen(await cls.shared().read(escrow_account(escrow_id)))
 
     @classmethod
-    async def announced(cls, escrow_id: str) -> Self | None:
-        """Notes that one more share was announced; the account as it then stands, with those who came at the same time.
+    async def announced(cls, escrow_id: str, now: datetime) -> Self | None:
+        """Notes that one more share was announced; the account if that was the last, None for all others.
 
-        A crash of the database may undo it. Then the last share does not find itself the last, but the promise of them all
-        is still there, and who keeps it once more finds that all are settled.
+        A crash of the database may undo it. Then nobody finds himself the last, but the promise of them all is still there,
+        and who keeps it once more finds that all are settled.
         """
-        one_more = {"$inc": {"shares_announced": 1}}
-        return cls._seen(await cls.shared().change(escrow_account(escrow_id), {}, one_more, lasting=False))
+        run = str(ObjectId())
+        last = {
+            "$and": [
+                {"$gte": ["$shares_announced", {"$ifNull": ["$shares_due", math.inf]}]},
+                {"$eq": [{"$ifNull": ["$completed_at", None]}, None]},
+            ]
+        }
+        stages = [
+            {"$set": {"shares_announced": {"$add": [{"$ifNull": ["$shares_announced", 0]}, 1]}}},
+            {"$set": {"completed_by": {"$cond": [last, run, "$completed_by"]}}},
+            {"$set": {"completed_at": {"$cond": [last, now, "$completed_at"]}}},
+        ]
+        account = cls._seen(await cls.shared().change(escrow_account(escrow_id), {}, stages, lasting=False))
+        return account if account is not None and account.completed_by == run else None
 
     @classmethod
-    async def complete(cls, escrow_id: str, now: datetime) -> Self | None:
-        """Notes that the last share is through, once; None while shares are outstanding, and when it was noted before."""
-        where = {
-            "_id": escrow_account(escrow_id),
-            "completed_at": None,
-            "shares_due": {"$ne": None},
-            "$expr": {"$gte": ["$shares_announced", "$shares_due"]},
-        }
-        return await cls._change(where, {"$set": {"completed_at": now}})
+    async def complete(cls, escrow_id: str, now: datetime) -> None:
+        """Notes that all shares are through, unless that is known."""
+        where = {"_id": escrow_account(escrow_id), "completed_at": None}
+        await cls._change(where, {"$set": {"completed_at": now}})
 
     @classmethod
     async def freeze(cls, escrow_id: str) -> int:

@@ -295,11 +295,8 @@ async def conclude_escrow_share(
         return Returned(Reason.ALREADY_DONE)
     # What is counted are announcements, not transfers: a share that was transferred by a worker that died then is still
     # to be announced, and only the promise knows of it.
-    account = await Account.announced(escrow_id)
-    if account is None or account.shares_due is None or account.shares_announced < account.shares_due:
-        return Done()
     now = context.clock.now()
-    account = await Account.complete(escrow_id, now)
+    account = await Account.announced(escrow_id, now)
     if account is None:
         return Done()
     payee = metadata["user_id"]
