@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 
-from goalsvc import __version__
+from goalsvc import __version__, garbage
 from goalsvc.api import (
     asyncapi,
     channels,
@@ -82,4 +82,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+    return app
+
+
+def serving() -> FastAPI:
+    """The app in a process that does nothing but serve it (`goalsvc serve`)."""
+    app = create_app()
+    garbage.resume()
     return app

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goalsvc import garbage
 from goalsvc.errors import GoalsvcError
 
 if TYPE_CHECKING:  # what a command needs is imported by that command: `goalsvc --help` shall not wait for all of it
@@ -67,11 +68,12 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="How many API processes.")] = 1,
 ) -> None:
     """Run the API."""
+    garbage.pause()
     import uvicorn
 
     settings = _settings()
     uvicorn.run(
-        "goalsvc.app:create_app",
+        "goalsvc.app:serving",
         factory=True,
         host=host,
         port=port,
@@ -88,9 +90,11 @@ def serve(
 @app.command()
 def worker() -> None:
     """Run a worker: what webhooks promise, it does."""
+    garbage.pause()
     from goalsvc.worker import run_worker
 
     settings = _settings()
+    garbage.resume()
     try:
         import uvloop
 
