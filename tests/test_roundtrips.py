@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from goalsvc.roundtrips import LARGEST_BATCH, RoundTrips
+from goalsvc.roundtrips import LARGEST_BATCH, Batches, RoundTrips
 
 Request = asyncio.Future[int]
 
@@ -63,3 +63,50 @@ async def test_an_error_is_everybody_s_of_that_trip_only() -> None:
     with pytest.raises(ConnectionError):
         await server.ask()
     assert await server.ask() == 1
+
+
+class Shelf:
+    """Keeps what is written, and lets it be written when it is told to."""
+
+    def __init__(self, *, rest_seconds: float) -> None:
+        self.written: list[Sequence[str]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.batches: Batches[str] = Batches("test", self.write, rest_seconds=rest_seconds)
+
+    async def write(self, batch: Sequence[str]) -> None:
+        await self.open.wait()
+        self.written.append(batch)
+
+
+async def test_what_nobody_waits_for_goes_out_in_order_and_together() -> None:
+    shelf = Shelf(rest_seconds=0)
+    shelf.open.clear()
+    shelf.batches.take("a")
+    await asyncio.sleep(0)
+    shelf.batches.take("b")
+    shelf.batches.take("c")
+    assert (shelf.written, len(shelf.batches)) == ([], 2)
+    shelf.open.set()
+    await shelf.batches.flush()
+    assert (shelf.written, len(shelf.batches)) == ([["a"], ["b", "c"]], 0)
+
+
+async def test_a_trickle_rests_and_a_flush_does_not() -> None:
+    shelf = Shelf(rest_seconds=3600)
+    shelf.batches.take("at once")
+    async with asyncio.timeout(5):
+        while not shelf.written:
+            await asyncio.sleep(0)
+    shelf.batches.take("b")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    shelf.batches.take("c")
+    assert shelf.written == [["at once"]]
+    async with asyncio.timeout(5):
+        await shelf.batches.flush()
+    assert shelf.written == [["at once"], ["b", "c"]]
+    shelf.batches.take("after it, it rests again")
+    async with asyncio.timeout(5):
+        await shelf.batches.flush()
+    assert len(shelf.written) == 3

@@ -7,7 +7,6 @@ from typing import Any
 
 from beanie import Document
 from prometheus_client import Counter
-from pymongo import WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.models.records import TraceSegment, TrackingEvent
@@ -22,19 +21,16 @@ Record = Mapping[str, Any]
 #: More than this is not kept in memory while the database does not answer.
 _MOST_WAITING = 50_000
 _DUPLICATE_KEY = 11000
-#: Traces are read by people, who can wait a moment: what comes within it is one write, and nobody waits for the disk.
+#: Traces are read by people, who can wait a moment: what comes within it is one write.
 _TRACES_REST_SECONDS = 0.05
-_TRACES_CONCERN = WriteConcern(w=1, j=False)
-#: Tracking events may be followed by a change stream, which shows only what is on disk: there they are no later for it.
-_TRACKING_CONCERN = WriteConcern(w="majority")
 
 
 class BulkRecorder:
     """Takes records and writes them in batches that the load forms by itself."""
 
     def __init__(self) -> None:
-        self._traces = _Kind("trace", TraceSegment, _TRACES_CONCERN, _TRACES_REST_SECONDS)
-        self._tracking = _Kind("tracking", TrackingEvent, _TRACKING_CONCERN)
+        self._traces = _Kind("trace", TraceSegment, _TRACES_REST_SECONDS)
+        self._tracking = _Kind("tracking", TrackingEvent)
 
     def trace(self, segment: Record) -> None:
         """Takes one piece of a trace."""
@@ -52,8 +48,8 @@ class BulkRecorder:
 class _Kind:
     """Records of one collection."""
 
-    def __init__(self, kind: str, model: type[Document], concern: WriteConcern, rest_seconds: float = 0.0) -> None:
-        self._kind, self._model, self._concern = kind, model, concern
+    def __init__(self, kind: str, model: type[Document], rest_seconds: float = 0.0) -> None:
+        self._kind, self._model = kind, model
         self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=rest_seconds)
 
     def take(self, record: Record) -> None:
@@ -63,9 +59,8 @@ class _Kind:
         self.batches.take(record)
 
     async def _write(self, batch: Sequence[Record]) -> None:
-        collection = self._model.get_motor_collection().with_options(write_concern=self._concern)
         try:
-            await collection.insert_many(batch, ordered=False)
+            await self._model.get_motor_collection().insert_many(batch, ordered=False)
         except BulkWriteError as error:
             errors = (error.details or {}).get("writeErrors", [])
             lost = [e for e in errors if e.get("code") != _DUPLICATE_KEY]
