@@ -79,6 +79,7 @@ class Worker(ArqWorker):
         super().__init__(**options)
         self._ended: Batches[_Ended] = Batches("clearing", self._clear_away)
         self._room = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._next_heart_beat = 0.0
 
     async def main(self) -> None:
@@ -99,38 +100,47 @@ class Worker(ArqWorker):
     async def stop(self, limit_seconds: float) -> None:
         """Takes no more jobs and waits for those in hand, for so long."""
         self.allow_pick_jobs = False
-        if self.tasks:
-            await asyncio.wait(list(self.tasks.values()), timeout=limit_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                async with self._claiming:
+                    pass  # what is being claimed at this moment is in hand
+                if self.tasks:
+                    await asyncio.wait(list(self.tasks.values()))
         await self._ended.flush()
         if self.main_task is not None:
             self.main_task.cancel()
 
     async def _turn(self, claim: Any) -> None:
-        free = self.max_jobs - len(self.tasks) if self.allow_pick_jobs else 0
-        wait, claimed = LONGEST_WAIT_SECONDS, []
-        if free > 0:
-            self._room.clear()
-            lease = int(LEASE_SECONDS * 1000)
-            prefixes = [in_progress_key_prefix, job_key_prefix, retry_key_prefix]
-            *claimed, next_due = await claim(keys=[self.queue_name], args=[_now(), free, lease, *prefixes])
-            for job_id, body, tried in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
-                try:
-                    self._start(job_id.decode(), body, tried)
-                except UnicodeDecodeError:
-                    log.warning("a job is dropped: its id is no text")
-                    await self.pool.zrem(self.queue_name, job_id)
-            if next_due:
-                wait = min(wait, max((float(next_due) - _now()) / 1000, 0.001))
+        async with self._claiming:
+            free = self.max_jobs - len(self.tasks) if self.allow_pick_jobs else 0
+            claimed, next_due = await self._claim(claim, free) if free > 0 else (0, None)
+        wait = LONGEST_WAIT_SECONDS
+        if next_due is not None:
+            wait = min(wait, max((next_due - _now()) / 1000, 0.001))
         if time() >= self._next_heart_beat:
             self._next_heart_beat = time() + 0.5
             await self.heart_beat()  # enqueues what is run by the clock
-        if len(claimed) == 3 * free:
+        if claimed == free:
             # There may be more: it is fetched as soon as there is room for a good part of it.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._room.wait()
         else:
             await self._token(wait)
+
+    async def _claim(self, claim: Any, most: int) -> tuple[int, float | None]:
+        """Claims jobs and starts them: how many, and when the next deferred one is due (epoch milliseconds)."""
+        self._room.clear()
+        prefixes = [in_progress_key_prefix, job_key_prefix, retry_key_prefix]
+        lease = int(LEASE_SECONDS * 1000)
+        *claimed, next_due = await claim(keys=[self.queue_name], args=[_now(), most, lease, *prefixes])
+        for job_id, body, tried in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
+            try:
+                self._start(job_id.decode(), body, tried)
+            except UnicodeDecodeError:
+                log.warning("a job is dropped: its id is no text")
+                await self.pool.zrem(self.queue_name, job_id)
+        return len(claimed) // 3, float(next_due) if next_due else None
 
     async def _token(self, seconds: float) -> None:
         # redis-py's own `blpop` is typed for whole seconds only.

@@ -161,7 +161,9 @@ class MemoryCollection:
 
     def bulk_write(self, writes: Sequence[UpdateOne], ordered: bool = True, session: Any = None) -> SimpleNamespace:
         changed = [self._update(w._filter, w._doc, bool(w._upsert), session) for w in writes]
-        return SimpleNamespace(matched_count=sum(before is not None for before, _ in changed))
+        upserted = sum(before is None and after is not None for before, after in changed)
+        matched = sum(before is not None for before, _ in changed)
+        return SimpleNamespace(matched_count=matched, upserted_count=upserted)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
