@@ -35,7 +35,7 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
             8: lambda: processes.start(lab, rounds=3, say=say),
         }
     return {
-        1: lambda: webhooks.throughput(lab, rounds=7, goals=2000, say=say),
+        1: lambda: webhooks.throughput(lab, rounds=5, goals=2000, say=say),
         2: lambda: latency.notices(lab, rounds=3, seconds=15, say=say),
         3: lambda: latency.settlements(lab, shows=40, say=say),
         4: lambda: processes.idle(lab, seconds=20, say=say),

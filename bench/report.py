@@ -163,7 +163,7 @@ class Run:
 
 def new_run(results: Sequence[Result], *, quick: bool, machine: Mapping[str, Any]) -> Run:
     """What has just been measured, on this machine."""
-    return Run(datetime.now(UTC), _revision(), quick, machine, _versions(), results)
+    return Run(datetime.now(UTC), revision(), quick, machine, _versions(), results)
 
 
 def machine() -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _said(command: Sequence[str], before: str) -> str:
     return words[0] if words else "?"
 
 
-def _revision() -> str:
+def revision() -> str:
     """The git revision; with `-dirty` when files were changed since."""
 
     def git(*words: str) -> str:

@@ -49,7 +49,8 @@ CLIPS_AT_ONCE = 2
 _NEVER = 1_000_000
 
 #: Claims jobs that are due and that nobody runs: their bodies and how often they were tried come along, all in one round
-#: trip (arq needs four for each). The last value is the time at which the next deferred job is due.
+#: trip (arq needs four for each). The last value is the time at which the next deferred job is due. Who takes all that is due
+#: takes the tokens that are left as well: they would wake him for nothing.
 _CLAIM = """
 local now, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local claimed = {}
@@ -63,6 +64,7 @@ for i = 1, #due do
     redis.call('EXPIRE', ARGV[6] .. due[i], 88400)
   end
 end
+if #claimed < 3 * most and #due < 1000 then redis.call('DEL', KEYS[2]) end
 local next = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 claimed[#claimed + 1] = next[2] or ''
 return claimed
@@ -133,7 +135,8 @@ class Worker(ArqWorker):
         self._room.clear()
         prefixes = [in_progress_key_prefix, job_key_prefix, retry_key_prefix]
         lease = int(LEASE_SECONDS * 1000)
-        *claimed, next_due = await claim(keys=[self.queue_name], args=[_now(), most, lease, *prefixes])
+        keys = [self.queue_name, wake_key(self.queue_name)]
+        *claimed, next_due = await claim(keys=keys, args=[_now(), most, lease, *prefixes])
         for job_id, body, tried in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
             try:
                 self._start(job_id.decode(), body, tried)
