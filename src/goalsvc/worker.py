@@ -23,6 +23,7 @@ from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
 from goalsvc.context import Context
+from goalsvc.integrations import outbound
 from goalsvc.models.database import OWING
 from goalsvc.roundtrips import Batches
 from goalsvc.settings import Settings
@@ -321,6 +322,7 @@ def options_of(settings: Settings, runner: Runner, queue: str) -> dict[str, Any]
 
 async def run_worker(settings: Settings) -> None:
     """Runs both workers of this process until SIGTERM or SIGINT; then finishes what is in hand, within a limit."""
+    outbound.load()
     runner = Runner(ALL, OWING)
     stopped = asyncio.Event()
     async with open_context(settings) as (context, resources):

@@ -15,14 +15,12 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
-import aiohttp
 from pusher.authentication_client import AuthenticationClient
 from pusher.http import GET, POST, Request
 from pydantic import SecretStr
-from yarl import URL
 
 from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, SettingsError
-from goalsvc.integrations.outbound import open_session
+from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
@@ -90,7 +88,7 @@ class PusherNotifier:
     are under way: a slow Pusher slows its callers down and cannot fill the memory.
     """
 
-    def __init__(self, app: PusherApp, client: aiohttp.ClientSession, *, timeout_seconds: float = 2.0) -> None:
+    def __init__(self, app: PusherApp, client: Outbound, *, timeout_seconds: float = 2.0) -> None:
         self._app = app
         self._client = client
         self._timeout_seconds = timeout_seconds
@@ -146,18 +144,14 @@ class PusherNotifier:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
                 request = Request(signing, method, f"/apps/{self._app.app_id}/{path}", dict(parameters))
-                async with self._client.request(
-                    method,
-                    URL(request.url, encoded=True),  # as it was signed
-                    data=request.body,
-                    headers=request.headers,
-                    allow_redirects=False,  # the signature is for this address
-                ) as answer:
-                    status, body = answer.status, await answer.read()
+                # A redirection would not be followed: the signature is for this address.
+                status, body = await self._client.call(
+                    method, request.url, content=request.body, headers=request.headers
+                )
         except TimeoutError as error:
             raise ExternalServiceError("pusher", f"no answer within {self._timeout_seconds:g} s") from error
-        except aiohttp.ClientError as error:
-            raise ExternalServiceError("pusher", f"cannot be reached ({type(error).__name__})") from error
+        except NoAnswerError as error:
+            raise ExternalServiceError("pusher", f"cannot be reached ({error})") from error
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise NoticeTooLargeError("Pusher found the event too large")
         if not 200 <= status < 300:
@@ -190,7 +184,7 @@ async def open_notifier(settings: Settings, *, timeout_seconds: float = 2.0) -> 
     Raises SettingsError when the app's id is not a number.
     """
     app = PusherApp.from_settings(settings)
-    async with open_session(connections=CONCURRENT_CALLS) as client:
+    async with open_outbound(connections=CONCURRENT_CALLS) as client:
         yield PusherNotifier(app, client, timeout_seconds=timeout_seconds)
 
 

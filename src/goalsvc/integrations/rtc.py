@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
 from goalsvc.clock import Clock
 from goalsvc.errors import ExternalServiceError, InvalidError
-from goalsvc.integrations.outbound import open_session
+from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
@@ -94,7 +93,7 @@ class BytePlusRtc:
         self,
         app: RtcApp,
         snapshots: SnapshotStorage,
-        client: aiohttp.ClientSession,
+        client: Outbound,
         clock: Clock,
         *,
         timeout_seconds: float = 5.0,
@@ -144,15 +143,12 @@ class BytePlusRtc:
         url = URL(self._app.endpoint).with_path("/").with_query(Action=action, Version=API_VERSION)
         headers = signed_headers(self._app, url, content, self._clock.now())
         try:
-            async with (
-                asyncio.timeout(self._timeout_seconds),
-                self._client.post(url, data=content, headers=headers, allow_redirects=False) as answer,
-            ):
-                status, told = answer.status, await answer.read()
+            async with asyncio.timeout(self._timeout_seconds):
+                status, told = await self._client.call("POST", str(url), content=content, headers=headers)
         except TimeoutError as error:
             raise ExternalServiceError("byteplus", f"{action}: no answer within {self._timeout_seconds:g} s") from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise ExternalServiceError("byteplus", f"{action}: cannot be reached ({type(error).__name__})") from error
+        except NoAnswerError as error:
+            raise ExternalServiceError("byteplus", f"{action}: cannot be reached ({error})") from error
         code = _error_code(status, told)
         if code is not None and code.rpartition(".")[2] not in success:
             raise ExternalServiceError("byteplus", f"{action}: {code} (HTTP {status})")
@@ -173,7 +169,7 @@ async def open_rtc(
         secret_key=settings.byteplus_secret_key,
         endpoint=settings.byteplus_endpoint,
     )
-    async with open_session(connections=CONCURRENT_CALLS) as client:
+    async with open_outbound(connections=CONCURRENT_CALLS) as client:
         yield BytePlusRtc(
             app,
             snapshots or SnapshotStorage(settings.s3_quarantine_bucket),
