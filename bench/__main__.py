@@ -41,7 +41,7 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
         4: lambda: processes.idle(lab, seconds=20, say=say),
         5: lambda: jobs.jobs_per_second(lab, rounds=5, jobs=10_000, say=say),
         6: lambda: webhooks.stored(lab, rounds=7, many=1_000_000, say=say),
-        7: lambda: payout.payouts(lab, few=1000, many=10_000, rounds=7, settle_rounds=3, say=say),
+        7: lambda: payout.payouts(lab, few=1000, many=10_000, rounds=7, settle_rounds=5, say=say),
         8: lambda: processes.start(lab, rounds=5, say=say),
     }
 
