@@ -1,14 +1,15 @@
 """Row 7: `escrow_out` over 10,000 earnings beside 1,000: time and peak memory.
 
-`python -m bench.payout GOAL_ID FUNDING_ID`: runs that one task by the runner, in a process of its own; prints the seconds
-that it took, the most resident memory (MB) while it ran, and the most that Python objects took beyond what was there before.
+`python -m bench.payout GOAL_ID FUNDING_ID …`: runs that one task by the runner for one show after another, in a process of
+its own; prints for each the seconds that it took, the most resident memory (MB) while it ran, and the most that Python
+objects took beyond what was there before.
 """
 
 import asyncio
 import os
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import mean
@@ -22,6 +23,7 @@ from bench.lab import Lab, Proc
 from bench.latency import put_funded_show
 from bench.report import Result, Spread, ratios
 from bench.traffic import streamer_of
+from goalsvc import garbage
 from goalsvc.clock import SystemClock
 from goalsvc.context import Job
 from goalsvc.models.database import OWING
@@ -53,22 +55,25 @@ def payout_of(goal_id: ObjectId, funding_id: ObjectId) -> Job:
     return Job(promise, escrow_out.name, arguments, promise=promise)
 
 
-async def run_task(settings: Settings, warm_up: Job, job: Job) -> tuple[float, float, float]:
-    """Seconds, peak of resident memory, peak of Python's own."""
+async def run_tasks(settings: Settings, jobs: Sequence[Job]) -> list[tuple[float, float, float]]:
+    """Seconds, peak of resident memory, peak of Python's own, for each of the jobs."""
     runner = Runner(ALL, OWING)
+    us, figures = Proc(os.getpid()), []
     async with open_context(settings) as (context, _):
-        await runner.run(context, warm_up, 1)
-        us = Proc(os.getpid())
-        us.forget_peak()
-        begun = perf_counter()
-        await runner.run(context, job, 1)
-        await context.queue.flush()
-        took, peak = perf_counter() - begun, us.peak_mb()
-        # Once more, slowly: its jobs are in the queue already, so that each is offered and none is taken twice.
-        tracemalloc.start()
-        await runner.run(context, job, 1)
-        _, objects = tracemalloc.get_traced_memory()
-    return took, peak, objects / 1024**2
+        for job in jobs:
+            us.forget_peak()
+            begun = perf_counter()
+            await runner.run(context, job, 1)
+            await context.queue.flush()
+            figures.append((perf_counter() - begun, us.peak_mb()))
+        objects = []
+        for job in jobs:
+            # Once more, slowly: its jobs are in the queue already, so that each is offered and none is taken twice.
+            tracemalloc.start()
+            await runner.run(context, job, 1)
+            objects.append(tracemalloc.get_traced_memory()[1] / 1024**2)
+            tracemalloc.stop()
+    return [(*figure, peak) for figure, peak in zip(figures, objects, strict=True)]
 
 
 @dataclass(slots=True)
@@ -89,16 +94,15 @@ async def payouts(
     figures = {size: _Figures([], [], [], [], []) for size in (few, many)}
     say(f"row 7: {rounds} times escrow_out over {few:,} and {many:,} earnings")
     for _ in range(rounds):
-        for size in (few, many):
-            took, peak, objects = await _task_alone(lab, size)
-            figures[size].seconds.append(took)
-            figures[size].peaks.append(peak)
-            figures[size].objects.append(objects)
+        for size, found in (await _tasks_alone(lab, few, many)).items():
+            figures[size].seconds.append(mean(seconds for seconds, _, _ in found))
+            figures[size].peaks.append(found[0][1])
+            figures[size].objects.append(found[0][2])
     say(f"row 7: {settle_rounds} whole settlements of each")
     for _ in range(settle_rounds):
-        for size, (took, peak) in (await _settlements(lab, few, many)).items():
-            figures[size].settled.append(took)
-            figures[size].worker_peaks.append(peak)
+        for size, settled in (await _settlements(lab, few, many)).items():
+            figures[size].settled.append(mean(seconds for seconds, _ in settled))
+            figures[size].worker_peaks.append(settled[0][1])
     less, more = figures[few], figures[many]
 
     def grown(what: str, name: str, unit: str, at_most: float | None, digits: int = 2) -> Result:
@@ -123,10 +127,20 @@ async def _funding_of(lab: Lab, goal_id: ObjectId) -> ObjectId:
     return funding_id
 
 
-async def _task_alone(lab: Lab, earnings: int) -> tuple[float, float, float]:
+def _sizes(few: int, many: int) -> tuple[int, ...]:
+    """What is measured one after the other in one process, after a warm-up.
+
+    Small ones before and after the large one, for a machine that is shared is now fast, now slow. Their mean counts, and the
+    memory of the first, when the process has not yet seen the large one.
+    """
+    return few, few, many, few, few
+
+
+async def _tasks_alone(lab: Lab, few: int, many: int) -> dict[int, list[tuple[float, float, float]]]:
+    """Seconds, peak of resident memory and peak of Python's own of each `escrow_out`, by size."""
     await lab.empty_redis(_REDIS)
-    words = []
-    for size in (_WARM_UP, earnings):
+    sizes, words = (_WARM_UP, *_sizes(few, many)), []
+    for size in sizes:
         goal_id = await put_funded_show(lab, _DATABASE, size)
         words += [str(goal_id), str(await _funding_of(lab, goal_id))]
     process = await asyncio.create_subprocess_exec(
@@ -137,27 +151,23 @@ async def _task_alone(lab: Lab, earnings: int) -> tuple[float, float, float]:
     output, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"escrow_out ended with {process.returncode}")
-    took, peak, objects = map(float, output.split())
-    return took, peak, objects
+    found: dict[int, list[tuple[float, float, float]]] = {few: [], many: []}
+    for size, line in list(zip(sizes, output.splitlines(), strict=True))[1:]:
+        took, peak, objects = map(float, line.split())
+        found[size].append((took, peak, objects))
+    return found
 
 
-async def _settlements(lab: Lab, few: int, many: int) -> dict[int, tuple[float, float]]:
-    """Seconds from the enqueueing to the end of the escrow, and the peak of the worker, the same for all, for each size.
-
-    The small ones come before and after the large one, and count by their mean: a machine that is shared is now fast, now slow.
-    """
+async def _settlements(lab: Lab, few: int, many: int) -> dict[int, list[tuple[float, float]]]:
+    """Seconds from the enqueueing to the end of each escrow, and the peak of the worker, by size."""
+    found: dict[int, list[tuple[float, float]]] = {few: [], many: []}
     async with lab.worker(_DATABASE, _REDIS) as worker:
-
-        async def settle(earnings: int) -> tuple[float, float]:
-            goal_id = await put_funded_show(lab, _DATABASE, earnings)
+        await _settled(lab, await put_funded_show(lab, _DATABASE, _WARM_UP))
+        for size in _sizes(few, many):
+            goal_id = await put_funded_show(lab, _DATABASE, size)
             worker.forget_peak()
-            return await _settled(lab, goal_id), worker.peak_mb()
-
-        await settle(_WARM_UP)
-        before = [await settle(few) for _ in range(2)]
-        large = await settle(many)
-        after = [await settle(few) for _ in range(2)]
-        return {few: (mean([took for took, _ in before + after]), max(peak for _, peak in before)), many: large}
+            found[size].append((await _settled(lab, goal_id), worker.peak_mb()))
+    return found
 
 
 async def _settled(lab: Lab, goal_id: ObjectId) -> float:
@@ -187,11 +197,12 @@ async def _settled(lab: Lab, goal_id: ObjectId) -> float:
 
 
 def main() -> None:
-    """Runs the task once, after a small one."""
+    """Runs the task for each of these shows, set up as a worker's process is."""
     ids = [ObjectId(word) for word in sys.argv[1:]]
-    warm_up, job = payout_of(ids[0], ids[1]), payout_of(ids[2], ids[3])
-    figures = uvloop.run(run_task(Settings.from_environment(), warm_up, job))
-    sys.stdout.write(" ".join(map(str, figures)) + "\n")
+    jobs = [payout_of(goal_id, funding_id) for goal_id, funding_id in zip(ids[::2], ids[1::2], strict=True)]
+    garbage.resume()
+    for figures in uvloop.run(run_tasks(Settings.from_environment(), jobs)):
+        sys.stdout.write(" ".join(map(str, figures)) + "\n")
 
 
 if __name__ == "__main__":
