@@ -27,8 +27,7 @@ from bench.lab import Lab, open_lab
 from bench.latency import Sender, complete_show
 from bench.traffic import Mix, shows, signed
 from bench.webhooks import burst, kept, put_goals
-from goalsvc.app import create_app
-from goalsvc.settings import Settings
+from goalsvc.app import serving
 
 _DATABASE = "latency"
 _AT_ONCE = 48
@@ -199,7 +198,7 @@ async def call_app() -> None:
     """The process that is sampled: prints µs per webhook while nobody looks, then calls the app until told to stop."""
     from goalsvc.models.goal import Goal
 
-    app = create_app(Settings.from_environment())
+    app = serving()
     async with app.router.lifespan_context(app):
         goals = Goal.get_motor_collection()
 
