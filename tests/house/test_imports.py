@@ -1,4 +1,4 @@
-"""Imports go down only, and every client library has one door (HOUSE.md, "Rooms"); nothing happens at import."""
+"""Imports go down only, and every client library has one door; nothing happens at import."""
 
 import json
 import logging
