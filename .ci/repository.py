@@ -30,8 +30,6 @@ SECRETS = {
 }
 MACHINE_PATH = re.compile(r"(?<![\w.~*{}/-])/(?:work|root|home|Users)/[\w.-]")
 REGISTRY_ADDRESS = re.compile(r'://|^\s*--(?:extra-)?index-url|^\s*--find-links|"resolved"\s*:')
-#: What soketi asks for by an address, and is given another package for (package.json).
-NPM_PEER = re.compile(r'^\s*"uWebSockets\.js": "')
 
 
 def files() -> list[Path]:
@@ -66,7 +64,7 @@ def found_in(path: Path) -> Iterator[str]:
                 yield f"{place}: {what}"
         if MACHINE_PATH.search(line):
             yield f"{place}: a path of one machine"
-        if is_lock and REGISTRY_ADDRESS.search(line) and not NPM_PEER.search(line):
+        if is_lock and REGISTRY_ADDRESS.search(line):
             yield f"{place}: an address in a lock file"
 
 

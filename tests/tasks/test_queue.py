@@ -79,11 +79,11 @@ class TestBody:
                 deserialize(pickle.dumps({"f": print}, protocol))
 
     def test_nor_written(self) -> None:
-        with pytest.raises((NotImplementedError, TypeError)):
+        with pytest.raises(TypeError):
             serialize({"an": object()})
 
     def test_an_object_id_is_refused_rather_than_changed(self) -> None:
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(TypeError):
             serialize({"goal_id": ObjectId()})
 
 

@@ -39,7 +39,7 @@ def plain(value: Any) -> Any:
     """What msgspec does not know: MongoDB gives whole numbers beyond 32 bits as an `int` of its own (`bson.Int64`)."""
     if isinstance(value, int):
         return int(value)
-    raise NotImplementedError(f"a {type(value).__name__} cannot be part of a job")
+    raise TypeError(f"a {type(value).__name__} cannot be part of a job")
 
 
 serialize = msgspec.msgpack.Encoder(enc_hook=plain).encode
