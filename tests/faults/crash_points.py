@@ -110,7 +110,7 @@ def interrupted(chain: Chain, dies_before: int | None, emptied: bool = False) ->
         simulation.rtc.recording.add(f"goal-{SHOW}")
         keepers = [asyncio.create_task(simulation.keep(name)) for name in ("api", "worker")]
         keepers.append(asyncio.create_task(simulation.cron()))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # of simulated time, in which nobody waits
         if chain.told:
             channel = f"presence-enc-goal@{SHOW}"
             events = [{"name": "member_removed", "channel": channel, "user_id": STREAMER}]

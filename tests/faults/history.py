@@ -1,4 +1,7 @@
-"""Histories: what streamer and viewers do during one livestream, chosen at random, and what the world does meanwhile."""
+"""Histories: what streamer and viewers do during one livestream, chosen at random, and what the world does meanwhile.
+
+Time is the simulation's: to sleep is to let so much of it pass, and nobody waits.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
