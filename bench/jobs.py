@@ -22,10 +22,11 @@ from redis.asyncio import Redis
 from bench.lab import Lab
 from bench.report import Result, Spread, ratios
 from bench.webhooks import WrongResultError
-from goalsvc.context import Context, Job
-from goalsvc.models.database import OWING
+from goalsvc.context import Context
+from goalsvc.domain.outcome import Outcome, Reason, Returned
+from goalsvc.domain.promises import Job
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
-from goalsvc.signals.outcome import Outcome, Reason, Returned
 from goalsvc.tasks.queue import deserialize, serialize
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.task import MAIN_QUEUE, task
@@ -59,7 +60,7 @@ async def run_ours(settings: Settings, jobs: int) -> tuple[float, float]:
         countdown.one_less()
         return Returned(Reason.ALREADY_DONE)
 
-    runner = Runner((no_op,), OWING)
+    runner = Runner((no_op,), WITH_PROMISES)
     async with open_context(settings) as (context, resources):
         begun = perf_counter()
         for number in range(jobs):

@@ -25,8 +25,8 @@ from bench.report import Result, Spread, ratios
 from bench.traffic import streamer_of
 from goalsvc import garbage
 from goalsvc.clock import SystemClock
-from goalsvc.context import Job
-from goalsvc.models.database import OWING
+from goalsvc.domain.promises import Job
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL
 from goalsvc.tasks.escrow import escrow_out
@@ -57,7 +57,7 @@ def payout_of(goal_id: ObjectId, funding_id: ObjectId) -> Job:
 
 async def run_tasks(settings: Settings, jobs: Sequence[Job]) -> list[tuple[float, float, float]]:
     """Seconds, peak of resident memory, peak of Python's own, for each of the jobs."""
-    runner = Runner(ALL, OWING)
+    runner = Runner(ALL, WITH_PROMISES)
     us, figures = Proc(os.getpid()), []
     async with open_context(settings) as (context, _):
         for job in jobs:

@@ -36,13 +36,14 @@ from redis.asyncio import Redis
 
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
-from goalsvc.context import ClipCutter, Context, Job
+from goalsvc.context import ClipCutter, Context
+from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.domain.promises import Job
 from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
-from goalsvc.models.database import OWING
-from goalsvc.models.wallet import escrow_account, user_account
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.queue import ArqQueue, deserialize, serialize
@@ -623,7 +624,7 @@ class World:
 
     def _owing(self) -> Sequence[Document]:
         where = {"promises.0": {"$exists": True}}
-        return [document for name in OWING for document in self.database[name].find(where)]
+        return [document for name in WITH_PROMISES for document in self.database[name].find(where)]
 
 
 # -- opening one ------------------------------------------------------------------------------------------------------
@@ -656,7 +657,7 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """A world on that database and that Redis, in which nothing has happened yet."""
     settings = settings_of(mongodb_url, redis_url, **values)
-    clock, runner = FakeClock(), Runner(TASKS, OWING)
+    clock, runner = FakeClock(), Runner(TASKS, WITH_PROMISES)
     notifier, rtc, store = RecordedNotifier(), RecordedRtc(), MemoryStore()
     async with AsyncExitStack() as stack:
         real, resources = await stack.enter_async_context(open_context(settings, clock=clock))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from goalsvc.clock import Clock
+from goalsvc.domain.promises import Job
 from goalsvc.settings import Settings
 
 
@@ -82,44 +83,16 @@ class Cache(Protocol):
         ...
 
 
-def channel_view(channel: str) -> str:
-    """The name under which the data of a channel is kept."""
-    return f"channel:{channel}"
-
-
-def session_token_view(session_id: object) -> str:
-    """The name under which who may watch a session is kept."""
-    return f"session-token:{session_id}"
-
-
 class Queue(Protocol):
     """Takes jobs for the workers. Only a hint: what must happen is promised in a document (SPEC §7)."""
 
-    def enqueue(self, job: "Job") -> None:
+    def enqueue(self, job: Job) -> None:
         """Takes the job; it is written to Redis very soon, together with others. Never raises, never waits."""
         ...
 
     async def flush(self) -> None:
         """Waits until all that was taken has been written to Redis (or could not be)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run of a task that is to be. The same id is not taken twice while the first is waiting or running."""
-
-    id: str
-    task: str
-    arguments: Mapping[str, Any]
-    due_at: datetime | None = None
-    promise: str | None = None
-    """The promise on whose behalf it is run (`goalsvc.models.promise.PromiseRef` as text)."""
-    settles: bool = True
-    """Whether that promise is paid when this job is done; not, when the job is one of many."""
-    parent: str | None = None
-    """Where in the trace it belongs."""
-    then: Sequence[Mapping[str, Any]] = ()
-    """The rest of its chain: `{"task", "arguments"}` of each step that follows when this one is done."""
 
 
 class Ledger(Protocol):

@@ -22,10 +22,10 @@ from arq.worker import Function, Retry, func
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
+from goalsvc.coalescer import Batches
 from goalsvc.context import Context
 from goalsvc.integrations import outbound
-from goalsvc.models.database import OWING
-from goalsvc.roundtrips import Batches
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL, sweep_promises
 from goalsvc.tasks.ending import expire_goals
@@ -323,7 +323,7 @@ def options_of(settings: Settings, runner: Runner, queue: str) -> dict[str, Any]
 async def run_worker(settings: Settings) -> None:
     """Runs both workers of this process until SIGTERM or SIGINT; then finishes what is in hand, within a limit."""
     outbound.load()
-    runner = Runner(ALL, OWING)
+    runner = Runner(ALL, WITH_PROMISES)
     stopped = asyncio.Event()
     async with open_context(settings) as (context, resources):
         workers = []
@@ -383,7 +383,7 @@ class _Companions:
 def worker_settings() -> type:
     """The class that arq's own command line asks for, made from the environment when it is asked for."""
     settings = Settings.from_environment()
-    runner = Runner(ALL, OWING)
+    runner = Runner(ALL, WITH_PROMISES)
     companions = _Companions(settings, runner)
     options = options_of(settings, runner, MAIN_QUEUE) | {
         "redis_settings": redis_settings(settings.redis_url),

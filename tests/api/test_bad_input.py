@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from goalsvc.models.wallet import Account, user_account
-from goalsvc.signals.events import GoalKind
+from goalsvc.domain.escrow import user_account
+from goalsvc.domain.goals import GoalKind
+from goalsvc.models.wallet import Account
 from tests.receivers.fakes import NOW
 from tests.receivers.scenes import FUNDING, GOAL, SESSION, STRANGER, STREAMER, VIEWER, a_goal, a_session
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.domain.goals import GoalKind
 from goalsvc.models.goal import Goal
-from goalsvc.signals.events import ChannelOccupied, ChannelVacated, GoalKind
+from goalsvc.signals.events import ChannelOccupied, ChannelVacated
 from tests.receivers.fakes import NOW
 from tests.receivers.scenes import CHANNEL, GOAL, STREAMER, goal_document, set_up
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from goalsvc.api.errors import WebError
 from goalsvc.api.webhook import parse, user_id_of, verify
 from goalsvc.clock import to_epoch_milliseconds
-from goalsvc.models.clock import STALE_AFTER
-from goalsvc.signals.pusher import Channel, event_id
+from goalsvc.domain.channels import Channel, event_id
+from goalsvc.domain.performance import STALE_AFTER
 from tests.receivers.fakes import NOW
 
 from .app import KEY, SECRET, Service, encoded, sign

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from goalsvc.signals.events import GoalKind
+from goalsvc.domain.goals import GoalKind
 from tests.receivers.scenes import CHANNEL, STREAMER, Run, set_up
 
 from .app import API_KEY, JWT_KEY, KEY, OLD_KEY, OLD_SECRET, SECRET, Service, sign

@@ -12,8 +12,8 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.clock import from_epoch_milliseconds
+from goalsvc.domain.goals import GoalKind, Level, Metadata
 from goalsvc.models.goal import Goal, ShowGoal
-from goalsvc.signals.events import GoalKind, Level, Metadata
 from tests.receivers.scenes import a_goal
 
 from .app import Service, open_service

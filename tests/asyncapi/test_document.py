@@ -12,10 +12,11 @@ from jsonschema import Draft7Validator
 from pydantic import TypeAdapter
 
 from goalsvc.api.asyncapi import asyncapi_document
+from goalsvc.domain import goals
+from goalsvc.domain.channels import Channel
 from goalsvc.signals import events, notices
 from goalsvc.signals.catalogue import CATALOGUE
 from goalsvc.signals.notices import Notice
-from goalsvc.signals.pusher import Channel
 from tests.stories.scenes import a_funded_show, a_funding, a_karaoke, a_request, an_exclusive, contributes
 from tests.world import World
 
@@ -126,12 +127,12 @@ FACTS: Json = {
     "event_id": "e",
     "at": NOW,
     "goal_id": str(ObjectId()),
-    "kind": events.GoalKind.EXCLUSIVE,
-    "conditions": events.Conditions(session_id=ObjectId(), exclusive_to="bob"),
-    "context": events.ClockTimes(started=NOW),
+    "kind": goals.GoalKind.EXCLUSIVE,
+    "conditions": goals.Conditions(session_id=ObjectId(), exclusive_to="bob"),
+    "context": goals.ClockTimes(started=NOW),
     "progress": 12,
-    "levels": (events.Level(title="A minute", target=60),),
-    "metadata": events.Metadata(user_id="alice"),
+    "levels": (goals.Level(title="A minute", target=60),),
+    "metadata": goals.Metadata(user_id="alice"),
 }
 SHARE: Json = {
     "event_id": "e",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from goalsvc.devstack.ports import HOST
+from goalsvc.domain.channels import goal_channel, presence_stream, private_stream, private_user
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.settings import Settings
-from goalsvc.signals.pusher import goal_channel, presence_stream, private_stream, private_user
 
 from . import soketi
 from .client import PusherClient

@@ -8,9 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 from goalsvc.api import contributing, wallets
-from goalsvc.models import clock, clocks
+from goalsvc.domain import escrow as names
+from goalsvc.domain import ids, performance
+from goalsvc.models import clocks
 from goalsvc.models.goal import Goal
-from goalsvc.models.promise import Owing
+from goalsvc.models.promise import HasPromises
 from goalsvc.models.shared import SharedCollection
 from goalsvc.models.wallet import Ledger
 from goalsvc.tasks import clips, escrow, runner
@@ -38,12 +40,14 @@ def outbox_entry_dropped() -> Any:
 
 def settled_without_debts() -> Any:
     """A task's promise is removed, and what follows from it is not written down, only enqueued."""
-    original = Owing.settle.__func__  # type: ignore[attr-defined]
+    original = HasPromises.fulfil.__func__  # type: ignore[attr-defined]
 
-    async def settle(cls: type[Owing], document_id: Any, promise_id: str, debts: Sequence[Any], now: Any) -> Any:
+    async def fulfil(
+        cls: type[HasPromises], document_id: Any, promise_id: str, follow_ups: Sequence[Any], now: Any
+    ) -> Any:
         return await original(cls, document_id, promise_id, (), now)
 
-    return patch.object(Owing, "settle", classmethod(settle))
+    return patch.object(HasPromises, "fulfil", classmethod(fulfil))
 
 
 def settled_before_the_effect() -> Any:
@@ -53,7 +57,7 @@ def settled_before_the_effect() -> Any:
     async def run(self: Runner, context: Any, job: Any, tried: int) -> Any:
         if job.promise is not None and job.settles and job.task != "increment_goal_progress":
             owner = self._owner(job, job.arguments)
-            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+            await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
         return await original(self, context, job, tried)
 
     return patch.object(Runner, "run", run)
@@ -61,12 +65,12 @@ def settled_before_the_effect() -> Any:
 
 def sweep_finds_nothing() -> Any:
     """What a crash left behind is never enqueued again."""
-    return patch("goalsvc.tasks.sweep.hurry", lambda _context, _document, _promises: None)
+    return patch("goalsvc.tasks.sweep.enqueue_promises", lambda _context, _document, _promises: None)
 
 
 def transfer_id_made_random() -> Any:
     """The same share gets another transfer at each try."""
-    return patch.object(escrow, "transfer_id_of", _random_id(escrow.transfer_id_of))
+    return patch.object(escrow, "transfer_id_of", _random_id(names.transfer_id_of))
 
 
 @contextmanager
@@ -96,7 +100,7 @@ def transfer_not_atomic() -> Any:
 
 def asset_id_made_random() -> Any:
     """The same clip gets another asset at each try."""
-    original = clips.derived_id
+    original = ids.derived_id
 
     def derived_id(cause: Any, purpose: str) -> Any:
         return original(cause, f"{purpose}{next(_numbers)}" if purpose == "asset" else purpose)
@@ -121,12 +125,12 @@ def seconds_counted_at_every_run() -> Any:
 def newest_arrival_wins() -> Any:
     """`$max` made `$set`: a join or leave counts as the latest because it arrived last."""
 
-    def with_(self: clock.GoalClock, mark: int) -> clock.GoalClock:
+    def with_(self: performance.GoalClock, mark: int) -> performance.GoalClock:
         if mark in self.marks:
             return self
         return dataclasses.replace(self, marks=(*self.marks, mark))
 
-    return patch.object(clock.GoalClock, "_with", with_)
+    return patch.object(performance.GoalClock, "_with", with_)
 
 
 def every_join_restarts() -> Any:
@@ -134,9 +138,9 @@ def every_join_restarts() -> Any:
 
     def performed(marks: Sequence[int]) -> int:
         pairs = itertools.pairwise(marks)
-        return sum((b - 1 - a) // 2 for a, b in pairs if clock.is_leave(b) and not clock.is_leave(a))
+        return sum((b - 1 - a) // 2 for a, b in pairs if performance.is_leave(b) and not performance.is_leave(a))
 
-    return patch.object(clock, "performed_milliseconds", performed)
+    return patch.object(performance, "performed_milliseconds", performed)
 
 
 def compare_and_set_without_compare() -> Any:
@@ -147,10 +151,10 @@ def compare_and_set_without_compare() -> Any:
 
 def running_clock_not_paused_at_the_end() -> Any:
     """A goal that ends while its clock runs loses the seconds since its last start."""
-    original = clock.GoalClock.read.__func__  # type: ignore[attr-defined]
+    original = performance.GoalClock.read.__func__  # type: ignore[attr-defined]
 
-    def read(cls: type[clock.GoalClock], known: Any, context: Any) -> clock.GoalClock:
-        made: clock.GoalClock = original(cls, known, context)
+    def read(cls: type[performance.GoalClock], known: Any, context: Any) -> performance.GoalClock:
+        made: performance.GoalClock = original(cls, known, context)
         return dataclasses.replace(made, marks=()) if made.running else made
 
     return patch("goalsvc.models.goal.GoalClock.read", classmethod(read))
@@ -169,19 +173,19 @@ def failed_jobs_forgotten() -> Any:
     ) -> None:
         owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
         if owner is not None:
-            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+            await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
 
     return patch.object(Runner, "_after_failure", after_failure)
 
 
 def notices_not_owed() -> Any:
     """What Pusher would not take at once is never told."""
-    original = runner.debts_of  # type: ignore[attr-defined]
+    original = runner.follow_ups_of  # type: ignore[attr-defined]
 
-    def debts_of(answer: Any, parent: str) -> Iterator[Any]:
-        return (item for item in original(answer, parent) if item.debt.task != "deliver_notice")
+    def follow_ups_of(answer: Any, parent: str) -> Iterator[Any]:
+        return (item for item in original(answer, parent) if item.follow_up.task != "deliver_notice")
 
-    return patch.object(runner, "debts_of", debts_of)
+    return patch.object(runner, "follow_ups_of", follow_ups_of)
 
 
 BREAKS: tuple[Break, ...] = (

@@ -11,9 +11,10 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.models.wallet import Order, escrow_account, exclusive_escrow, user_account
-from goalsvc.signals.events import GoalKind
-from goalsvc.tasks.clips import derived_id
+from goalsvc.domain.escrow import escrow_account, exclusive_escrow, user_account
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import derived_id
+from goalsvc.models.wallet import Order
 
 from .simulation import STREAMER, Simulation, run
 

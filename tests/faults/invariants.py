@@ -6,8 +6,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.signals.events import PERFORMED, GoalKind
-from goalsvc.tasks.clips import derived_id
+from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.ids import derived_id
 
 from .machine import Document
 from .oracle import ClockOracle, Purses, performed_share, sums_of

@@ -17,7 +17,8 @@ from arq.jobs import deserialize_job
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
-from goalsvc.context import Context, Job
+from goalsvc.context import Context
+from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.tasks.queue import body_of, deserialize, job_of
 from goalsvc.tasks.runner import Runner

@@ -26,7 +26,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from goalsvc.devstack.process import birth_of
-from goalsvc.tasks.clips import derived_id
+from goalsvc.domain.ids import derived_id
 
 from .oracle import performed_share, sums_of
 
@@ -363,7 +363,7 @@ async def settle(clients: Clients, addresses: Mapping[str, Any], wrong: list[str
                     redriven += 1
                     await clients.insist("POST", f"/v1/dead-letters/{letter}/redrive")
                 owed, active = promises_of(documents), documents["goals"].count_documents({"active": True})
-                # Twice in a row: a debt that moves from a session to its goals meanwhile is not seen by one look at both.
+                # Twice in a row: a follow_up that moves from a session to its goals meanwhile is not seen by one look at both.
                 quiet, before = not letters and not owed and not active, quiet
                 if quiet and before:
                     return time.monotonic() - began, redriven

@@ -31,17 +31,17 @@ from pymongo.errors import PyMongoError
 from goalsvc.app import create_app
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import Context
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Reason
+from goalsvc.domain.performance import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
-from goalsvc.models.clock import join_mark, leave_mark
 from goalsvc.models.clocks import GoalClocks, Move
-from goalsvc.models.database import DOCUMENTS, OWING, Database
+from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
 from goalsvc.models.shared import SharedCollection, Sharing
 from goalsvc.models.wallet import Ledger, Order
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import Reason
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks import sweep_promises
 from goalsvc.tasks.ending import expire_goals
@@ -184,7 +184,7 @@ class Simulation:
         self.records = Records()
         self.settings = settings()
         self.receivers = receivers
-        self.runner = Runner(TASKS, OWING)
+        self.runner = Runner(TASKS, WITH_PROMISES)
         self.figures = Figures()
         self.known = Known()
         self.violations: list[str] = []
@@ -251,7 +251,7 @@ class Simulation:
                 continue
             context: Context = worker.opened
             now = self.clock.now()
-            owing = [d for name in OWING for d in self.inside.peek(name).values() if d.get("promises")]
+            owing = [d for name in WITH_PROMISES for d in self.inside.peek(name).values() if d.get("promises")]
             if any(p["at"] <= now - timedelta(seconds=SWEEP_SECONDS) for d in owing for p in d["promises"]):
                 worker.start(_quietly(sweep_promises, context))
             if any(d.get("active") and d.get("exp", now) < now for d in self.inside.peek("goals").values()):
@@ -467,7 +467,7 @@ class Simulation:
         """All that is owed, each with whose it is."""
         return [
             (f"{name}/{identity}", promise)
-            for name in OWING
+            for name in WITH_PROMISES
             for identity, document in self.inside.peek(name).items()
             for promise in document.get("promises", ())
         ]

@@ -12,9 +12,9 @@ import pytest
 
 import goalsvc.receivers
 import goalsvc.tasks
+from goalsvc.domain.outcome import Reason
 from goalsvc.receivers import ALL
 from goalsvc.signals.catalogue import CATALOGUE
-from goalsvc.signals.outcome import Reason
 from goalsvc.signals.receiver import Receiver
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.task import Task

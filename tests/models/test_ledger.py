@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from goalsvc.domain.escrow import ISSUER, Settlement, escrow_account, user_account
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
-from goalsvc.models.wallet import ISSUER, Account, Order, Settlement, escrow_account, user_account
+from goalsvc.models.wallet import Account, Order
 from tests.world import World
 
 pytestmark = pytest.mark.real

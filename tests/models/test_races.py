@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.outcome import FollowUp
+from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.clocks import GoalClocks, Move, Moved
 from goalsvc.models.goal import Goal, ShowGoal
 from goalsvc.models.session import Session, ShowPair
 from goalsvc.models.shared import SharedCollection
-from goalsvc.signals.events import Level, Metadata
-from goalsvc.signals.outcome import Debt
-from goalsvc.signals.trace import TracedDebt
 from tests.world import World
 
 pytestmark = pytest.mark.real
@@ -108,10 +108,10 @@ async def test_a_goal_is_ended_by_one(world: World) -> None:
 async def test_a_promise_is_settled_once_and_what_follows_is_owed_once(world: World) -> None:
     goal_id = await a_goal(world)
     now = world.clock.now()
-    await Goal.owe(goal_id, [TracedDebt(Debt("first", "StartRecord", {}), "")], now)
-    following = [TracedDebt(Debt("second", "StopRecord", {"goal_id": str(goal_id)}), "")]
+    await Goal.follow_up(goal_id, [TracedFollowUp(FollowUp("first", "StartRecord", {}), "")], now)
+    following = [TracedFollowUp(FollowUp("second", "StopRecord", {"goal_id": str(goal_id)}), "")]
     settled = await asyncio.gather(*(Goal.settle(goal_id, "first", following, now) for _ in range(10)))
-    owed = await asyncio.gather(*(Goal.owe(goal_id, following, now) for _ in range(10)))
+    owed = await asyncio.gather(*(Goal.follow_up(goal_id, following, now) for _ in range(10)))
     assert {tuple(promise.id for promise in promises) for promises in [*settled, *owed]} == {("second",)}
     assert await Goal.settle(goal_id, "second", (), now) == ()
     assert await Goal.settle(goal_id, "first", following, now) == [], "what is paid is not owed again"

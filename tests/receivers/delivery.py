@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.integrations.pusher import Notice
-from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.signals.receiver import Receiver
 
 from .fakes import Stage
@@ -14,15 +14,15 @@ def reason_of(outcome: Outcome) -> Reason | None:
     return outcome.reason if isinstance(outcome, Returned) else None
 
 
-def debt_of(outcome: Outcome) -> Debt:
+def debt_of(outcome: Outcome) -> FollowUp:
     """The one task that it owes."""
     assert isinstance(outcome, Done), outcome
-    (debt,) = outcome.owes
-    return debt
+    (follow_up,) = outcome.follow_ups
+    return follow_up
 
 
 def owed_ids(outcome: Outcome) -> list[str]:
-    return [debt.id for debt in outcome.owes] if isinstance(outcome, Done) else []
+    return [follow_up.id for follow_up in outcome.follow_ups] if isinstance(outcome, Done) else []
 
 
 async def deliver(stage: Stage, receiver: Receiver, event: Any) -> Outcome:

@@ -11,10 +11,11 @@ from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
+from goalsvc.domain.goals import ALL_KINDS, GoalKind
+from goalsvc.domain.outcome import Done, Report
 from goalsvc.receivers import ALL
 from goalsvc.signals.catalogue import CATALOGUE, SignalEntry
-from goalsvc.signals.events import ALL_KINDS, GoalEvent, GoalKind, PresenceEvent
-from goalsvc.signals.outcome import Done, Report
+from goalsvc.signals.events import GoalEvent, PresenceEvent
 from goalsvc.signals.receiver import On, Receiver
 
 from .fakes import Stage, open_stage
@@ -97,8 +98,8 @@ def _note(owed: dict[tuple[str, str], dict[str, bool]], stage: Stage, report: Re
     for receiver in report.receivers:
         place = (report.sender, receiver.receiver)
         if isinstance(receiver.answer, Done):
-            for debt in receiver.answer.owes:
-                owed[place].setdefault(debt.task, refusing)
+            for follow_up in receiver.answer.follow_ups:
+                owed[place].setdefault(follow_up.task, refusing)
             if receiver.receiver == "karaoke_control":
                 # It promises in the very write that moves the clock, and hurries what it promised.
                 for task in stage.queue.tasks():

@@ -11,7 +11,8 @@ from beanie import init_beanie
 from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
 
-from goalsvc.context import Context, Job
+from goalsvc.context import Context
+from goalsvc.domain.promises import Job
 from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc

@@ -8,31 +8,26 @@ from typing import Any, TypeVar
 
 from bson import ObjectId
 
+from goalsvc.domain.channels import Channel
+from goalsvc.domain.escrow import escrow_account
+from goalsvc.domain.goals import PERFORMED, ClockTimes, Conditions, GoalKind, Level, Metadata, ShowPlan
+from goalsvc.domain.outcome import Report
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.session import ExclusivePair, Rtc, Session, ShowPair, Statuses, ViewerWindow
 from goalsvc.models.user import Byteplus, User
-from goalsvc.models.wallet import Account, Earning, escrow_account
+from goalsvc.models.wallet import Account, Earning
 from goalsvc.signals import events
 from goalsvc.signals.events import (
-    PERFORMED,
     ChannelOccupied,
     ChannelVacated,
-    ClockTimes,
-    Conditions,
     EscrowCompleted,
     EscrowEvent,
     EscrowRefunded,
     EscrowShareCompleted,
     EscrowShareRefunded,
     GoalEvent,
-    GoalKind,
-    Level,
-    Metadata,
     PresenceEvent,
-    ShowPlan,
 )
-from goalsvc.signals.outcome import Report
-from goalsvc.signals.pusher import Channel
 
 from .fakes import NOW, Stage
 

@@ -6,7 +6,7 @@ Every receiver of that sender has its line, so a receiver that is new, or gone, 
 
 from collections.abc import Mapping
 
-from goalsvc.signals.events import GoalKind
+from goalsvc.domain.goals import GoalKind
 
 from .scenes import Run
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.domain.outcome import Done, Reason
 from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
 from goalsvc.models.session import ExclusivePair, Session, ShowPair
 from goalsvc.models.user import User
@@ -16,8 +18,7 @@ from goalsvc.receivers.completion import (
     start_funded_show,
     trigger_goal_complete,
 )
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalKind, GoalProgressed, Level
-from goalsvc.signals.outcome import Done, Reason
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import NOW, Stage
@@ -79,8 +80,8 @@ class TestTriggerGoalComplete:
 class TestDeactivateGoal:
     @pytest.mark.parametrize("kind", [GoalKind.FUNDING, GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE])
     async def test_owes_the_end_at_the_last_level(self, stage: Stage, kind: GoalKind) -> None:
-        debt = debt_of(await deliver(stage, deactivate_goal, goal_event(GoalCompleted, kind)))
-        assert (debt.task, debt.arguments) == ("deactivate_goal", {"goal_id": str(GOAL)})
+        follow_up = debt_of(await deliver(stage, deactivate_goal, goal_event(GoalCompleted, kind)))
+        assert (follow_up.task, follow_up.arguments) == ("deactivate_goal", {"goal_id": str(GOAL)})
 
     async def test_returns_at_a_lower_level(self, stage: Stage) -> None:
         event = goal_event(GoalCompleted, GoalKind.SHOW, Run.LOWER_LEVEL)
@@ -98,9 +99,9 @@ class TestProduceLivestreamClipFromGoal:
     @pytest.mark.parametrize(("kind", "target"), [(GoalKind.SHOW, 360), (GoalKind.KARAOKE, 180)])
     async def test_owes_the_clip(self, stage: Stage, kind: GoalKind, target: int) -> None:
         await set_up(kind)
-        debt = debt_of(await deliver(stage, produce_livestream_clip_from_goal, goal_event(GoalCompleted, kind)))
-        assert debt.task == "create_post_from_livestream"
-        assert debt.arguments == {
+        follow_up = debt_of(await deliver(stage, produce_livestream_clip_from_goal, goal_event(GoalCompleted, kind)))
+        assert follow_up.task == "create_post_from_livestream"
+        assert follow_up.arguments == {
             "session_id": str(SESSION),
             "caption": f"A {kind}",
             "duration": 30,

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Reason
 from goalsvc.models.session import ExclusivePair, Session, SessionKaraoke
 from goalsvc.receivers.embedded import (
     cleanup_expired_exclusive_goal_pairs,
@@ -16,8 +18,7 @@ from goalsvc.receivers.embedded import (
     sync_trigger_goal_session_viewer,
     update_and_notify_session_karaoke_goal,
 )
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalKind, GoalProgressed, GoalStarted
-from goalsvc.signals.outcome import Done, Reason
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed, GoalStarted
 from goalsvc.signals.receiver import Receiver
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
@@ -322,8 +323,8 @@ class TestUpdateAndNotifySessionKaraokeGoal:
     async def test_owes_the_notice_that_pusher_would_not_take(self, stage: Stage) -> None:
         await a_session(GoalKind.KARAOKE)
         stage.notifier.refuse()
-        debt = debt_of(await deliver(stage, self.receiver, self.sung(60)))
-        assert (debt.id, debt.task) == ("session.karaoke_goal.updated:e1", "deliver_notice")
+        follow_up = debt_of(await deliver(stage, self.receiver, self.sung(60)))
+        assert (follow_up.id, follow_up.task) == ("session.karaoke_goal.updated:e1", "deliver_notice")
 
     async def test_returns_without_a_session(self, stage: Stage) -> None:
         outcome = await deliver(stage, self.receiver, without_session(self.sung(60)))

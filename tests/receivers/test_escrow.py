@@ -6,19 +6,20 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.escrow import escrow_account, performed_share
+from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.domain.outcome import Done, Outcome, Reason
 from goalsvc.models.session import Session, ShowPair
-from goalsvc.models.wallet import Account, escrow_account
+from goalsvc.models.wallet import Account
 from goalsvc.receivers.escrow import (
     handle_trigger_private_goal_escrow,
-    performed_share,
     settle_exclusive_escrow,
     trigger_exclusive_escrow_transfer,
     trigger_exclusive_goal_escrow_refund,
     trigger_show_escrow_refund,
     trigger_show_escrow_transfer,
 )
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalKind, GoalProgressed, Level
-from goalsvc.signals.outcome import Done, Outcome, Reason
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import NOW, Stage
@@ -47,10 +48,10 @@ TRIGGER_ESCROW = f"trigger:{GOAL}"
 
 def share(outcome: Outcome) -> tuple[str, str, int]:
     """Of the one share that is owed: by which event, to whom, how much."""
-    debt = debt_of(outcome)
-    assert debt.task == "transfer_escrow"
-    arguments = debt.arguments
-    assert debt.id == f"transfer_escrow:{arguments['event']}"
+    follow_up = debt_of(outcome)
+    assert follow_up.task == "transfer_escrow"
+    arguments = follow_up.arguments
+    assert follow_up.id == f"transfer_escrow:{arguments['event']}"
     assert arguments["metadata"]["doc_id"] == str(GOAL)
     assert arguments["metadata"]["user_id"] == arguments["to_user_id"]
     return arguments["event"], arguments["to_user_id"], arguments["metadata"]["amount"]
@@ -59,9 +60,11 @@ def share(outcome: Outcome) -> tuple[str, str, int]:
 class TestTriggerShowEscrowTransfer:
     async def test_owes_the_payout(self, stage: Stage) -> None:
         await a_session(GoalKind.SHOW)
-        debt = debt_of(await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW)))
-        assert debt.task == "escrow_out"
-        assert debt.arguments == {
+        follow_up = debt_of(
+            await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW))
+        )
+        assert follow_up.task == "escrow_out"
+        assert follow_up.arguments == {
             "escrow_id": SHOW_ESCROW,
             "user_id": STREAMER,
             "nbf": BEGAN,
@@ -73,13 +76,17 @@ class TestTriggerShowEscrowTransfer:
         await a_session(GoalKind.SHOW)
         ended = {"$set": {"statuses.ended": NOW - timedelta(seconds=30)}}
         await Session.get_motor_collection().update_one({"_id": SESSION}, ended)
-        debt = debt_of(await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW)))
-        assert debt.arguments["exp"] == NOW - timedelta(seconds=30)
+        follow_up = debt_of(
+            await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW))
+        )
+        assert follow_up.arguments["exp"] == NOW - timedelta(seconds=30)
 
     async def test_since_the_funding_began_where_the_session_does_not_say_when_it_did(self, stage: Stage) -> None:
         await a_session(GoalKind.SHOW, statuses={})
-        debt = debt_of(await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW)))
-        assert debt.arguments["nbf"] == FUNDING.generation_time
+        follow_up = debt_of(
+            await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW))
+        )
+        assert follow_up.arguments["nbf"] == FUNDING.generation_time
 
     async def test_returns_at_a_lower_level(self, stage: Stage) -> None:
         await a_session(GoalKind.SHOW)
@@ -113,14 +120,14 @@ class TestTriggerShowEscrowRefund:
     async def test_owes_the_refund_of_a_show_that_stopped_short(self, stage: Stage) -> None:
         await a_session(GoalKind.SHOW)
         event = goal_event(GoalEnded, GoalKind.SHOW, Run.SHORT)
-        debt = debt_of(await deliver(stage, trigger_show_escrow_refund, event))
-        assert debt.task == "refund_escrow"
-        assert debt.arguments == {"escrow_id": SHOW_ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)}
+        follow_up = debt_of(await deliver(stage, trigger_show_escrow_refund, event))
+        assert follow_up.task == "refund_escrow"
+        assert follow_up.arguments == {"escrow_id": SHOW_ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)}
 
     async def test_owes_the_refund_of_a_funding_that_did_not_come_together(self, stage: Stage) -> None:
         event = goal_event(GoalEnded, GoalKind.FUNDING, Run.SHORT)
-        debt = debt_of(await deliver(stage, trigger_show_escrow_refund, event))
-        assert debt.arguments["escrow_id"] == f"show_funding:{GOAL}"
+        follow_up = debt_of(await deliver(stage, trigger_show_escrow_refund, event))
+        assert follow_up.arguments["escrow_id"] == f"show_funding:{GOAL}"
 
     @pytest.mark.parametrize("kind", [GoalKind.SHOW, GoalKind.FUNDING])
     async def test_returns_when_the_target_was_reached(self, stage: Stage, kind: GoalKind) -> None:
@@ -235,10 +242,10 @@ class TestTriggerExclusiveGoalEscrowRefund:
         return goal_event(GoalEnded, GoalKind.EXCLUSIVE, Run.SHORT, **changes)
 
     async def test_owes_the_end_of_one_that_stays_paused(self, stage: Stage) -> None:
-        debt = debt_of(await deliver(stage, trigger_exclusive_goal_escrow_refund, self.progressed()))
-        assert (debt.id, debt.task) == ("exclusive_grace:e1", "deactivate_goal")
-        assert debt.arguments == {"goal_id": str(GOAL), "paused_since": PAUSED}
-        assert debt.due_at == NOW + timedelta(seconds=60)
+        follow_up = debt_of(await deliver(stage, trigger_exclusive_goal_escrow_refund, self.progressed()))
+        assert (follow_up.id, follow_up.task) == ("exclusive_grace:e1", "deactivate_goal")
+        assert follow_up.arguments == {"goal_id": str(GOAL), "paused_since": PAUSED}
+        assert follow_up.due_at == NOW + timedelta(seconds=60)
 
     async def test_also_of_one_without_a_target(self, stage: Stage) -> None:
         debt_of(await deliver(stage, trigger_exclusive_goal_escrow_refund, self.progressed(levels=())))
@@ -296,9 +303,13 @@ class TestHandleTriggerPrivateGoalEscrow:
     async def test_owes_the_hold_of_an_agreed_request_to_its_exclusive(self, stage: Stage) -> None:
         await a_deposit(GoalKind.TRIGGER)
         event = goal_event(GoalEnded, GoalKind.TRIGGER)
-        debt = debt_of(await deliver(stage, handle_trigger_private_goal_escrow, event))
-        arguments = debt.arguments
-        assert (debt.task, arguments["from_escrow_id"], arguments["amount"]) == ("hold_exclusive", TRIGGER_ESCROW, HELD)
+        follow_up = debt_of(await deliver(stage, handle_trigger_private_goal_escrow, event))
+        arguments = follow_up.arguments
+        assert (follow_up.task, arguments["from_escrow_id"], arguments["amount"]) == (
+            "hold_exclusive",
+            TRIGGER_ESCROW,
+            HELD,
+        )
         exclusive_id = arguments["to_escrow_id"].removeprefix("exclusive:")
         assert ObjectId.is_valid(exclusive_id)
         assert arguments["transfer_id"] == f"hold-{TRIGGER_ESCROW}-{exclusive_id}"

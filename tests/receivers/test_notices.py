@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.domain.outcome import Done, Reason
 from goalsvc.integrations.pusher import Notice
 from goalsvc.receivers.notices import (
     notify_goal_ended,
@@ -25,11 +27,8 @@ from goalsvc.signals.events import (
     EscrowShareRefunded,
     GoalCompleted,
     GoalEnded,
-    GoalKind,
     GoalProgressed,
-    Level,
 )
-from goalsvc.signals.outcome import Done, Reason
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import NOW, Stage
@@ -84,11 +83,11 @@ class TestNotifyGoalProgressUpdated:
     async def test_owes_what_pusher_would_not_take(self, stage: Stage) -> None:
         stage.notifier.refuse()
         event = goal_event(GoalProgressed, GoalKind.SHOW)
-        debt = debt_of(await deliver(stage, notify_goal_progress_updated, event))
-        assert (debt.id, debt.task) == ("goal.progress.updated:e1", "deliver_notice")
-        assert debt.arguments["event"] == "goal.progress.updated"
-        assert debt.arguments["channels"] == list(EVERYWHERE)
-        assert debt.arguments["data"]["progress"] == 360
+        follow_up = debt_of(await deliver(stage, notify_goal_progress_updated, event))
+        assert (follow_up.id, follow_up.task) == ("goal.progress.updated:e1", "deliver_notice")
+        assert follow_up.arguments["event"] == "goal.progress.updated"
+        assert follow_up.arguments["channels"] == list(EVERYWHERE)
+        assert follow_up.arguments["data"]["progress"] == 360
 
     async def test_owes_what_pusher_never_will_take(self, stage: Stage) -> None:
         """The task becomes a dead letter with the reason; the goal's progress is not held up by it."""

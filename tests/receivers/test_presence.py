@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Reason
 from goalsvc.models.goal import Goal
 from goalsvc.models.user import User
 from goalsvc.receivers.presence import karaoke_control, trigger_online, trigger_user_enter
-from goalsvc.signals.events import GoalKind, PresenceEvent
-from goalsvc.signals.outcome import Done, Reason
+from goalsvc.signals.events import PresenceEvent
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import NOW, Stage
@@ -24,12 +25,12 @@ class TestTriggerUserEnter:
         ("event", "name"), [(joined(STREAM, VIEWER), "user.entered"), (left(STREAM, VIEWER), "user.left")]
     )
     async def test_owes_the_stream_word(self, stage: Stage, event: PresenceEvent, name: str) -> None:
-        debt = debt_of(await deliver(stage, trigger_user_enter, event))
-        assert debt.id == f"{name}:e1"
-        assert (debt.task, debt.arguments["event"]) == ("deliver_notice", name)
-        assert debt.arguments["channels"] == [f"private-stream@{STREAMER}", f"presence-stream@{STREAMER}"]
-        assert debt.arguments["data"]["user_id"] == VIEWER
-        assert debt.arguments["data"]["event_id"] == "e1"
+        follow_up = debt_of(await deliver(stage, trigger_user_enter, event))
+        assert follow_up.id == f"{name}:e1"
+        assert (follow_up.task, follow_up.arguments["event"]) == ("deliver_notice", name)
+        assert follow_up.arguments["channels"] == [f"private-stream@{STREAMER}", f"presence-stream@{STREAMER}"]
+        assert follow_up.arguments["data"]["user_id"] == VIEWER
+        assert follow_up.arguments["data"]["event_id"] == "e1"
 
     async def test_tells_nothing_at_once(self, stage: Stage) -> None:
         """The webhook's answer must not wait for Pusher's."""

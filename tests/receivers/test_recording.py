@@ -1,8 +1,9 @@
 """The cloud recording of a show, and the snapshots of an exclusive."""
 
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Reason
 from goalsvc.receivers.recording import record_show_with_rtc, snapshot_rtc_sources
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalKind, GoalStarted
-from goalsvc.signals.outcome import Reason
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalStarted
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import Stage
@@ -13,12 +14,12 @@ ARGUMENTS = {"goal_id": str(GOAL), "session_id": str(SESSION)}
 
 class TestRecordShowWithRtc:
     async def test_owes_the_start_when_a_show_starts(self, stage: Stage) -> None:
-        debt = debt_of(await deliver(stage, record_show_with_rtc, goal_event(GoalStarted, GoalKind.SHOW)))
-        assert (debt.task, debt.arguments) == ("StartRecord", ARGUMENTS)
+        follow_up = debt_of(await deliver(stage, record_show_with_rtc, goal_event(GoalStarted, GoalKind.SHOW)))
+        assert (follow_up.task, follow_up.arguments) == ("StartRecord", ARGUMENTS)
 
     async def test_owes_the_stop_when_it_is_completed(self, stage: Stage) -> None:
-        debt = debt_of(await deliver(stage, record_show_with_rtc, goal_event(GoalCompleted, GoalKind.SHOW)))
-        assert (debt.task, debt.arguments) == ("StopRecord", ARGUMENTS)
+        follow_up = debt_of(await deliver(stage, record_show_with_rtc, goal_event(GoalCompleted, GoalKind.SHOW)))
+        assert (follow_up.task, follow_up.arguments) == ("StopRecord", ARGUMENTS)
 
     async def test_returns_when_the_show_has_stopped_meanwhile(self, stage: Stage) -> None:
         """A start that is announced late must not start a recording that nobody stops."""
@@ -43,8 +44,8 @@ class TestRecordShowWithRtc:
 
 class TestSnapshotRtcSources:
     async def test_owes_the_snapshots(self, stage: Stage) -> None:
-        debt = debt_of(await deliver(stage, snapshot_rtc_sources, goal_event(GoalEnded, GoalKind.EXCLUSIVE)))
-        assert (debt.task, debt.arguments) == ("StartSnapshot", ARGUMENTS)
+        follow_up = debt_of(await deliver(stage, snapshot_rtc_sources, goal_event(GoalEnded, GoalKind.EXCLUSIVE)))
+        assert (follow_up.task, follow_up.arguments) == ("StartSnapshot", ARGUMENTS)
 
     async def test_returns_without_a_session(self, stage: Stage) -> None:
         event = without_session(goal_event(GoalEnded, GoalKind.EXCLUSIVE))

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Failed, Report, Returned
 from goalsvc.receivers import ALL
 from goalsvc.signals.catalogue import CATALOGUE
-from goalsvc.signals.events import ChannelOccupied, GoalKind
-from goalsvc.signals.outcome import Done, Failed, Report, Returned
+from goalsvc.signals.events import ChannelOccupied
 
 from .fakes import Stage
 from .scenes import CHANNEL, STREAMER, VIEWER, Run, joined, left, play, set_up

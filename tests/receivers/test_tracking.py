@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done
 from goalsvc.receivers.tracking import track_channel_presence, track_escrow, track_goals
 from goalsvc.signals.events import (
     EscrowCompleted,
@@ -14,11 +16,9 @@ from goalsvc.signals.events import (
     GoalCompleted,
     GoalEnded,
     GoalEvent,
-    GoalKind,
     GoalProgressed,
     GoalStarted,
 )
-from goalsvc.signals.outcome import Done
 
 from .delivery import deliver, deliver_again
 from .fakes import NOW, Stage

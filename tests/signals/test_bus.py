@@ -12,12 +12,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from goalsvc.context import Context
+from goalsvc.domain.channels import ChannelKind
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Failed, Outcome, Reason, Report, Returned
 from goalsvc.receivers import ALL
 from goalsvc.signals import bus as bus_module
 from goalsvc.signals.bus import SignalBus
-from goalsvc.signals.events import ChannelOccupied, GoalCompleted, GoalEnded, GoalKind, GoalProgressed
-from goalsvc.signals.outcome import Done, Failed, Outcome, Reason, Report, Returned
-from goalsvc.signals.pusher import ChannelKind
+from goalsvc.signals.events import ChannelOccupied, GoalCompleted, GoalEnded, GoalProgressed
 from goalsvc.signals.receiver import Receiver, on, receiver
 from tests.receivers.fakes import Stage, open_stage
 from tests.receivers.scenes import Run, any_event, goal_event, joined, set_up

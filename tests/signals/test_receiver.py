@@ -5,20 +5,12 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from goalsvc.context import Context
+from goalsvc.domain.channels import ChannelKind
+from goalsvc.domain.goals import ClockTimes, GoalKind, Level, level_of
+from goalsvc.domain.outcome import Done, Outcome, Reason
 from goalsvc.signals import events
 from goalsvc.signals.catalogue import CATALOGUE
-from goalsvc.signals.events import (
-    ClockTimes,
-    GoalCompleted,
-    GoalEnded,
-    GoalEvent,
-    GoalKind,
-    GoalProgressed,
-    Level,
-    level_of,
-)
-from goalsvc.signals.outcome import Done, Outcome, Reason
-from goalsvc.signals.pusher import ChannelKind
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed
 from goalsvc.signals.receiver import on, receiver
 from tests.receivers.fakes import NOW
 from tests.receivers.scenes import PAUSED, STARTED, goal_event, joined, without_viewer

@@ -3,7 +3,8 @@
 import pytest
 from bson import ObjectId
 
-from goalsvc.models.wallet import Order, escrow_account, user_account
+from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.models.wallet import Order
 from tests.world import World, joined, left
 
 from .outline import answers_to

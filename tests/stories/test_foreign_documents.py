@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from bson import Int64, ObjectId
 
-from goalsvc.models.wallet import ISSUER, Order, escrow_account
+from goalsvc.domain.escrow import ISSUER, escrow_account
+from goalsvc.models.wallet import Order
 from tests.world import World
 
 from .outline import outline_of

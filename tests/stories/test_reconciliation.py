@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from goalsvc.signals.pusher import goal_channel
+from goalsvc.domain.channels import goal_channel
 from tests.models.oracle import Happening
 from tests.world import World
 

@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.context import Job
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import derived_id
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.models.clip import Asset, AssetState, Post
-from goalsvc.models.database import OWING
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.session import Rtc
 from goalsvc.models.user import User
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
 from goalsvc.tasks import ALL
-from goalsvc.tasks.clips import clip_livestream_as_asset, create_post_from_livestream, derived_id
+from goalsvc.tasks.clips import clip_livestream_as_asset, create_post_from_livestream
 from goalsvc.tasks.notices import deliver_notice
 from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
 from goalsvc.tasks.runner import Runner
@@ -41,10 +42,10 @@ async def create(stage: Stage) -> Outcome:
     )
 
 
-def clip_debt(outcome: Outcome) -> Debt:
+def clip_debt(outcome: Outcome) -> FollowUp:
     assert isinstance(outcome, Done)
-    (debt,) = outcome.owes
-    return debt
+    (follow_up,) = outcome.follow_ups
+    return follow_up
 
 
 async def cut(stage: Stage, **changes: Any) -> Outcome:
@@ -77,10 +78,10 @@ class TestCreatePostFromLivestream:
 
     async def test_owes_the_clip_when_its_last_second_has_been_streamed(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
-        debt = clip_debt(await create(stage))
-        assert debt.arguments["asset_id"] == str(ASSET)
-        assert debt.arguments["metadata"] == CLAIM
-        assert (debt.task, debt.due_at) == ("clip_livestream_as_asset", NOW)
+        follow_up = clip_debt(await create(stage))
+        assert follow_up.arguments["asset_id"] == str(ASSET)
+        assert follow_up.arguments["metadata"] == CLAIM
+        assert (follow_up.task, follow_up.due_at) == ("clip_livestream_as_asset", NOW)
 
     async def test_and_not_before(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
@@ -165,7 +166,7 @@ class TestClipLivestreamAsAsset:
         arguments = clip_debt(await create(stage)).arguments
         stage.cutter.troubles = [ClipImpossibleError("gone")]
         job = Job("c", "clip_livestream_as_asset", arguments, promise=f"goals/{GOAL}/clip_livestream_as_asset")
-        assert await Runner(ALL, OWING).run(stage.context, job, 1) is None
+        assert await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1) is None
         assert (await asset()).state is AssetState.FAILED
 
     async def test_a_clip_that_is_stored_does_not_fail_any_more(self, stage: Stage) -> None:

@@ -6,25 +6,17 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.context import Job
+from goalsvc.domain.escrow import escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import exclusive_of
+from goalsvc.domain.outcome import DEFERRED, Done, Outcome, Reason, Returned
+from goalsvc.domain.promises import Job, Promise
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, TransferConflictError
-from goalsvc.models.database import OWING
-from goalsvc.models.promise import Promise
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.records import BiEscrow, DeadLetter
-from goalsvc.models.wallet import Account, Transfer, escrow_account, user_account
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Returned
+from goalsvc.models.wallet import Account, Transfer
 from goalsvc.tasks import ALL
-from goalsvc.tasks.escrow import (
-    escrow_out,
-    exclusive_of,
-    hold_exclusive,
-    refund_escrow,
-    tag_of,
-    transfer,
-    transfer_escrow,
-    transfer_id_of,
-)
+from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow, transfer, transfer_escrow
 from goalsvc.tasks.runner import Runner
 from tests.receivers.fakes import NOW, Stage
 from tests.receivers.scenes import (
@@ -74,7 +66,7 @@ async def pay(stage: Stage, **changes: Any) -> Outcome:
 
 async def work(stage: Stage, *, most: int = 1000) -> int:
     """Runs what waits, and what follows from it; how many jobs there were."""
-    runner = Runner(ALL, OWING)
+    runner = Runner(ALL, WITH_PROMISES)
     ran = 0
     while stage.queue.jobs and ran < most:
         for job in stage.queue.take():
@@ -109,7 +101,7 @@ class TestIds:
 class TestEscrowOut:
     async def test_one_chain_for_each_earning(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200)
-        assert await pay(stage) == Done("2 shares", settles=KEPT)
+        assert await pay(stage) == Done("2 shares", settles=DEFERRED)
         assert [job.id for job in stage.queue.jobs] == [f"escrow-{ESCROW}-{doc_id}-{STREAMER}" for doc_id in earnings]
         for job, doc_id in zip(stage.queue.jobs, earnings, strict=True):
             metadata = {"doc_id": str(doc_id), "user_id": STREAMER}
@@ -122,18 +114,18 @@ class TestEscrowOut:
         await a_funded_show()
         for seconds in (3599, 3600, 3601):
             await an_earning(ESCROW, VIEWER, 1, created_at=NOW + timedelta(seconds=seconds))
-        assert await pay(stage) == Done("2 shares", settles=KEPT)
+        assert await pay(stage) == Done("2 shares", settles=DEFERRED)
 
     async def test_not_what_came_before_the_session_began(self, stage: Stage) -> None:
         await a_funded_show(7)
         await an_earning(ESCROW, VIEWER, 1, created_at=BEGAN - timedelta(milliseconds=1))
-        assert await pay(stage) == Done("1 shares", settles=KEPT)
+        assert await pay(stage) == Done("1 shares", settles=DEFERRED)
 
     async def test_not_what_another_streamer_or_escrow_earned(self, stage: Stage) -> None:
         await a_funded_show(7)
         await an_earning(ESCROW, VIEWER, 1, user_id="another")
         await an_earning(f"show_funding:{GOAL}", VIEWER, 1)
-        assert await pay(stage) == Done("1 shares", settles=KEPT)
+        assert await pay(stage) == Done("1 shares", settles=DEFERRED)
 
     async def test_the_streamer_gets_all_of_it(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200, 1)
@@ -156,7 +148,7 @@ class TestEscrowOut:
         await a_funded_show(100, 200)
         await pay(stage)
         first, second = stage.queue.take()
-        runner = Runner(ALL, OWING)
+        runner = Runner(ALL, WITH_PROMISES)
         await runner.run(stage.context, first, 1)
         assert [promise["id"] for promise in (await goal_document())["promises"]] == ["escrow_out"]
         await runner.run(stage.context, second, 1)
@@ -171,7 +163,7 @@ class TestEscrowOut:
     async def test_run_again_it_settles_what_is_missing(self, stage: Stage) -> None:
         await a_funded_show(100, 200)
         await pay(stage)
-        await Runner(ALL, OWING).run(stage.context, stage.queue.take()[0], 1)
+        await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
         await pay(stage)
         assert len(stage.queue.jobs) == 1
         await work(stage)
@@ -207,7 +199,7 @@ class TestRefundEscrow:
     async def test_everybody_gets_back_what_he_gave(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200)
         assert await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL)) == Done(
-            "2 shares", settles=KEPT
+            "2 shares", settles=DEFERRED
         )
         await work(stage)
         assert [await balance(user_account(f"u-{number}")) for number in (0, 1)] == [100, 200]
@@ -219,7 +211,7 @@ class TestRefundEscrow:
     async def test_an_escrow_that_is_being_paid_is_not_refunded(self, stage: Stage) -> None:
         await a_funded_show(100, 200)
         await pay(stage)
-        await Runner(ALL, OWING).run(stage.context, stage.queue.take()[0], 1)
+        await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
         await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL))
         await work(stage)
         assert await balance(escrow_account(ESCROW)) == 200

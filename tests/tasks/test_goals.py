@@ -6,15 +6,14 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.context import Job
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Reason, Returned
+from goalsvc.domain.promises import Job, Promise
 from goalsvc.errors import NotYetError
-from goalsvc.models.database import OWING
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.goal import ENDED, Goal
-from goalsvc.models.promise import Promise
 from goalsvc.models.user import User
 from goalsvc.receivers.presence import karaoke_control
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import Done, Reason, Returned
 from goalsvc.tasks import ALL, sweep_promises
 from goalsvc.tasks.ending import deactivate_goal, end_session, expire_goals
 from goalsvc.tasks.progress import announce_goal_started, increment_goal_progress
@@ -32,7 +31,7 @@ from tests.receivers.scenes import (
     set_up,
 )
 
-RUNNER = Runner(ALL, OWING)
+RUNNER = Runner(ALL, WITH_PROMISES)
 
 
 def sent(stage: Stage) -> list[str]:

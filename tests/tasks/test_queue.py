@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import to_epoch_milliseconds
-from goalsvc.context import Job
+from goalsvc.domain.promises import Job
 from goalsvc.tasks import ALL
 from goalsvc.tasks.queue import ArqQueue, body_of, deserialize, job_of, serialize, wake_key
 from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from goalsvc.context import Context, Job
+from goalsvc.context import Context
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import DEFERRED, Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.promises import Job, Promise
+from goalsvc.domain.trace import assemble
 from goalsvc.errors import (
     ClipImpossibleError,
     ExternalServiceError,
@@ -17,14 +21,11 @@ from goalsvc.errors import (
     NotYetError,
     TransferConflictError,
 )
-from goalsvc.models.database import OWING
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.goal import Goal
-from goalsvc.models.promise import Promise
 from goalsvc.models.records import DeadLetter
-from goalsvc.signals.events import GoalEnded, GoalKind
-from goalsvc.signals.outcome import KEPT, Debt, Done, Outcome, Reason, Returned
+from goalsvc.signals.events import GoalEnded
 from goalsvc.signals.receiver import on, receiver
-from goalsvc.signals.trace import assemble
 from goalsvc.tasks.redrive import redrive_letter
 from goalsvc.tasks.runner import Runner, TryAgain
 from goalsvc.tasks.task import RetryPolicy, Task, task
@@ -34,7 +35,7 @@ from tests.receivers.scenes import GOAL, a_goal, goal_document, goal_event
 Answers = Callable[[Context], Awaitable[Outcome]]
 
 PROMISE = f"goals/{GOAL}/example"
-FOLLOWING = Debt("following", "following", {"goal_id": str(GOAL)})
+FOLLOWING = FollowUp("following", "following", {"goal_id": str(GOAL)})
 
 
 def a_task(answers: Answers, name: str = "example", **options: Any) -> Task[Any]:
@@ -63,7 +64,7 @@ def raising(error: Exception) -> Answers:
 
 
 def runner_of(*tasks: Task[Any]) -> Runner:
-    return Runner(tasks, OWING)
+    return Runner(tasks, WITH_PROMISES)
 
 
 def job(**changes: Any) -> Job:
@@ -82,7 +83,7 @@ async def a_goal_that_owes(*promises: str) -> None:
     await a_goal(GoalKind.SHOW, promises=owed)
 
 
-async def owed() -> list[str]:
+async def promised() -> list[str]:
     return [promise["id"] for promise in (await goal_document()).get("promises", [])]
 
 
@@ -95,48 +96,48 @@ class TestSuccess:
     async def test_the_promise_is_paid(self, context: Context, outcome: Outcome) -> None:
         await a_goal_that_owes("example", "other")
         assert await runner_of(a_task(answering(outcome))).run(context, job(), 1) is None
-        assert await owed() == ["other"]
+        assert await promised() == ["other"]
 
     async def test_what_follows_is_owed_in_the_same_write_and_hurried(self, stage: Stage) -> None:
         await a_goal_that_owes("example")
-        await runner_of(a_task(answering(Done(owes=(FOLLOWING,))))).run(stage.context, job(), 1)
-        assert await owed() == ["following"]
+        await runner_of(a_task(answering(Done(follow_ups=(FOLLOWING,))))).run(stage.context, job(), 1)
+        assert await promised() == ["following"]
         (waiting,) = stage.queue.jobs
         assert (waiting.id, waiting.promise) == (f"goals/{GOAL}/following", f"goals/{GOAL}/following")
 
     async def test_a_second_run_adds_nothing(self, stage: Stage) -> None:
         """Another run of the same job was faster: what follows is owed already, or was paid."""
         await a_goal_that_owes("other")
-        await runner_of(a_task(answering(Done(owes=(FOLLOWING,))))).run(stage.context, job(), 1)
-        assert await owed() == ["other"]
+        await runner_of(a_task(answering(Done(follow_ups=(FOLLOWING,))))).run(stage.context, job(), 1)
+        assert await promised() == ["other"]
         assert stage.queue.jobs == []
 
     async def test_a_debt_with_a_time_is_due_then(self, stage: Stage) -> None:
         await a_goal_that_owes("example")
         later = FOLLOWING.not_before(stage.clock.advance(seconds=60))
-        await runner_of(a_task(answering(Done(owes=(later,))))).run(stage.context, job(), 1)
+        await runner_of(a_task(answering(Done(follow_ups=(later,))))).run(stage.context, job(), 1)
         assert [waiting.due_at for waiting in stage.queue.jobs] == [later.due_at]
 
     async def test_another_promise_may_be_the_one_that_is_paid(self, context: Context) -> None:
         await a_goal_that_owes("example", "other")
         await runner_of(a_task(answering(Done(settles="other")))).run(context, job(), 1)
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
 
     async def test_or_none_yet(self, context: Context) -> None:
         await a_goal_that_owes("example")
-        await runner_of(a_task(answering(Done(settles=KEPT)))).run(context, job(), 1)
-        assert await owed() == ["example"]
+        await runner_of(a_task(answering(Done(settles=DEFERRED)))).run(context, job(), 1)
+        assert await promised() == ["example"]
 
     async def test_one_job_of_many_leaves_the_promise_to_the_last(self, context: Context) -> None:
         await a_goal_that_owes("example")
         await runner_of(a_task(answering(Done()))).run(context, job(settles=False), 1)
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
 
     async def test_a_task_that_nobody_promised(self, context: Context) -> None:
         await a_goal_that_owes("other")
         cron = job(id="cron", promise=None, arguments={})
         assert await runner_of(a_task(answering(Done()))).run(context, cron, 1) is None
-        assert await owed() == ["other"]
+        assert await promised() == ["other"]
 
 
 class TestChain:
@@ -146,7 +147,7 @@ class TestChain:
 
         def step(name: str) -> Task[Any]:
             async def note(context: Context) -> Outcome:
-                ran.append(f"{name} {await owed()}")
+                ran.append(f"{name} {await promised()}")
                 return Done()
 
             return a_task(note, name)
@@ -155,7 +156,7 @@ class TestChain:
         then = tuple(task.step() for task in tasks[1:])
         await runner_of(*tasks).run(context, job(task="first", promise=f"goals/{GOAL}/first", then=then), 1)
         assert ran == ["first ['first']", "second ['first']", "third ['first']"]
-        assert await owed() == []
+        assert await promised() == []
 
     async def test_a_step_may_put_further_steps_before_the_rest(self, stage: Stage) -> None:
         await a_goal_that_owes("first")
@@ -182,7 +183,7 @@ class TestChain:
         second = a_task(raising(ExternalServiceError("pusher", "no")), "second")
         chain = job(task="first", promise=f"goals/{GOAL}/first", then=(second.step(),))
         assert isinstance(await runner_of(first, second).run(context, chain, 1), TryAgain)
-        assert await owed() == ["first"]
+        assert await promised() == ["first"]
 
     async def test_a_dead_step_is_named_in_the_letter_and_the_whole_is_run_again(self, context: Context) -> None:
         await a_goal_that_owes("first")
@@ -205,7 +206,7 @@ class TestRetry:
             assert again.failed
             rests.append(again.after_seconds)
         assert rests == sorted(rests)
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
         assert await letters() == []
 
     async def test_so_is_a_bug_which_may_be_mended_meanwhile(self, context: Context) -> None:
@@ -240,7 +241,7 @@ class TestRetry:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
         assert await letters() == []
 
     @pytest.mark.parametrize("tried", [1, 7, 1000])
@@ -279,7 +280,7 @@ class TestDeadLetter:
         """Else the sweep would try it for ever."""
         await a_goal_that_owes("example", "other")
         await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(), 1)
-        assert await owed() == ["other"]
+        assert await promised() == ["other"]
 
     @pytest.mark.parametrize(
         "error",
@@ -338,7 +339,7 @@ class TestRedrive:
         letter = await redrive_letter(stage.context, PROMISE)
         assert letter is not None
         assert (letter.state, letter.redriven_at) == ("redriven", NOW)
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
         (waiting,) = stage.queue.jobs
         assert (waiting.id, waiting.task, waiting.arguments) == (PROMISE, "example", {"goal_id": str(GOAL)})
         assert waiting.parent == "s#x/y"
@@ -347,7 +348,7 @@ class TestRedrive:
         await self.a_dead_letter(stage)
         await redrive_letter(stage.context, PROMISE)
         assert await redrive_letter(stage.context, PROMISE) is None
-        assert await owed() == ["example"]
+        assert await promised() == ["example"]
 
     async def test_not_what_does_not_exist(self, stage: Stage) -> None:
         assert await redrive_letter(stage.context, "nothing") is None
@@ -357,7 +358,7 @@ class TestRedrive:
         await redrive_letter(stage.context, PROMISE)
         (waiting,) = stage.queue.take()
         await runner_of(a_task(answering(Done()))).run(stage.context, waiting, 1)
-        assert await owed() == []
+        assert await promised() == []
 
     async def test_or_die_again_with_its_history(self, stage: Stage) -> None:
         await self.a_dead_letter(stage)
@@ -378,7 +379,7 @@ class TestRedrive:
 @receiver(on(GoalEnded))
 async def diligent(context: Context, event: GoalEnded) -> Outcome:
     """Owes what follows."""
-    return Done(owes=(FOLLOWING,))
+    return Done(follow_ups=(FOLLOWING,))
 
 
 @receiver(on(GoalEnded))
@@ -404,7 +405,7 @@ class TestWhoeverAnnouncesOwnsTheRetry:
         async with open_stage([diligent, broken]) as stage:
             await a_goal_that_owes("example")
             await runner_of(a_task(announce)).run(stage.context, job(), 1)
-            assert await owed() == ["example", "following"]
+            assert await promised() == ["example", "following"]
             assert stage.queue.tasks() == ["following"]
 
     async def test_and_not_twice_when_it_fails_again(self) -> None:
@@ -412,7 +413,7 @@ class TestWhoeverAnnouncesOwnsTheRetry:
             await a_goal_that_owes("example")
             for tried in (1, 2, 3):
                 await runner_of(a_task(announce)).run(stage.context, job(), tried)
-            assert await owed() == ["example", "following"]
+            assert await promised() == ["example", "following"]
 
     async def test_nor_when_it_succeeds_at_last(self) -> None:
         async with open_stage([diligent, broken]) as stage:
@@ -421,7 +422,7 @@ class TestWhoeverAnnouncesOwnsTheRetry:
         async with open_stage([diligent]) as mended:
             await a_goal_that_owes("example", "following")
             await runner_of(a_task(announce)).run(mended.context, job(), 2)
-            assert await owed() == ["following"]
+            assert await promised() == ["following"]
 
     async def test_what_is_owed_stands_in_the_trace_under_who_owes_it(self) -> None:
         async with open_stage([diligent]) as stage:
@@ -436,5 +437,5 @@ class TestWhoeverAnnouncesOwnsTheRetry:
             assert [node["name"] for node in who["children"]] == ["following"]
 
     async def test_goals_are_the_collection_where_nothing_else_is_said(self) -> None:
-        assert set(OWING) == {"goals", "sessions", "users"}
-        assert OWING["goals"] is Goal
+        assert set(WITH_PROMISES) == {"goals", "sessions", "users"}
+        assert WITH_PROMISES["goals"] is Goal

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 from redis.asyncio import Redis
 
-from goalsvc.context import Job
+from goalsvc.domain.promises import Job
 from goalsvc.tasks.task import MAIN_QUEUE
 from tests.world import open_world
 

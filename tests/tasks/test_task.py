@@ -3,7 +3,7 @@
 import pytest
 
 from goalsvc.context import Context
-from goalsvc.signals.outcome import Done, Outcome
+from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.tasks import ALL
 from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE, RetryPolicy, task
 
@@ -19,15 +19,19 @@ class TestTask:
         assert await example(context, goal_id="g") == Done("g: 1")
 
     def test_as_a_debt_it_is_owed_once_under_its_name(self) -> None:
-        debt = example.owe(goal_id="g", amount=7)
-        assert (debt.id, debt.task, debt.arguments) == ("example", "example", {"goal_id": "g", "amount": 7})
+        follow_up = example.follow_up(goal_id="g", amount=7)
+        assert (follow_up.id, follow_up.task, follow_up.arguments) == (
+            "example",
+            "example",
+            {"goal_id": "g", "amount": 7},
+        )
 
     def test_as_a_step_of_a_chain_it_is_data(self) -> None:
         assert example.step(goal_id="g") == {"task": "example", "arguments": {"goal_id": "g"}}
 
     def test_its_arguments_are_named(self) -> None:
         with pytest.raises(AssertionError):
-            example.owe("g")  # type: ignore[call-arg]
+            example.follow_up("g")  # type: ignore[call-arg]
 
     def test_long_work_has_a_queue_of_its_own(self) -> None:
         assert {task.name for task in ALL if task.queue == CLIP_QUEUE} == {"clip_livestream_as_asset"}

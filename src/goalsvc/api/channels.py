@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 from goalsvc.api.dependencies import ResourcesOf
 from goalsvc.api.errors import responses
 from goalsvc.api.views import LevelView
-from goalsvc.context import channel_view
+from goalsvc.domain.channels import Channel, ChannelKind, private_stream, private_user
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.views import channel_view
 from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.pusher import Channel, ChannelKind, private_stream, private_user
 
 router = APIRouter(prefix="/v1/channels", tags=["Channels"])
 

@@ -6,13 +6,13 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.trace import new_segment
 from goalsvc.errors import ConflictError
 from goalsvc.models.goal import Goal
-from goalsvc.models.wallet import Earning, Order, Transfer, escrow_account, show_escrow, user_account
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.trace import new_segment
-from goalsvc.tasks.escrow import tag_of
-from goalsvc.tasks.runner import hurry
+from goalsvc.models.wallet import Earning, Order, Transfer
+from goalsvc.tasks.runner import enqueue_promises
 
 
 def key_digest(key: str) -> str:
@@ -63,5 +63,5 @@ async def contribute(context: Context, goal: Goal, user_id: str, amount: int, ke
 
     transfer, new = await context.ledger.post(order, now, earn)
     if new:
-        hurry(context, changed[0], [transfer_id])
+        enqueue_promises(context, changed[0], [transfer_id])
     return transfer, new

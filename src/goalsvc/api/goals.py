@@ -14,13 +14,13 @@ from goalsvc.api.errors import responses
 from goalsvc.api.making import GoalPlan, make_goal, turn_for_exclusive
 from goalsvc.api.sessions import known_session
 from goalsvc.api.views import GoalView, Page
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.trace import assemble, new_segment
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.wallet import Earning
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.trace import assemble, new_segment
-from goalsvc.tasks.runner import hurry
+from goalsvc.tasks.runner import enqueue_promises
 
 router = APIRouter(prefix="/v1/goals", tags=["Goals"])
 
@@ -289,5 +289,5 @@ async def _end(context: ContextOf, goal_id: str, extra: Mapping[str, Any] | None
     if goal is None:
         _refuse_ended(await known_goal(goal_id), now)
         raise ConflictError("goal_inactive", "the goal is not active")
-    hurry(context, goal, [PAUSED, ENDED])
+    enqueue_promises(context, goal, [PAUSED, ENDED])
     return goal

@@ -19,13 +19,13 @@ from redis.exceptions import RedisError
 from goalsvc.api.dependencies import USER_ID
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
+from goalsvc.domain.escrow import escrow_account, tag_of, trigger_escrow, user_account
+from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata, ShowPlan
+from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.session import Session
-from goalsvc.models.wallet import Order, escrow_account, trigger_escrow, user_account
-from goalsvc.receivers.embedded import streamer_views
-from goalsvc.signals.events import Conditions, GoalKind, Level, Metadata, ShowPlan
-from goalsvc.tasks.escrow import tag_of
+from goalsvc.models.wallet import Order
 
 log = logging.getLogger(__name__)
 

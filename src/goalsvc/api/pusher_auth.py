@@ -22,12 +22,12 @@ from goalsvc.api.errors import WebError, responses
 from goalsvc.api.session_token import Admission
 from goalsvc.api.webhook import read_body
 from goalsvc.context import Context
+from goalsvc.domain.channels import Channel, ChannelKind
 from goalsvc.errors import ExternalServiceError, InvalidError, NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.settings import Settings
-from goalsvc.signals.pusher import Channel, ChannelKind
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from goalsvc.api.dependencies import ContextOf, IdText, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
 from goalsvc.api.sessions import known_session
-from goalsvc.context import session_token_view
+from goalsvc.domain.views import session_token_view
 from goalsvc.models.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])

@@ -7,12 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
 from goalsvc.api.errors import responses
 from goalsvc.api.views import SessionView
-from goalsvc.context import session_token_view
+from goalsvc.domain.trace import new_segment
+from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.session import Rtc, Session, Statuses
-from goalsvc.receivers.embedded import streamer_views
-from goalsvc.signals.trace import new_segment
-from goalsvc.tasks.runner import hurry
+from goalsvc.tasks.runner import enqueue_promises
 
 router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
@@ -65,7 +64,7 @@ async def end_session(context: ContextOf, session_id: IdText) -> SessionView:
     if session is None:
         await known_session(session_id)
         raise ConflictError("session_ended", "the session has ended before")
-    hurry(context, session, ["end_session"])
+    enqueue_promises(context, session, ["end_session"])
     await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
     return SessionView.of(session)
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Generic, TypeVar
 from bson import ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from goalsvc.domain.goals import GoalKind
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Transfer
-from goalsvc.signals.events import GoalKind
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from goalsvc.api.contributing import key_digest
 from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, Limit, UserIdText, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.views import BalanceView, Page, TransferView
+from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.errors import InvalidError
-from goalsvc.models.wallet import ISSUER, Account, Order, Transfer, escrow_account, user_account
-from goalsvc.tasks.escrow import tag_of
+from goalsvc.models.wallet import Account, Order, Transfer
 
 router = APIRouter(prefix="/v1", tags=["Wallet"])
 

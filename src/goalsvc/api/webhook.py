@@ -19,14 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
+from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
+from goalsvc.domain.outcome import Answer, Done, Failed, Reason, Report, Returned
+from goalsvc.domain.performance import STALE_AFTER
+from goalsvc.domain.trace import follow_ups_of, new_segment, node_of, segment_document, signal_node
 from goalsvc.errors import GoalsvcError
-from goalsvc.models.clock import STALE_AFTER
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
-from goalsvc.signals.outcome import Answer, Done, Failed, Reason, Report, Returned
-from goalsvc.signals.pusher import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
-from goalsvc.signals.trace import debts_of, new_segment, node_of, segment_document, signal_node
-from goalsvc.tasks.runner import hurry_these
+from goalsvc.tasks.runner import enqueue_these
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +182,10 @@ async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None
         report = await context.bus.send(context, event)
         assert report is not None  # noqa: S101 - for the type checker
         answer = Done(reports=(report,))
-        debts = list(debts_of(answer, f"{segment}#"))
-        if debts:
-            owed = await User.owe(channel.about, debts, received, new=True)
-            hurry_these(context, "users", channel.about, owed)
+        follow_ups = list(follow_ups_of(answer, f"{segment}#"))
+        if follow_ups:
+            owed = await User.add_promises(channel.about, follow_ups, received, new=True)
+            enqueue_these(context, "users", channel.about, owed)
         if report.failures:
             answer = Failed("; ".join(report.failures))
     children = [signal_node(report)] if report is not None else []

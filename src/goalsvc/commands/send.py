@@ -8,7 +8,7 @@ from typing import Any
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goal_path
 from goalsvc.commands.times import instant_of
-from goalsvc.signals.pusher import Channel, ChannelKind, goal_channel
+from goalsvc.domain.channels import Channel, ChannelKind, goal_channel
 
 
 def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:

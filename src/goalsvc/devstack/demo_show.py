@@ -16,7 +16,7 @@ from goalsvc.devstack.demo_expected import differences
 from goalsvc.devstack.demo_stage import StageError
 from goalsvc.devstack.demo_story import Story
 from goalsvc.devstack.demo_witness import Document, Witness
-from goalsvc.signals.pusher import goal_channel, presence_stream, private_stream, private_user
+from goalsvc.domain.channels import goal_channel, presence_stream, private_stream, private_user
 
 T = TypeVar("T")
 

@@ -100,7 +100,7 @@ async def _run(port: int, data: DataDirectory, voice: "_Voice", commands: Comman
 
     def on_signal() -> None:
         if stop.is_set():
-            supervisor.hurry()
+            supervisor.enqueue_promises()
         else:
             voice.tell("stopping")
             stop.set()

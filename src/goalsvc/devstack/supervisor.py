@@ -82,7 +82,7 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop()
 
-    def hurry(self) -> None:
+    def enqueue_promises(self) -> None:
         """Kills what is still running: the user has lost patience."""
         for process in self._processes.values():
             _signal(process, signal.SIGKILL)

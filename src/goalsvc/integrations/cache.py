@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from goalsvc.roundtrips import RoundTrips
+from goalsvc.coalescer import Coalescer
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class RedisCache:
         self._drop_patience_seconds = drop_patience_seconds
         self._read = redis.register_script(_READ)
         self._keep = redis.register_script(_KEEP)
-        self._drops: RoundTrips[_Drop] = RoundTrips("drops of views", self._unlink, _refuse)
+        self._drops: Coalescer[_Drop] = Coalescer("drops of views", self._unlink, _refuse)
 
     async def view(self, name: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
         """The view of that name: as it is kept, else as `compute` makes it, which is then kept.

@@ -9,7 +9,7 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo.errors import DuplicateKeyError
 
-from goalsvc.signals.events import Reference, UserId
+from goalsvc.domain.goals import Reference, UserId
 
 
 class AssetState(StrEnum):

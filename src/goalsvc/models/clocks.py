@@ -1,6 +1,6 @@
 """Joins and leaves, brought into the clocks of goals: many at a time, each exactly as if it were alone.
 
-Every join or leave is one compare-and-set on its goal: read the clock, reckon (`goalsvc.models.clock`), write if nobody
+Every join or leave is one compare-and-set on its goal: read the clock, reckon (`goalsvc.domain.performance`), write if nobody
 else has moved the clock meanwhile, else begin again. What comes while a write is under way goes out together with the
 next one: a batch of any size costs one `find` and one `bulk_write`, and the load forms the batches by itself. Measured
 against an aggregation pipeline that does all of it in the database: a third of the server's time (docs/performance.md).
@@ -17,13 +17,13 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.clock import Clock
+from goalsvc.coalescer import Coalescer
+from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.outcome import Reason
+from goalsvc.domain.performance import GoalClock, Turned, join_mark, leave_mark
+from goalsvc.domain.promises import Promise
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.clock import GoalClock, Turned, join_mark, leave_mark
 from goalsvc.models.goal import KINDS_BY_CLS, Goal, clock_changes, clock_unmoved
-from goalsvc.models.promise import Promise
-from goalsvc.roundtrips import RoundTrips
-from goalsvc.signals.events import PERFORMED, GoalKind
-from goalsvc.signals.outcome import Reason
 
 #: How often a clock that others move at the same time is tried.
 _TRIES = 20
@@ -81,7 +81,7 @@ class GoalClocks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._writes: RoundTrips[_Waiting] = RoundTrips("clock writes", self._write, _refuse)
+        self._writes: Coalescer[_Waiting] = Coalescer("clock writes", self._write, _refuse)
 
     async def move(self, move: Move) -> Moved | Reason:
         """Starts or pauses the goal's clock; what that did, or why the goal is not moved by it.
@@ -215,7 +215,7 @@ def promises_of(move: Move, turned: Turned, now: datetime) -> tuple[Promise, ...
     if turned.started:
         arguments = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
         owed.append(Promise.of(started_promise(move.event_id), "announce_goal_started", arguments, now, move.parent))
-    if turned.owes_seconds:
+    if turned.has_seconds:
         arguments = {"goal_id": goal_id, "amount": turned.amount, "event_id": move.event_id}
         owed.append(Promise.of(move.event_id, "increment_goal_progress", arguments, now, move.parent))
     return tuple(owed)

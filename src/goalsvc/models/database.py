@@ -16,7 +16,7 @@ from pymongo.uri_parser import parse_uri
 from goalsvc.errors import LedgerBusyError, SettingsError
 from goalsvc.models.clip import Asset, Post
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
-from goalsvc.models.promise import Owing
+from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
@@ -31,7 +31,7 @@ DOCUMENTS: Sequence[type[Document]] = (
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.
-OWING: dict[str, type[Owing]] = {"goals": Goal, "sessions": Session, "users": User}
+WITH_PROMISES: dict[str, type[HasPromises]] = {"goals": Goal, "sessions": Session, "users": User}
 
 #: How often a transaction that others got in the way of is tried again, and how long it waits at most in between.
 TRANSACTION_TRIES = 12

@@ -9,10 +9,17 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
+from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.domain.performance import GoalClock
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.clock import GoalClock
-from goalsvc.models.promise import OWED, Owing, array_of, owe_stage, owed_without_task, promise_expression
-from goalsvc.signals.events import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.models.promise import (
+    PROMISES,
+    HasPromises,
+    add_promises_stage,
+    array_of,
+    promise_expression,
+    promises_without_task,
+)
 
 #: Ids of the promises that every goal may hold once.
 ENDED = "goal.ended"
@@ -22,7 +29,7 @@ PAUSED = f"{ENDED}:pause"
 _TRIES = 20
 
 
-class Goal(Owing):
+class Goal(HasPromises):
     """Something with a progress and levels. Read it freely; change it only by the methods that say what they do."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -102,12 +109,14 @@ class Goal(Owing):
         noted = {name: f"$$p.{name}" for name in ("id", "task", "arguments", "at", "parent")} | {"progress": counted}
         amounts = {
             "$map": {
-                "input": {"$filter": {"input": OWED, "as": "p", "cond": {"$eq": ["$$p.id", event_id]}}},
+                "input": {"$filter": {"input": PROMISES, "as": "p", "cond": {"$eq": ["$$p.id", event_id]}}},
                 "as": "p",
                 "in": "$$p.arguments.amount",
             }
         }
-        promises = {"$map": {"input": OWED, "as": "p", "in": {"$cond": [{"$eq": ["$$p.id", event_id]}, noted, "$$p"]}}}
+        promises = {
+            "$map": {"input": PROMISES, "as": "p", "in": {"$cond": [{"$eq": ["$$p.id", event_id]}, noted, "$$p"]}}
+        }
         # Two stages: the note must see the progress before the amount was added.
         stages = [
             {"$set": {"progress": {"$ifNull": ["$progress", 0]}}},
@@ -164,8 +173,8 @@ class Goal(Owing):
                 owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, parent))
             update = [
                 {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **moved, **changes}},
-                {"$set": {"promises": owed_without_task("deactivate_goal")}},
-                owe_stage(*map(array_of, [*owed, ended])),
+                {"$set": {"promises": promises_without_task("deactivate_goal")}},
+                add_promises_stage(*map(array_of, [*owed, ended])),
             ]
             changed = await cls.change({**where, **clock_unmoved(document)}, update)
             if changed is not None:
@@ -196,7 +205,7 @@ class Goal(Owing):
             "progress": {"$lt": target},
             "$or": [{"exp": {"$exists": False}}, {"exp": None}, {"exp": {"$gt": now}}],
         }
-        update = [owe_stage(array_of(promise)), {"$set": {"progress": {"$add": ["$progress", amount]}}}]
+        update = [add_promises_stage(array_of(promise)), {"$set": {"progress": {"$add": ["$progress", amount]}}}]
         return await cls.change(where, update, session=session)
 
     # -- finding --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a document owes (SPEC §7): its own small outbox, written in the update that made the debt.
+"""What a document owes (SPEC §7): its own small outbox, written in the update that made the follow_up.
 
 A promise is a task that must still be run. Enqueueing it is only a hint; `sweep` finds those that nobody hurried. It is
 removed in the update that records its effect, together with the promises that follow from it, so at every instant the
@@ -6,62 +6,18 @@ document says exactly what is still to be done.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, cast
 
 from beanie.odm.utils.parsing import parse_obj
-from bson import ObjectId
-from pydantic import BaseModel, ConfigDict
 from pymongo import ReturnDocument
 
+from goalsvc.domain.outcome import FollowUp
+from goalsvc.domain.promises import Promise, PromiseRef
+from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.shared import Sharing
-from goalsvc.signals.outcome import Debt
-from goalsvc.signals.trace import TracedDebt
 
 Expression = Any
-
-
-class Promise(BaseModel):
-    """A task that this document owes, with its arguments, since `at` (or not before, when that is in the future)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    task: str
-    arguments: dict[str, Any]
-    at: datetime
-    parent: str | None = None
-    """Where in the trace the debt was made."""
-    progress: int | None = None
-    """The goal's progress right after this promise's amount was added; absent until it is."""
-
-    @classmethod
-    def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, parent: str) -> "Promise":
-        """A promise that is made now; of our own making, so that nothing in it is to be validated."""
-        return cls.model_construct(id=promise_id, task=task, arguments=dict(arguments), at=at, parent=parent)
-
-    def document(self) -> dict[str, Any]:
-        """The promise as a document holds it."""
-        return {"id": self.id, "task": self.task, "arguments": self.arguments, "at": self.at, "parent": self.parent}
-
-
-@dataclass(frozen=True, slots=True)
-class PromiseRef:
-    """Where a promise is kept; as text `goals/68143584d6945d32e732cc21/{promise id}`."""
-
-    collection: str
-    document_id: Any
-    promise_id: str
-
-    def __str__(self) -> str:
-        return f"{self.collection}/{self.document_id}/{self.promise_id}"
-
-    @classmethod
-    def parse(cls, text: str) -> "PromiseRef":
-        """The reference written as that text."""
-        collection, document_id, promise_id = text.split("/", 2)
-        return cls(collection, ObjectId(document_id) if ObjectId.is_valid(document_id) else document_id, promise_id)
 
 
 def promise_expression(
@@ -71,10 +27,10 @@ def promise_expression(
     return {"id": promise_id, "task": task, "arguments": dict(arguments), "at": at, "parent": parent or ""}
 
 
-def _expression_of(debt: Debt, now: datetime, parent: str) -> Expression:
-    noted = {} if debt.progress is None else {"progress": debt.progress}
-    arguments = {"$literal": dict(debt.arguments)}
-    return promise_expression(debt.id, debt.task, arguments, debt.due_at or now, parent) | noted
+def _expression_of(follow_up: FollowUp, now: datetime, parent: str) -> Expression:
+    noted = {} if follow_up.progress is None else {"progress": follow_up.progress}
+    arguments = {"$literal": dict(follow_up.arguments)}
+    return promise_expression(follow_up.id, follow_up.task, arguments, follow_up.due_at or now, parent) | noted
 
 
 def array_of(expression: Expression) -> Expression:
@@ -83,77 +39,83 @@ def array_of(expression: Expression) -> Expression:
 
 
 #: All that the document owes, also where it owes nothing yet.
-OWED: Expression = {"$ifNull": ["$promises", []]}
+PROMISES: Expression = {"$ifNull": ["$promises", []]}
 
 
-def owed_without(promise_id: str) -> Expression:
+def promises_without(promise_id: str) -> Expression:
     """All that the document owes but this."""
-    return {"$filter": {"input": OWED, "as": "p", "cond": {"$ne": ["$$p.id", promise_id]}}}
+    return {"$filter": {"input": PROMISES, "as": "p", "cond": {"$ne": ["$$p.id", promise_id]}}}
 
 
-def owed_without_task(task: str) -> Expression:
+def promises_without_task(task: str) -> Expression:
     """All that the document owes but what that task would pay."""
-    return {"$filter": {"input": OWED, "as": "p", "cond": {"$ne": ["$$p.task", task]}}}
+    return {"$filter": {"input": PROMISES, "as": "p", "cond": {"$ne": ["$$p.task", task]}}}
 
 
-def owe_stage(*promises: Expression) -> Mapping[str, Any]:
+def add_promises_stage(*promises: Expression) -> Mapping[str, Any]:
     """The update stage that adds these promises: arrays of promises, or expressions that make such arrays."""
-    return {"$set": {"promises": {"$concatArrays": [OWED, *promises]}}}
+    return {"$set": {"promises": {"$concatArrays": [PROMISES, *promises]}}}
 
 
-def _owe_missing(debts: Sequence[TracedDebt], now: datetime) -> Mapping[str, Any]:
-    """The update stage that adds those of these debts that the document does not owe yet."""
-    held = {"$map": {"input": OWED, "as": "p", "in": "$$p.id"}}
-    added = [_expression_of(item.debt, now, item.parent) for item in debts]
-    return owe_stage(*({"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added))
+def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping[str, Any]:
+    """The update stage that adds those of these follow-ups that the document does not owe yet."""
+    held = {"$map": {"input": PROMISES, "as": "p", "in": "$$p.id"}}
+    added = [_expression_of(item.follow_up, now, item.parent) for item in follow_ups]
+    return add_promises_stage(
+        *({"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added)
+    )
 
 
-def _those_of(debts: Sequence[TracedDebt], document: Mapping[str, Any] | None) -> Sequence[Promise]:
-    """Which of these debts that document owes."""
-    ids = {item.debt.id for item in debts}
+def _held_of(follow_ups: Sequence[TracedFollowUp], document: Mapping[str, Any] | None) -> Sequence[Promise]:
+    """Which of these follow-ups that document owes."""
+    ids = {item.follow_up.id for item in follow_ups}
     owed = (document or {}).get("promises") or []
     return [Promise.model_validate(promise) for promise in owed if promise["id"] in ids]
 
 
-class Owing(Sharing):
+class HasPromises(Sharing):
     """A document that can owe tasks."""
 
     promises: list[Promise] = []
 
     @classmethod
-    async def settle(
-        cls, document_id: Any, promise_id: str, debts: Sequence[TracedDebt], now: datetime
+    async def fulfil(
+        cls, document_id: Any, promise_id: str, follow_ups: Sequence[TracedFollowUp], now: datetime
     ) -> Sequence[Promise]:
-        """Removes a promise and adds what follows from it, in one write; which of these debts the document then owes.
+        """Removes a promise and adds what follows from it, in one write; which of these follow-ups the document then owes.
 
         When another run of the same task was faster, nothing is added, and those that are still owed are told all the same.
         """
         held = {"promises.id": promise_id}
-        if not debts:
+        if not follow_ups:
             # A promise that comes back with a crash of the database is kept once more, which changes nothing.
             pull = {"$pull": {"promises": {"id": promise_id}}}
             await cls.shared().change(document_id, held, pull, wants_document=False, lasting=False)
             return ()
-        stages = [{"$set": {"promises": owed_without(promise_id)}}, _owe_missing(debts, now)]
+        stages = [{"$set": {"promises": promises_without(promise_id)}}, _add_missing(follow_ups, now)]
         changed = await cls.shared().change(document_id, held, stages)
-        return _those_of(debts, changed)
+        return _held_of(follow_ups, changed)
 
     @classmethod
-    async def owe(
-        cls, document_id: Any, debts: Sequence[TracedDebt], now: datetime, *, new: bool = False
+    async def add_promises(
+        cls, document_id: Any, follow_ups: Sequence[TracedFollowUp], now: datetime, *, new: bool = False
     ) -> Sequence[Promise]:
-        """Adds promises that the document does not hold yet; which of these debts it then owes.
+        """Adds promises that the document does not hold yet; which of these follow-ups it then owes.
 
         With `new`, a document that is missing is made for them.
         """
-        stages = [_owe_missing(debts, now)]
+        stages = [_add_missing(follow_ups, now)]
         if new:
             owner = await cls.change({"_id": document_id}, stages, upsert=True)
-            return [] if owner is None else [promise for item in debts if (promise := owner.owed(item.debt.id))]
-        return _those_of(debts, await cls.shared().change(document_id, {}, stages))
+            return (
+                []
+                if owner is None
+                else [promise for item in follow_ups if (promise := owner.promise(item.follow_up.id))]
+            )
+        return _held_of(follow_ups, await cls.shared().change(document_id, {}, stages))
 
     @classmethod
-    async def postpone(cls, document_id: Any, promise_id: str, until: datetime) -> None:
+    async def defer(cls, document_id: Any, promise_id: str, until: datetime) -> None:
         """Lets the sweep leave a promise alone until then, because its task is known to be under way."""
         held, later = {"promises.id": promise_id}, {"$set": {"promises.$.at": until}}
         await cls.shared().change(document_id, held, later, wants_document=False, lasting=False)
@@ -188,7 +150,7 @@ class Owing(Sharing):
         """The document as an object, of the class that it names."""
         return cast(Self, parse_obj(cls, document))
 
-    def owed(self, promise_id: str) -> Promise | None:
+    def promise(self, promise_id: str) -> Promise | None:
         """The promise of that id, if it is still owed."""
         return next((promise for promise in self.promises if promise.id == promise_id), None)
 

@@ -9,8 +9,8 @@ from beanie import Document
 from prometheus_client import Counter
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from goalsvc.coalescer import Batches
 from goalsvc.models.records import TraceSegment, TrackingEvent
-from goalsvc.roundtrips import Batches
 
 log = logging.getLogger(__name__)
 

@@ -58,7 +58,7 @@ class BiEscrow(_Record):
 
 
 class TraceSegment(_Record):
-    """A piece of a trace; see `goalsvc.signals.trace`."""
+    """A piece of a trace; see `goalsvc.domain.trace`."""
 
     goal_id: str | None = None
     parent: str | None = None

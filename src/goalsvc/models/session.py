@@ -9,8 +9,8 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from goalsvc.models.promise import Owing, array_of, owe_stage, promise_expression
-from goalsvc.signals.events import Level, Reference, UserId
+from goalsvc.domain.goals import Level, Reference, UserId
+from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
 
 
 class _Part(BaseModel):
@@ -79,7 +79,7 @@ def either_form(reference: ObjectId) -> Mapping[str, Any]:
     return {"$in": [reference, str(reference)]}
 
 
-class Session(Owing):
+class Session(HasPromises):
     """One livestream of one streamer. Change it only by the methods that say what they do."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -122,7 +122,7 @@ class Session(Owing):
         """Ends an open session and owes the end of its goals; None when it was not open."""
         promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, parent)
         where = {"_id": session_id, "statuses.ended": None}
-        return await cls.change(where, [{"$set": {"statuses.ended": now}}, owe_stage(array_of(promise))])
+        return await cls.change(where, [{"$set": {"statuses.ended": now}}, add_promises_stage(array_of(promise))])
 
     # -- shows ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from beanie import Document
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from goalsvc.roundtrips import RoundTrips
+from goalsvc.coalescer import Coalescer
 
 RawDocument = dict[str, Any]
 
@@ -41,10 +41,10 @@ class SharedCollection:
     def __init__(self, collection: Any) -> None:
         self.collection = collection
         # Apart, for a write waits for the disk as a rule, and the others do not.
-        self._reads = RoundTrips("shared reads", self._read, _refuse)
-        self._writes = RoundTrips("shared writes", partial(self._write, collection), _refuse)
+        self._reads = Coalescer("shared reads", self._read, _refuse)
+        self._writes = Coalescer("shared writes", partial(self._write, collection), _refuse)
         soon = collection.with_options(write_concern=_SOON)
-        self._writes_soon = RoundTrips("shared writes soon", partial(self._write, soon), _refuse)
+        self._writes_soon = Coalescer("shared writes soon", partial(self._write, soon), _refuse)
 
     async def read(self, document_id: Any) -> RawDocument | None:
         """The document of that id."""
@@ -132,7 +132,7 @@ class Sharing(Document):
         return cls._shared[1]
 
 
-async def _ask(trips: RoundTrips[_Asked], document_id: Any, write: _Write | None) -> RawDocument | None:
+async def _ask(trips: Coalescer[_Asked], document_id: Any, write: _Write | None) -> RawDocument | None:
     asked = _Asked(document_id, write, asyncio.get_running_loop().create_future())
     trips.take(asked)
     return await asked.answer

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
-from goalsvc.models.promise import Owing
+from goalsvc.models.promise import HasPromises
 
 
 class Byteplus(BaseModel):
@@ -17,7 +17,7 @@ class Byteplus(BaseModel):
     hls_url: str | None = None
 
 
-class User(Owing):
+class User(HasPromises):
     """A performer or a viewer."""
 
     model_config = ConfigDict(extra="allow")

@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from beanie import Document, PydanticObjectId
@@ -19,45 +18,12 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from goalsvc.domain.escrow import ISSUER, Settlement, escrow_account
+from goalsvc.domain.goals import UserId
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
 from goalsvc.models.shared import Sharing
-from goalsvc.signals.events import UserId
 
 T = TypeVar("T")
-
-ISSUER = "issuer"
-
-
-def user_account(user_id: str) -> str:
-    """Id of that user's account."""
-    return f"user:{user_id}"
-
-
-def escrow_account(escrow_id: str) -> str:
-    """Id of that escrow's account."""
-    return f"escrow:{escrow_id}"
-
-
-def show_escrow(funding_goal_id: ObjectId) -> str:
-    """The escrow that holds what viewers contributed to that FundingGoal."""
-    return f"show_funding:{funding_goal_id}"
-
-
-def trigger_escrow(trigger_goal_id: ObjectId) -> str:
-    """The escrow that holds the price of that request until it is agreed to, declined or expires."""
-    return f"trigger:{trigger_goal_id}"
-
-
-def exclusive_escrow(exclusive_goal_id: ObjectId) -> str:
-    """The escrow that holds the price of that exclusive."""
-    return f"exclusive:{exclusive_goal_id}"
-
-
-class Settlement(StrEnum):
-    """Where the shares of an escrow go. An escrow is settled one way only: not half paid and half refunded."""
-
-    PAY = "escrow"
-    REFUND = "refund"
 
 
 class Account(Sharing):

@@ -5,16 +5,17 @@ from datetime import timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata
+from goalsvc.domain.ids import derived_id, exclusive_of
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.models.clip import insert_once
 from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
-from goalsvc.signals.events import Conditions, GoalCompleted, GoalEnded, GoalKind, GoalProgressed, Level, Metadata
-from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks import ending
-from goalsvc.tasks.clips import CLIP_TAGS, create_post_from_livestream, derived_id
-from goalsvc.tasks.escrow import exclusive_of
+from goalsvc.tasks.clips import CLIP_TAGS, create_post_from_livestream
 
 CLIPS_BANNED_TAG = "banned:livestream:create_clip"
 
@@ -43,7 +44,7 @@ async def deactivate_goal(context: Context, event: GoalCompleted) -> Outcome:
     """Owes the end of a goal whose last level is reached."""
     if not event.target_reached:
         return Returned(Reason.NOT_THE_LAST_LEVEL)
-    return Done(owes=(ending.deactivate_goal.owe(goal_id=event.goal_id),))
+    return Done(follow_ups=(ending.deactivate_goal.follow_up(goal_id=event.goal_id),))
 
 
 @receiver(
@@ -60,7 +61,7 @@ async def produce_livestream_clip_from_goal(context: Context, event: GoalComplet
     if user is not None and CLIPS_BANNED_TAG in user.tags:
         return Returned(Reason.CLIPS_BANNED)
     first = event.levels[0]
-    clip = create_post_from_livestream.owe(
+    clip = create_post_from_livestream.follow_up(
         session_id=str(event.conditions.session_id),
         caption=first.title,
         duration=context.settings.livestream_clip_goal_duration,
@@ -70,7 +71,7 @@ async def produce_livestream_clip_from_goal(context: Context, event: GoalComplet
         # Not when a worker came round to it, but when the performer had done it.
         completed_at=event.context.paused or event.at,
     )
-    return Done(owes=(clip,))
+    return Done(follow_ups=(clip,))
 
 
 @receiver(
@@ -157,12 +158,12 @@ async def _begin(goal: Goal, session_id: ObjectId, paired: bool, what: str) -> O
     session = await Session.by_id(session_id)
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
-    owes = _end_with(session)
-    if not made and not paired and not owes:
+    follow_ups = _end_with(session)
+    if not made and not paired and not follow_ups:
         return Returned(Reason.ALREADY_DONE)
-    return Done(what, owes=owes)
+    return Done(what, follow_ups=follow_ups)
 
 
-def _end_with(session: Session) -> tuple[Debt, ...]:
+def _end_with(session: Session) -> tuple[FollowUp, ...]:
     """What is owed when a session has ended before a goal of it could begin: the goal ends too, or its escrow would stay."""
-    return () if session.open else (ending.end_session.owe(session_id=str(session.id)),)
+    return () if session.open else (ending.end_session.follow_up(session_id=str(session.id)),)

@@ -2,21 +2,17 @@
 
 from bson import ObjectId
 
-from goalsvc.context import Context, channel_view, session_token_view
+from goalsvc.context import Context
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import exclusive_of
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.receivers.telling import tell
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed, GoalStarted
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed, GoalStarted
 from goalsvc.signals.notices import KaraokeScore, LevelNotice, SessionKaraokeGoalUpdated
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.signals.pusher import cached_channels
 from goalsvc.signals.receiver import on, receiver
-from goalsvc.tasks.escrow import exclusive_of
-
-
-def streamer_views(streamer_id: str) -> list[str]:
-    """The names under which the channel data that shows a streamer's goals and session is kept."""
-    return [channel_view(channel) for channel in cached_channels(streamer_id)]
 
 
 @receiver(

@@ -6,29 +6,32 @@ from datetime import timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.errors import RetryableError
-from goalsvc.models.session import Session
-from goalsvc.models.wallet import Account, escrow_account, exclusive_escrow, show_escrow, trigger_escrow
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalProgressed
-from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
-from goalsvc.signals.receiver import on, receiver
-from goalsvc.tasks.ending import deactivate_goal
-from goalsvc.tasks.escrow import (
+from goalsvc.domain.escrow import (
     COMPLETED,
     REFUNDED,
-    escrow_out,
-    exclusive_of,
-    hold_exclusive,
-    refund_escrow,
-    transfer_escrow,
+    escrow_account,
+    exclusive_escrow,
+    performed_share,
+    show_escrow,
+    trigger_escrow,
 )
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import exclusive_of
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.errors import RetryableError
+from goalsvc.models.session import Session
+from goalsvc.models.wallet import Account
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed
+from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.ending import deactivate_goal
+from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow, transfer_escrow
 
 
-def _share(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int) -> Debt:
+def _share(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int) -> FollowUp:
     """One share of an escrow that no earning stands behind: the goal itself does."""
     metadata = {"doc_id": goal_id, "user_id": user_id, "amount": amount}
-    debt = transfer_escrow.owe(to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata)
-    return debt.called(f"transfer_escrow:{event}")
+    follow_up = transfer_escrow.follow_up(to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata)
+    return follow_up.called(f"transfer_escrow:{event}")
 
 
 # -- shows ------------------------------------------------------------------------------------------------------------
@@ -54,14 +57,14 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
     pair = session.pair_of_show(ObjectId(event.goal_id))
     if pair is None or pair.funding_goal is None:
         return Returned(Reason.NO_FUNDING)
-    payout = escrow_out.owe(
+    payout = escrow_out.follow_up(
         escrow_id=show_escrow(pair.funding_goal),
         user_id=session.user_id,
         nbf=session.statuses.started or pair.funding_goal.generation_time,
         exp=session.statuses.ended or context.clock.now(),
         goal_id=event.goal_id,
     )
-    return Done(owes=(payout,))
+    return Done(follow_ups=(payout,))
 
 
 @receiver(
@@ -88,7 +91,7 @@ async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outc
         if pair is None or pair.funding_goal is None:
             return Returned(Reason.NO_FUNDING)
         escrow_id, user_id = show_escrow(pair.funding_goal), session.user_id
-    return Done(owes=(refund_escrow.owe(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id),))
+    return Done(follow_ups=(refund_escrow.follow_up(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id),))
 
 
 async def _session_of(event: GoalEvent) -> Session | Reason:
@@ -111,7 +114,7 @@ async def trigger_exclusive_escrow_transfer(context: Context, event: GoalComplet
     escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
-    return Done(f"{held} tokens", owes=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held),))
+    return Done(f"{held} tokens", follow_ups=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held),))
 
 
 async def _held_for(event: GoalEvent) -> tuple[str, int]:
@@ -123,11 +126,6 @@ async def _held_for(event: GoalEvent) -> tuple[str, int]:
     if request is not None and await Account.balance_of(escrow_account(trigger_escrow(request))) > 0:
         raise RetryableError(f"the hold of request {request} is on its way")
     return escrow_id, await Account.freeze(escrow_id)
-
-
-def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:
-    """The part of an escrow that is the performer's: by the second, cut to whole tokens; the rest is the viewer's."""
-    return held * min(performed_seconds, target_seconds) // target_seconds
 
 
 @receiver(
@@ -145,7 +143,7 @@ async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome
     if share == 0:
         return Returned(Reason.NOT_PERFORMED)
     what = f"{share} of {held} tokens for {min(event.progress, event.target)} of {event.target} s"
-    return Done(what, owes=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share),))
+    return Done(what, follow_ups=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share),))
 
 
 @receiver(
@@ -162,16 +160,18 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
         if paused is None or event.context.running:
             return Returned(Reason.RESUMED)
         grace = timedelta(seconds=context.settings.exclusive_resume_grace)
-        end = deactivate_goal.owe(goal_id=event.goal_id, paused_since=paused)
+        end = deactivate_goal.follow_up(goal_id=event.goal_id, paused_since=paused)
         end = end.called(f"exclusive_grace:{event.event_id}").not_before(context.clock.now() + grace)
-        return Done(f"ends in {grace.total_seconds():g} s unless resumed", owes=(end,))
+        return Done(f"ends in {grace.total_seconds():g} s unless resumed", follow_ups=(end,))
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     escrow_id, held = await _held_for(event)
     share = held - performed_share(held, event.progress, event.target) if event.target else held
     if share == 0:
         return Returned(Reason.NOTHING_HELD)
-    return Done(f"{share} of {held} tokens", owes=(_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),))
+    return Done(
+        f"{share} of {held} tokens", follow_ups=(_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),)
+    )
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -192,17 +192,17 @@ async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded)
     held = await Account.freeze(escrow_id)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
-    debts: Sequence[Debt]
+    follow_ups: Sequence[FollowUp]
     if event.triggerer is None:
-        debts = [_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
+        follow_ups = [_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
     else:
         exclusive_id = exclusive_of(goal_id)
-        debts = [
-            hold_exclusive.owe(
+        follow_ups = [
+            hold_exclusive.follow_up(
                 transfer_id=f"hold-{escrow_id}-{exclusive_id}",
                 from_escrow_id=escrow_id,
                 to_escrow_id=exclusive_escrow(exclusive_id),
                 amount=held,
             )
         ]
-    return Done(f"{held} tokens", owes=tuple(debts))
+    return Done(f"{held} tokens", follow_ups=tuple(follow_ups))

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import (
@@ -17,7 +19,6 @@ from goalsvc.signals.events import (
     GoalCompleted,
     GoalEnded,
     GoalEvent,
-    GoalKind,
     GoalProgressed,
 )
 from goalsvc.signals.notices import (
@@ -34,7 +35,6 @@ from goalsvc.signals.notices import (
     StreamChanged,
     WalletUpdated,
 )
-from goalsvc.signals.outcome import Outcome, Reason, Returned
 from goalsvc.signals.receiver import on, receiver
 
 PUBLIC_KINDS = tuple(kind for kind in GoalKind if kind is not GoalKind.EXCLUSIVE)

@@ -3,15 +3,15 @@
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.channels import ChannelKind
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.promises import PromiseRef
+from goalsvc.domain.trace import place
 from goalsvc.models.clocks import Move
-from goalsvc.models.promise import PromiseRef
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
 from goalsvc.signals.notices import UserEntered, UserLeft
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.signals.pusher import ChannelKind
 from goalsvc.signals.receiver import on, receiver
-from goalsvc.signals.trace import place
 from goalsvc.tasks.notices import deliver_notice
 from goalsvc.tasks.runner import job_for
 
@@ -29,8 +29,8 @@ async def trigger_user_enter(context: Context, event: PresenceEvent) -> Outcome:
     notice = told(event_id=event.event_id, user_id=event.user_id, at=event.at)
     channels = notice.channels_of(event.channel.about)
     # Owed, not told at once: the webhook's answer must not wait for Pusher's.
-    debt = deliver_notice.owe(channels=channels, event=notice.event, data=notice.data())
-    return Done(notice.event, owes=(debt.called(f"{notice.event}:{event.event_id}"),))
+    follow_up = deliver_notice.follow_up(channels=channels, event=notice.event, data=notice.data())
+    return Done(notice.event, follow_ups=(follow_up.called(f"{notice.event}:{event.event_id}"),))
 
 
 @receiver(
@@ -72,7 +72,7 @@ async def karaoke_control(context: Context, event: PresenceEvent) -> Outcome:
         return Returned(moved)
     for promise in moved.promises:
         context.queue.enqueue(job_for(PromiseRef("goals", goal_id, promise.id), promise))
-    if moved.turned.owes_seconds:
+    if moved.turned.has_seconds:
         return Done(f"{moved.turned.amount} s performed")
     if moved.turned.started:
         return Done("started")

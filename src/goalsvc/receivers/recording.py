@@ -1,8 +1,9 @@
 """The cloud recording of a show, and the snapshots of an exclusive."""
 
 from goalsvc.context import Context
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalKind, GoalStarted
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalStarted
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
 
@@ -20,10 +21,10 @@ async def record_show_with_rtc(context: Context, event: GoalEvent) -> Outcome:
     if isinstance(event, GoalCompleted):
         if not event.target_reached:
             return Returned(Reason.NOT_THE_LAST_LEVEL)
-        return Done(owes=(StopRecord.owe(goal_id=event.goal_id, session_id=session_id),))
+        return Done(follow_ups=(StopRecord.follow_up(goal_id=event.goal_id, session_id=session_id),))
     if not event.context.running:
         return Returned(Reason.NOT_RUNNING)
-    return Done(owes=(StartRecord.owe(goal_id=event.goal_id, session_id=session_id),))
+    return Done(follow_ups=(StartRecord.follow_up(goal_id=event.goal_id, session_id=session_id),))
 
 
 @receiver(on(GoalEnded, GoalKind.EXCLUSIVE), returns={Reason.OTHER_GOAL_KIND, Reason.NO_SESSION})
@@ -31,4 +32,6 @@ async def snapshot_rtc_sources(context: Context, event: GoalEnded) -> Outcome:
     """Owes the snapshots of the room in which the exclusive was performed."""
     if event.conditions.session_id is None:
         return Returned(Reason.NO_SESSION)
-    return Done(owes=(StartSnapshot.owe(goal_id=event.goal_id, session_id=str(event.conditions.session_id)),))
+    return Done(
+        follow_ups=(StartSnapshot.follow_up(goal_id=event.goal_id, session_id=str(event.conditions.session_id)),)
+    )

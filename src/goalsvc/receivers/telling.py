@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from goalsvc.context import Context
+from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.errors import GoalsvcError
-from goalsvc.signals.outcome import Done, Outcome
 from goalsvc.tasks.notices import deliver_notice
 
 
@@ -23,6 +23,6 @@ async def tell(
     try:
         await context.notifier.trigger(channels, event, sent)
     except GoalsvcError:
-        debt = deliver_notice.owe(channels=list(channels), event=event, data=sent)
-        return Done("owed", owes=(debt.called(f"{event}:{cause}"),))
+        follow_up = deliver_notice.follow_up(channels=list(channels), event=event, data=sent)
+        return Done("owed", follow_ups=(follow_up.called(f"{event}:{cause}"),))
     return Done(event)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from goalsvc.context import Context
+from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.signals.events import (
     ChannelOccupied,
     ChannelVacated,
@@ -19,7 +20,6 @@ from goalsvc.signals.events import (
     GoalStarted,
     PresenceEvent,
 )
-from goalsvc.signals.outcome import Done, Outcome
 from goalsvc.signals.receiver import on, receiver
 
 

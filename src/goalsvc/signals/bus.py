@@ -14,7 +14,7 @@ import blinker
 from prometheus_client import Counter
 
 from goalsvc.context import Context
-from goalsvc.signals.outcome import Answer, Done, Failed, ReceiverReport, Report, Returned
+from goalsvc.domain.outcome import Answer, Done, Failed, ReceiverReport, Report, Returned
 from goalsvc.signals.receiver import On, Receiver
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalsvc.signals.events import GoalEvent, GoalKind, Level
-from goalsvc.signals.pusher import presence_stream, private_stream, private_user
+from goalsvc.domain.channels import presence_stream, private_stream, private_user
+from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.signals.events import GoalEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from goalsvc.context import Context
-from goalsvc.signals.events import ALL_KINDS, GoalEvent, GoalKind, PresenceEvent
-from goalsvc.signals.outcome import Outcome, Reason
-from goalsvc.signals.pusher import ChannelKind
+from goalsvc.domain.channels import ChannelKind
+from goalsvc.domain.goals import ALL_KINDS, GoalKind
+from goalsvc.domain.outcome import Outcome, Reason
+from goalsvc.signals.events import GoalEvent, PresenceEvent
 
 ReceiverFunction = Callable[[Context, Any], Awaitable[Outcome]]
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from goalsvc.models.database import OWING
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.tasks import clips, ending, escrow, notices, progress, reconcile, recording
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
-sweep_promises = make_sweep(OWING)
+sweep_promises = make_sweep(WITH_PROMISES)
 
 ALL: tuple[Task[Any], ...] = (
     progress.announce_goal_started,

@@ -1,6 +1,5 @@
 """The clip of a completed performance: asset, draft post, and the file itself."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.ids import derived_id
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ClipImpossibleError, NotYetError
 from goalsvc.models.clip import Asset, AssetState, Post, insert_once
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.tasks.task import CLIP_QUEUE, RetryPolicy, task
 
 POST_TAGS = ("drafts", "beta", "no_exposure")
@@ -20,12 +20,6 @@ CLIP_TAGS = ("feed:shorts_livestream", "bypass:review")
 
 #: How long after its last second was due a clip waits for a stream that lags behind.
 WAIT_LIMIT = timedelta(seconds=120)
-
-
-def derived_id(cause: ObjectId, purpose: str) -> ObjectId:
-    """An id that follows from another document's: the same cause and purpose, the same id; sorted in time like its cause."""
-    digest = hashlib.sha256(f"{purpose}:{cause}".encode()).digest()
-    return ObjectId(cause.binary[:4] + digest[:8])
 
 
 @task()
@@ -65,7 +59,7 @@ async def create_post_from_livestream(
     )
     await insert_once(asset)
     await insert_once(post)
-    clip = clip_livestream_as_asset.owe(
+    clip = clip_livestream_as_asset.follow_up(
         session_id=session_id,
         rewind_seconds=rewind_seconds,
         duration=duration,
@@ -74,7 +68,7 @@ async def create_post_from_livestream(
         completed_at=completed_at,
     )
     ready_at = completed_at + timedelta(seconds=max(0, duration - rewind_seconds))
-    return Done(f"asset {asset_id}, post {post_id}", owes=(clip.not_before(max(now, ready_at)),))
+    return Done(f"asset {asset_id}, post {post_id}", follow_ups=(clip.not_before(max(now, ready_at)),))
 
 
 async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:

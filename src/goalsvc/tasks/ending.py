@@ -7,14 +7,14 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.trace import place
 from goalsvc.errors import NotYetError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
-from goalsvc.signals.events import GoalKind
-from goalsvc.signals.outcome import Debt, Done, Outcome, Reason, Returned
-from goalsvc.signals.trace import place
 from goalsvc.tasks import announcements
 from goalsvc.tasks.recording import StopRecord
-from goalsvc.tasks.runner import TASK, hurry
+from goalsvc.tasks.runner import TASK, enqueue_promises
 from goalsvc.tasks.task import task
 
 #: How soon to look again whether the last seconds of a goal have been counted.
@@ -36,10 +36,10 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
             return Returned(Reason.UNKNOWN_GOAL)
         if goal.active:
             return Returned(Reason.RESUMED)
-        if goal.owed(ENDED) is None:
+        if goal.promise(ENDED) is None:
             return Returned(Reason.ALREADY_DONE)
     if goal.uncounted:
-        hurry(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
+        enqueue_promises(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
         raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
     reports = []
     if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:
@@ -47,15 +47,15 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
         reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
     ended_at = goal.exp or now
     reports.append(await context.bus.send(context, announcements.ended(goal, f"{goal_id}:{ENDED}", ended_at)))
-    return Done(f"progress {goal.progress}", owes=_stop_recording(goal), reports=tuple(reports), settles=ENDED)
+    return Done(f"progress {goal.progress}", follow_ups=_stop_recording(goal), reports=tuple(reports), settles=ENDED)
 
 
-def _stop_recording(goal: Goal) -> tuple[Debt, ...]:
+def _stop_recording(goal: Goal) -> tuple[FollowUp, ...]:
     """A show that was abandoned is recorded still; that of a completed one was stopped when it was completed."""
     session_id, completed = goal.conditions.session_id, goal.target is not None and goal.progress >= goal.target
     if goal.kind is not GoalKind.SHOW or session_id is None or goal.context.started is None or completed:
         return ()
-    return (StopRecord.owe(goal_id=str(goal.id), session_id=str(session_id)),)
+    return (StopRecord.follow_up(goal_id=str(goal.id), session_id=str(session_id)),)
 
 
 #: The clock does not run.
@@ -88,7 +88,7 @@ async def _end_all(
     async for document in found:
         goal = await Goal.deactivate(document["_id"], context.clock.now(), place(TASK, name), extra=still)
         if goal is not None:
-            hurry(context, goal, [ENDED, PAUSED])
+            enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1
     if ended == _BATCH:
         raise NotYetError("there are more goals to end", 0.0)

@@ -12,28 +12,23 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.context import Context, Job
+from goalsvc.context import Context
+from goalsvc.domain.escrow import COMPLETED, REFUNDED, Settlement, escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.outcome import DEFERRED, Done, Outcome, Reason, Returned
+from goalsvc.domain.promises import Job
+from goalsvc.domain.trace import follow_ups_of, place
 from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import BiEscrow
-from goalsvc.models.wallet import Account, Earning, Order, Settlement, escrow_account, user_account
+from goalsvc.models.wallet import Account, Earning, Order
 from goalsvc.signals.events import (
     EscrowCompleted,
     EscrowRefunded,
     EscrowShareCompleted,
     EscrowShareRefunded,
 )
-from goalsvc.signals.outcome import KEPT, Done, Outcome, Reason, Returned
-from goalsvc.signals.trace import debts_of, place
-from goalsvc.tasks.clips import derived_id
 from goalsvc.tasks.runner import TASK
 from goalsvc.tasks.task import RetryPolicy, Task, task
-
-COMPLETED = "escrow.completed"
-REFUNDED = "escrow.refunded"
-
-#: Where a share goes, by the event that it ends in; also the first word of its transfer id.
-SETTLEMENT = {COMPLETED: Settlement.PAY, REFUNDED: Settlement.REFUND}
 
 #: Tokens that come late are still paid out: `escrow_out` looks at earnings made up to so long after its `exp`.
 LATE_EARNINGS = timedelta(hours=1)
@@ -44,16 +39,6 @@ _UNDER_WAY = timedelta(seconds=20)
 _FOR_EACH_SHARE = timedelta(milliseconds=20)
 
 _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
-
-
-def transfer_id_of(event: str, escrow_id: str, doc_id: str, user_id: str) -> str:
-    """The id of the one transfer that settles this share: `escrow-show_funding:{goal}-{earning}-{user}`, or `refund-…`."""
-    return f"{SETTLEMENT[event].value}-{escrow_id}-{doc_id}-{user_id}"
-
-
-def tag_of(escrow_id: str) -> str:
-    """The tag of every transfer that concerns that escrow."""
-    return f"escrow::{escrow_id}"
 
 
 # -- all shares of a show ---------------------------------------------------------------------------------------------
@@ -114,8 +99,8 @@ async def _settle_all(
 
     now = context.clock.now()
     if outstanding:
-        await Goal.postpone(ObjectId(goal_id), settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
-        return Done(f"{shares} shares", settles=KEPT)
+        await Goal.defer(ObjectId(goal_id), settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
+        return Done(f"{shares} shares", settles=DEFERRED)
     # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
     report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
@@ -277,7 +262,7 @@ async def announce_escrow_share(
     announced = Done(reports=(report,))
     if report.failures:
         return announced  # to be tried again
-    if any(debts_of(announced, "")):
+    if any(follow_ups_of(announced, "")):
         # What receivers owe is written down before the share counts as settled: nobody comes back to it then.
         return replace(
             announced, then=(conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata),)
@@ -316,11 +301,6 @@ def _all_settled(
 
 
 # -- escrow to escrow -------------------------------------------------------------------------------------------------
-
-
-def exclusive_of(trigger_goal: ObjectId) -> ObjectId:
-    """The id of the exclusive that comes of that request; its escrow is named after it before the goal is made."""
-    return derived_id(trigger_goal, "exclusive")
 
 
 @task(retry=_LEDGER_RETRY)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalsvc.context import Context
-from goalsvc.signals.outcome import Done, Outcome
+from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.tasks.task import task
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.models.goal import Goal
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.tasks import announcements
 from goalsvc.tasks.task import task
 
@@ -30,7 +30,7 @@ async def increment_goal_progress(context: Context, *, goal_id: str, amount: int
     goal = await Goal.add_progress(ObjectId(goal_id), event_id)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    promise = goal.owed(event_id)
+    promise = goal.promise(event_id)
     if promise is None or promise.progress is None:
         return Returned(Reason.ALREADY_COUNTED)
     event = announcements.progressed(goal, event_id, promise.at, promise.arguments["amount"], promise.progress)

@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from goalsvc.clock import Clock, to_epoch_milliseconds
-from goalsvc.context import Job
-from goalsvc.roundtrips import Batches
+from goalsvc.coalescer import Batches
+from goalsvc.domain.promises import Job
 from goalsvc.tasks.task import MAIN_QUEUE, Task
 
 log = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.channels import goal_channel
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.promises import PromiseRef
+from goalsvc.domain.trace import new_segment, node_of, place, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models.clocks import Move, Moved, participants_of
 from goalsvc.models.goal import Goal
-from goalsvc.models.promise import PromiseRef
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.signals.pusher import goal_channel
-from goalsvc.signals.trace import new_segment, node_of, place, segment_document
 from goalsvc.tasks.runner import TASK, job_for
 from goalsvc.tasks.task import task
 

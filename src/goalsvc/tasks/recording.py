@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
 from goalsvc.tasks.task import task
 
 # The names are those of BytePlus's actions, and of the specification.

@@ -1,12 +1,12 @@
 """Redriving a dead letter: its task is owed again, where it was owed before."""
 
-from goalsvc.context import Context, Job
-from goalsvc.models.database import OWING
-from goalsvc.models.promise import PromiseRef
+from goalsvc.context import Context
+from goalsvc.domain.outcome import FollowUp
+from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.domain.trace import TracedFollowUp
+from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.records import DeadLetter
-from goalsvc.signals.outcome import Debt
-from goalsvc.signals.trace import TracedDebt
-from goalsvc.tasks.runner import hurry_these
+from goalsvc.tasks.runner import enqueue_these
 
 
 async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
@@ -21,8 +21,8 @@ async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
         context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, parent=letter.parent))
     else:
         ref = PromiseRef.parse(letter.promise)
-        debt = Debt(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
-        traced = [TracedDebt(debt, letter.parent or "")]
-        owed = await OWING[ref.collection].owe(ref.document_id, traced, context.clock.now())
-        hurry_these(context, ref.collection, ref.document_id, owed)
+        follow_up = FollowUp(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
+        traced = [TracedFollowUp(follow_up, letter.parent or "")]
+        owed = await WITH_PROMISES[ref.collection].add_promises(ref.document_id, traced, context.clock.now())
+        enqueue_these(context, ref.collection, ref.document_id, owed)
     return await DeadLetter.redrive(letter_id, context.clock.now())

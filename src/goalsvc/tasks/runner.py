@@ -13,20 +13,21 @@ from typing import Any
 from bson import ObjectId
 from prometheus_client import Counter
 
-from goalsvc.context import Context, Job
-from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError
-from goalsvc.models.promise import Owing, Promise, PromiseRef
-from goalsvc.models.records import DeadLetter
-from goalsvc.signals.outcome import Answer, Done, Failed, Outcome
-from goalsvc.signals.trace import (
-    TracedDebt,
-    debts_of,
+from goalsvc.context import Context
+from goalsvc.domain.outcome import Answer, Done, Failed, Outcome
+from goalsvc.domain.promises import Job, Promise, PromiseRef
+from goalsvc.domain.trace import (
+    TracedFollowUp,
     failures_of,
+    follow_ups_of,
     new_segment,
     node_of,
     segment_document,
     signal_node,
 )
+from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError
+from goalsvc.models.promise import HasPromises
+from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,14 @@ class _Attempt:
 
     outcome: Outcome | None
     error: Exception | None
-    debts: tuple[TracedDebt, ...]
+    follow_ups: tuple[TracedFollowUp, ...]
     place: str
 
 
 class Runner:
     """Runs jobs of the tasks it knows, against the documents that can owe them."""
 
-    def __init__(self, tasks: Sequence[Task[Any]], owing: Mapping[str, type[Owing]]) -> None:
+    def __init__(self, tasks: Sequence[Task[Any]], owing: Mapping[str, type[HasPromises]]) -> None:
         self._tasks = {task.name: task for task in tasks}
         self._owing = owing
 
@@ -77,9 +78,9 @@ class Runner:
                 steps[:0] = attempt.outcome.then
             promise_id = self._settled_by(job, attempt.outcome, last=not steps)
             if promise_id is not None:
-                await self._settle(context, self._owner(job, arguments), promise_id, attempt.debts)
-            elif attempt.debts:
-                await self._owe(context, self._owner(job, arguments), attempt.debts)
+                await self._settle(context, self._owner(job, arguments), promise_id, attempt.follow_ups)
+            elif attempt.follow_ups:
+                await self._owe(context, self._owner(job, arguments), attempt.follow_ups)
             parent = attempt.place
         return None
 
@@ -110,7 +111,7 @@ class Runner:
             context.recorder.trace(segment_document(segment, _goal_of(job, arguments), parent, at, node))
             JOBS.labels(task.name, node["outcome"]).inc()
         place = f"{segment}#{TASK}/{task.name}"
-        return _Attempt(outcome, error, tuple(debts_of(outcome, place)) if outcome else (), place)
+        return _Attempt(outcome, error, tuple(follow_ups_of(outcome, place)) if outcome else (), place)
 
     # -- what follows -----------------------------------------------------------------------------------------------
 
@@ -127,15 +128,17 @@ class Runner:
             return PromiseRef.parse(job.promise)
         return PromiseRef("goals", ObjectId(arguments["goal_id"]), "")
 
-    async def _settle(self, context: Context, owner: PromiseRef, promise_id: str, debts: Sequence[TracedDebt]) -> None:
+    async def _settle(
+        self, context: Context, owner: PromiseRef, promise_id: str, follow_ups: Sequence[TracedFollowUp]
+    ) -> None:
         owing = self._owing[owner.collection]
-        owed = await owing.settle(owner.document_id, promise_id, debts, context.clock.now())
-        hurry_these(context, owner.collection, owner.document_id, owed)
+        owed = await owing.fulfil(owner.document_id, promise_id, follow_ups, context.clock.now())
+        enqueue_these(context, owner.collection, owner.document_id, owed)
 
-    async def _owe(self, context: Context, owner: PromiseRef, debts: Sequence[TracedDebt]) -> None:
+    async def _owe(self, context: Context, owner: PromiseRef, follow_ups: Sequence[TracedFollowUp]) -> None:
         owing = self._owing[owner.collection]
-        owed = await owing.owe(owner.document_id, debts, context.clock.now())
-        hurry_these(context, owner.collection, owner.document_id, owed)
+        owed = await owing.add_promises(owner.document_id, follow_ups, context.clock.now())
+        enqueue_these(context, owner.collection, owner.document_id, owed)
 
     async def _after_failure(
         self,
@@ -147,9 +150,9 @@ class Runner:
         tried: int,
     ) -> TryAgain | None:
         owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
-        if attempt.debts and owner is not None:
+        if attempt.follow_ups and owner is not None:
             # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
-            await self._owe(context, owner, attempt.debts)
+            await self._owe(context, owner, attempt.follow_ups)
         error = attempt.error
         final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
         if isinstance(error, NotYetError):
@@ -169,7 +172,7 @@ class Runner:
         whichever of them are missing.
         """
         document = await self._owing[owner.collection].read(owner.document_id) if owner else None
-        promise = document.owed(owner.promise_id) if document is not None and owner is not None else None
+        promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
         ran = {"task": job.task, "arguments": dict(job.arguments)}
         letter = DeadLetter(
             id=job.promise or job.id,
@@ -186,7 +189,7 @@ class Runner:
         )
         await DeadLetter.bury(letter)
         if promise is not None and owner is not None:
-            await self._owing[owner.collection].settle(owner.document_id, owner.promise_id, (), context.clock.now())
+            await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
         task = self._tasks[job.task]
         if task.after_death is not None:
             await task.after_death(context, job.arguments)
@@ -198,13 +201,13 @@ def job_for(ref: PromiseRef, promise: Promise) -> Job:
     return Job(where, promise.task, promise.arguments, promise.at, promise=where, parent=promise.parent or None)
 
 
-def hurry(context: Context, document: Owing, promise_ids: Sequence[str]) -> None:
+def enqueue_promises(context: Context, document: HasPromises, promise_ids: Sequence[str]) -> None:
     """Enqueues the jobs for these promises of the document (law 1: the document owes, the queue hurries)."""
     collection = document.get_settings().name or ""
-    hurry_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
+    enqueue_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
 
 
-def hurry_these(context: Context, collection: str, document_id: Any, promises: Sequence[Promise]) -> None:
+def enqueue_these(context: Context, collection: str, document_id: Any, promises: Sequence[Promise]) -> None:
     """Enqueues the jobs for these promises, which that document holds."""
     for promise in promises:
         context.queue.enqueue(job_for(PromiseRef(collection, document_id, promise.id), promise))

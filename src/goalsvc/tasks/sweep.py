@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from goalsvc.context import Context
-from goalsvc.models.promise import Owing
-from goalsvc.signals.outcome import Done, Outcome, Reason, Returned
-from goalsvc.tasks.runner import hurry
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.models.promise import HasPromises
+from goalsvc.tasks.runner import enqueue_promises
 from goalsvc.tasks.task import Task, task
 
-#: How many documents one run looks at in each collection; the oldest debts come first, the next run finds the rest.
+#: How many documents one run looks at in each collection; the oldest follow_ups come first, the next run finds the rest.
 _BATCH = 1000
 
 
-def make_sweep(owing: Mapping[str, type[Owing]]) -> Task[[]]:
+def make_sweep(owing: Mapping[str, type[HasPromises]]) -> Task[[]]:
     """The sweep over these collections."""
 
     @task()
@@ -29,7 +29,7 @@ def make_sweep(owing: Mapping[str, type[Owing]]) -> Task[[]]:
             query = model.find({"promises.at": {"$lte": overdue}}, with_children=True).sort("promises.at").limit(_BATCH)
             async for document in query:
                 due: Sequence[str] = [promise.id for promise in document.promises if promise.at <= overdue]
-                hurry(context, document, due)
+                enqueue_promises(context, document, due)
                 found += len(due)
         await context.queue.flush()
         return Done(f"{found} promises") if found else Returned(Reason.ALREADY_DONE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, ParamSpec
 
 from goalsvc.context import Context
-from goalsvc.signals.outcome import Debt, Outcome
+from goalsvc.domain.outcome import FollowUp, Outcome
 
 P = ParamSpec("P")
 
@@ -50,10 +50,10 @@ class Task(Generic[P]):
         """Runs the function itself, as a test or another task may."""
         return await self.function(context, *args, **kwargs)
 
-    def owe(self, *args: P.args, **kwargs: P.kwargs) -> Debt:
-        """This task as a debt: a receiver answers with it, and it becomes a promise of the document."""
+    def follow_up(self, *args: P.args, **kwargs: P.kwargs) -> FollowUp:
+        """This task as a follow_up: a receiver answers with it, and it becomes a promise of the document."""
         assert not args, "a task's arguments are named"  # noqa: S101
-        return Debt(self.name, self.name, kwargs)
+        return FollowUp(self.name, self.name, kwargs)
 
     def step(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, Any]:
         """This task as a step of a chain."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from goalsvc.roundtrips import LARGEST_BATCH, Batches, RoundTrips
+from goalsvc.coalescer import LARGEST_BATCH, Batches, Coalescer
 
 Request = asyncio.Future[int]
 
@@ -17,7 +17,7 @@ class Server:
         self.batches: list[int] = []
         self.open = asyncio.Event()
         self.open.set()
-        self.trips: RoundTrips[Request] = RoundTrips(
+        self.trips: Coalescer[Request] = Coalescer(
             "test", self.serve, lambda request, error: self.refuse(request, error)
         )
 

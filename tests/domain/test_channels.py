@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalsvc.signals import pusher
-from goalsvc.signals.pusher import SENDER_BY_EVENT_NAME, Channel, ChannelKind, cached_channels, event_id
+from goalsvc.domain import channels
+from goalsvc.domain.channels import SENDER_BY_EVENT_NAME, Channel, ChannelKind, cached_channels, event_id
 
 GOAL = "68143584d6945d32e732cc21"
 
@@ -61,10 +61,10 @@ class TestNames:
 
     def test_those_we_make_we_can_read(self) -> None:
         made = [
-            pusher.goal_channel(GOAL),
-            pusher.private_stream("u"),
-            pusher.presence_stream("u"),
-            pusher.private_user("u"),
+            channels.goal_channel(GOAL),
+            channels.private_stream("u"),
+            channels.presence_stream("u"),
+            channels.private_user("u"),
         ]
         assert all(Channel.parse(name) for name in [*made, *cached_channels("u")])
 

@@ -59,7 +59,7 @@ class Turned:
     amount: int
 
     @property
-    def owes_seconds(self) -> bool:
+    def has_seconds(self) -> bool:
         """Whether progress is to be announced: also after a pause that brought less than a second."""
         return self.paused or self.amount > 0
 

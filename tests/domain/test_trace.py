@@ -5,21 +5,22 @@ from datetime import timedelta
 from typing import Any
 
 from goalsvc.context import Context
-from goalsvc.signals.bus import SignalBus
-from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalKind, GoalProgressed
-from goalsvc.signals.outcome import Debt, Done, Failed, Outcome, Reason, ReceiverReport, Report, Returned
-from goalsvc.signals.receiver import on, receiver
-from goalsvc.signals.trace import (
+from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.outcome import Done, Failed, FollowUp, Outcome, Reason, ReceiverReport, Report, Returned
+from goalsvc.domain.trace import (
     CURRENT_SEGMENT,
     assemble,
-    debts_of,
     failures_of,
+    follow_ups_of,
     new_segment,
     node_of,
     place,
     segment_document,
     signal_node,
 )
+from goalsvc.signals.bus import SignalBus
+from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
+from goalsvc.signals.receiver import on, receiver
 from tests.receivers.fakes import NOW, Stage
 from tests.receivers.scenes import goal_event, set_up
 
@@ -97,35 +98,35 @@ class TestSegments:
 
 class TestDebts:
     async def test_each_belongs_under_the_receiver_that_owes_it(self, context: Context) -> None:
-        debt = Debt("d", "transfer", {})
+        follow_up = FollowUp("d", "transfer", {})
 
         @receiver(on(GoalCompleted))
         async def inner(context: Context, event: GoalCompleted) -> Outcome:
-            return Done(owes=(debt.called("inner debt"),))
+            return Done(follow_ups=(follow_up.called("inner follow_up"),))
 
         @receiver(on(GoalEnded))
         async def outer(context: Context, event: GoalEnded) -> Outcome:
             nested = await bus.send(context, goal_event(GoalCompleted, GoalKind.SHOW))
-            return Done(owes=(debt,), reports=(nested,))
+            return Done(follow_ups=(follow_up,), reports=(nested,))
 
         bus = SignalBus([inner, outer])
         identity = new_segment()
         answer = Done(reports=(await bus.send(context, goal_event(GoalEnded, GoalKind.SHOW)),))
-        owed = {item.debt.id: item.parent for item in debts_of(answer, f"{identity}#")}
-        assert owed == {"d": f"{identity}#goal.ended/outer", "inner debt": f"{identity}#goal.completed/inner"}
+        owed = {item.follow_up.id: item.parent for item in follow_ups_of(answer, f"{identity}#")}
+        assert owed == {"d": f"{identity}#goal.ended/outer", "inner follow_up": f"{identity}#goal.completed/inner"}
 
     def test_nothing_is_owed_by_who_returned_or_failed(self) -> None:
-        assert list(debts_of(Returned(Reason.NO_SESSION), "p")) == []
-        assert list(debts_of(Failed("x"), "p")) == []
+        assert list(follow_ups_of(Returned(Reason.NO_SESSION), "p")) == []
+        assert list(follow_ups_of(Failed("x"), "p")) == []
         assert failures_of(Returned(Reason.NO_SESSION)) == []
 
     def test_a_siblings_failure_does_not_take_what_others_owe(self) -> None:
         receivers = (
-            ReceiverReport("good", Done(owes=(Debt("d", "t", {}),)), NOW, 1.0),
+            ReceiverReport("good", Done(follow_ups=(FollowUp("d", "t", {}),)), NOW, 1.0),
             ReceiverReport("bad", Failed("x"), NOW, 1.0),
         )
         answer = Done(reports=(Report("s", "sender", NOW, 1.0, receivers),))
-        assert [item.debt.id for item in debts_of(answer, "")] == ["d"]
+        assert [item.follow_up.id for item in follow_ups_of(answer, "")] == ["d"]
         assert failures_of(answer) == ["bad: x"]
 
 

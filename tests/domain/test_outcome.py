@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from goalsvc.signals.outcome import Debt, Done, Failed, Reason, ReceiverReport, Report, Returned
+from goalsvc.domain.outcome import Done, Failed, FollowUp, Reason, ReceiverReport, Report, Returned
 from tests.receivers.fakes import NOW
 
-DEBT = Debt("escrow_out", "escrow_out", {"escrow_id": "e"})
+DEBT = FollowUp("escrow_out", "escrow_out", {"escrow_id": "e"})
 
 
 def report(*answers: Any) -> Report:

@@ -2,7 +2,7 @@
 
 What is asked for while a round trip is under way goes out together in the next one, so the load forms the batches by itself:
 alone, a caller waits for nobody; in a crowd, many of them cost little more than one. (Group commit; measured in
-docs/performance.md.) `RoundTrips` is for those who wait for an answer, `Batches` for what nobody waits for.
+docs/performance.md.) `Coalescer` is for those who wait for an answer, `Batches` for what nobody waits for.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ LARGEST_BATCH = 64
 AT_ONCE = 2
 
 
-class RoundTrips(Generic[Request]):
+class Coalescer(Generic[Request]):
     """Serves requests in batches: `serve` answers all of a batch, or raises, and then `refuse` tells each of them."""
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.signals.outcome import Answer, Debt, Done, Failed, ReceiverReport, Report, Returned
+from goalsvc.domain.outcome import Answer, Done, Failed, FollowUp, ReceiverReport, Report, Returned
 
 #: The segment that is being written in this task of the event loop; its id is known before anything in it happens.
 CURRENT_SEGMENT: ContextVar[str] = ContextVar("goalsvc_segment", default="")
@@ -34,22 +34,22 @@ def place(sender: str, receiver: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TracedDebt:
-    """A debt, and the node of the trace under which its task belongs."""
+class TracedFollowUp:
+    """A follow_up, and the node of the trace under which its task belongs."""
 
-    debt: Debt
+    follow_up: FollowUp
     parent: str
 
 
-def debts_of(answer: Answer, parent: str) -> Iterator[TracedDebt]:
+def follow_ups_of(answer: Answer, parent: str) -> Iterator[TracedFollowUp]:
     """All that must follow from this answer, also from signals that were sent meanwhile, each with where it belongs."""
     if not isinstance(answer, Done):
         return
-    for debt in answer.owes:
-        yield TracedDebt(debt, parent)
+    for follow_up in answer.follow_ups:
+        yield TracedFollowUp(follow_up, parent)
     for report in answer.reports:
         for receiver in report.receivers:
-            yield from debts_of(receiver.answer, place(report.sender, receiver.receiver))
+            yield from follow_ups_of(receiver.answer, place(report.sender, receiver.receiver))
 
 
 def failures_of(answer: Answer) -> list[str]:

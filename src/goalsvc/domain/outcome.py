@@ -59,7 +59,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
+class FollowUp:
     """A task that must be run because of what a receiver or a task did; it becomes a promise in a document."""
 
     id: str
@@ -69,29 +69,29 @@ class Debt:
     progress: int | None = None
     """What a promise noted before its task was given up (`Promise.progress`), when that task is owed once more."""
 
-    def called(self, promise_id: str) -> "Debt":
-        """The same debt under an id of its own; as a rule a task's name is enough, since a goal owes it once."""
+    def called(self, promise_id: str) -> "FollowUp":
+        """The same follow_up under an id of its own; as a rule a task's name is enough, since a goal owes it once."""
         return replace(self, id=promise_id)
 
-    def not_before(self, instant: datetime) -> "Debt":
-        """The same debt, due only then."""
+    def not_before(self, instant: datetime) -> "FollowUp":
+        """The same follow_up, due only then."""
         return replace(self, due_at=instant)
 
 
 #: `Done.settles` of a task whose promise stays until other jobs have done their part.
-KEPT = ""
+DEFERRED = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """It was our business and it is done; `owes` is what must follow, `reports` what was announced meanwhile.
 
-    `settles` is the promise that is paid by it, where that is not the one for which the task was run; KEPT for none yet.
+    `settles` is the promise that is paid by it, where that is not the one for which the task was run; DEFERRED for none yet.
     `then` are steps of a chain (`Task.step`) to be run next.
     """
 
     what: str = ""
-    owes: tuple[Debt, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
     reports: "tuple[Report, ...]" = ()
     settles: str | None = None
     then: tuple[Mapping[str, Any], ...] = ()

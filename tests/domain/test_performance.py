@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from goalsvc.clock import from_epoch_milliseconds
-from goalsvc.models.clock import FOLD_ABOVE, GoalClock, join_mark, leave_mark
+from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.performance import FOLD_ABOVE, GoalClock, join_mark, leave_mark
 from goalsvc.models.clocks import GoalClocks, Move, Moved
 from goalsvc.models.goal import Goal, ShowGoal
-from goalsvc.signals.events import Level, Metadata
+from tests.models.oracle import Happening, seconds_counted
 from tests.world import FakeClock, World
-
-from .oracle import Happening, seconds_counted
 
 NOON_MS = 1_772_366_400_000
 HORIZON_MS = 14 * 60 * 1000

@@ -1,0 +1,61 @@
+"""Escrow: the names of accounts, the ids and tags of transfers, and how an escrow is divided. Pure functions."""
+
+from enum import StrEnum
+
+from bson import ObjectId
+
+ISSUER = "issuer"
+
+
+def user_account(user_id: str) -> str:
+    """Id of that user's account."""
+    return f"user:{user_id}"
+
+
+def escrow_account(escrow_id: str) -> str:
+    """Id of that escrow's account."""
+    return f"escrow:{escrow_id}"
+
+
+def show_escrow(funding_goal_id: ObjectId) -> str:
+    """The escrow that holds what viewers contributed to that FundingGoal."""
+    return f"show_funding:{funding_goal_id}"
+
+
+def trigger_escrow(trigger_goal_id: ObjectId) -> str:
+    """The escrow that holds the price of that request until it is agreed to, declined or expires."""
+    return f"trigger:{trigger_goal_id}"
+
+
+def exclusive_escrow(exclusive_goal_id: ObjectId) -> str:
+    """The escrow that holds the price of that exclusive."""
+    return f"exclusive:{exclusive_goal_id}"
+
+
+class Settlement(StrEnum):
+    """Where the shares of an escrow go. An escrow is settled one way only: not half paid and half refunded."""
+
+    PAY = "escrow"
+    REFUND = "refund"
+
+
+COMPLETED = "escrow.completed"
+REFUNDED = "escrow.refunded"
+
+#: Where a share goes, by the event that it ends in; also the first word of its transfer id.
+SETTLEMENT = {COMPLETED: Settlement.PAY, REFUNDED: Settlement.REFUND}
+
+
+def transfer_id_of(event: str, escrow_id: str, doc_id: str, user_id: str) -> str:
+    """The id of the one transfer that settles this share: `escrow-show_funding:{goal}-{earning}-{user}`, or `refund-…`."""
+    return f"{SETTLEMENT[event].value}-{escrow_id}-{doc_id}-{user_id}"
+
+
+def tag_of(escrow_id: str) -> str:
+    """The tag of every transfer that concerns that escrow."""
+    return f"escrow::{escrow_id}"
+
+
+def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:
+    """The part of an escrow that is the performer's: by the second, cut to whole tokens; the rest is the viewer's."""
+    return held * min(performed_seconds, target_seconds) // target_seconds

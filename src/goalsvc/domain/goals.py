@@ -1,0 +1,106 @@
+"""What a goal is made of: its kind, levels, conditions, clock times and metadata. Pure values of documents and signals."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from bson import ObjectId
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+
+class GoalKind(StrEnum):
+    """The kinds of goal; in MongoDB `_cls` is `Goal.` and the kind."""
+
+    FUNDING = "FundingGoal"
+    TRIGGER = "TriggerGoal"
+    SHOW = "ShowGoal"
+    KARAOKE = "KaraokeGoal"
+    EXCLUSIVE = "ExclusiveGoal"
+
+    @property
+    def cls(self) -> str:
+        """The value of `_cls` in MongoDB."""
+        return f"Goal.{self.value}"
+
+
+#: The kinds that are performed: their progress is seconds, and they have a clock.
+PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
+ALL_KINDS = frozenset(GoalKind)
+
+
+def _object_id(value: Any) -> Any:
+    """An id as an ObjectId, from either of the forms in which other services write it; what is no id counts as absent."""
+    return ObjectId(value) if isinstance(value, str | ObjectId) and ObjectId.is_valid(value) else None
+
+
+def _text(value: Any) -> Any:
+    """A user id as the string that it is everywhere, from the numbers that other services may write."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: A reference to another document: read as ObjectId or hex string, written as ObjectId, shown as a string.
+Reference = Annotated[
+    ObjectId | None,
+    BeforeValidator(_object_id),
+    PlainSerializer(str, return_type=str, when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{24}$"}),
+]
+UserId = Annotated[str, BeforeValidator(_text)]
+
+
+class _Value(BaseModel):
+    """Part of a document. Fields that we do not know are another service's: kept, not refused."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
+
+
+class Level(_Value):
+    """One threshold of a goal: reached when progress is at least `target` (seconds, or tokens)."""
+
+    title: str = ""
+    target: int
+
+
+class Conditions(_Value):
+    """What a goal belongs to."""
+
+    session_id: Reference = None
+    exclusive_to: UserId | None = None
+    trigger_goal_id: Reference = None
+
+
+class ClockTimes(_Value):
+    """When the goal's clock was started and paused last: it runs while `started` is later than `paused`."""
+
+    started: datetime | None = None
+    paused: datetime | None = None
+    last_updated: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the clock runs."""
+        return self.started is not None and (self.paused is None or self.started > self.paused)
+
+
+class ShowPlan(_Value):
+    """What a FundingGoal pays for: the title of the show and its target in seconds."""
+
+    title: str = ""
+    target: int
+
+
+class Metadata(_Value):
+    """Who a goal is about, and what its kind needs besides."""
+
+    user_id: UserId = Field(default="", description="the streamer")
+    viewer_id: UserId | None = None
+    show: ShowPlan | None = None
+    private: bool = False
+    price: int = 0
+    exclusive: ShowPlan | None = None
+
+
+def level_of(levels: Sequence[Level], progress: int) -> int:
+    """How many levels that progress has reached."""
+    return sum(level.target <= progress for level in levels)

@@ -1,0 +1,72 @@
+"""Promises and jobs: work that a document says must still be done, and one run of it in the queue.
+
+The document holds the promise; the job in Redis is only a hint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pydantic import BaseModel, ConfigDict
+
+
+class Promise(BaseModel):
+    """A task that this document owes, with its arguments, since `at` (or not before, when that is in the future)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    task: str
+    arguments: dict[str, Any]
+    at: datetime
+    parent: str | None = None
+    """Where in the trace the follow_up was made."""
+    progress: int | None = None
+    """The goal's progress right after this promise's amount was added; absent until it is."""
+
+    @classmethod
+    def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, parent: str) -> "Promise":
+        """A promise that is made now; of our own making, so that nothing in it is to be validated."""
+        return cls.model_construct(id=promise_id, task=task, arguments=dict(arguments), at=at, parent=parent)
+
+    def document(self) -> dict[str, Any]:
+        """The promise as a document holds it."""
+        return {"id": self.id, "task": self.task, "arguments": self.arguments, "at": self.at, "parent": self.parent}
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseRef:
+    """Where a promise is kept; as text `goals/68143584d6945d32e732cc21/{promise id}`."""
+
+    collection: str
+    document_id: Any
+    promise_id: str
+
+    def __str__(self) -> str:
+        return f"{self.collection}/{self.document_id}/{self.promise_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "PromiseRef":
+        """The reference written as that text."""
+        collection, document_id, promise_id = text.split("/", 2)
+        return cls(collection, ObjectId(document_id) if ObjectId.is_valid(document_id) else document_id, promise_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a task that is to be. The same id is not taken twice while the first is waiting or running."""
+
+    id: str
+    task: str
+    arguments: Mapping[str, Any]
+    due_at: datetime | None = None
+    promise: str | None = None
+    """The promise on whose behalf it is run (`goalsvc.models.promise.PromiseRef` as text)."""
+    settles: bool = True
+    """Whether that promise is paid when this job is done; not, when the job is one of many."""
+    parent: str | None = None
+    """Where in the trace it belongs."""
+    then: Sequence[Mapping[str, Any]] = ()
+    """The rest of its chain: `{"task", "arguments"}` of each step that follows when this one is done."""
