@@ -57,7 +57,7 @@ faults-short: setup ## a few real kills
 # $(call compile,EXTRAS…): resolves for every platform, with hashes, and leaves no registry's address behind.
 compile = uv pip compile $(1) --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
 lock: ## renew the lock files (needs uv and npm)
-	$(call compile,pyproject.toml --extra dev --extra test) -o requirements-dev.lock
+	$(call compile,pyproject.toml --extra dev --extra test --extra otel --extra browser --extra docs) -o requirements-dev.lock
 	$(call compile,pyproject.toml) -c requirements-dev.lock -o requirements.lock
 	echo hatchling | $(call compile,-) -c requirements-dev.lock -o requirements-build.lock
 	cd tests/e2e && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --no-audit --no-fund
