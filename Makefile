@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check audit bench faults faults-short lock clean
+.PHONY: help setup demo test test-fast format e2e check audit bench faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,14 +29,22 @@ demo: setup ## play a whole show on real parts, from signed webhook to payout an
 test: setup ## run all tests; those that need node are skipped where there is none
 	$(BIN)/python -m pytest
 
+test-fast: setup ## pure and in-memory tests, under a minute
+	$(BIN)/python -m pytest -q tests/domain tests/signals tests/house tests/receivers tests/test_coalescer.py
+
+format: setup ## fix and format with ruff
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 e2e: setup ## run only the tests against a real Pusher-protocol server and its clients (needs node)
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
-check: setup ## lint, types, import contracts
+check: setup ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 audit: setup ## what must not be in the repository, and known vulnerabilities of what is installed
 	$(PIP) check

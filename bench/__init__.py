@@ -1,1 +1,1 @@
-"""The benchmark: every row of SPEC §11 in one run, side by side with the bare path, on private real parts."""
+"""The benchmark: every row of docs/specification.md#targets in one run, side by side with the bare path, on real parts."""

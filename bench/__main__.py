@@ -22,7 +22,7 @@ def say(what: str) -> None:
 
 
 def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[list[Result]]]]:
-    """What measures each row of SPEC §11."""
+    """What measures each row of docs/specification.md#targets."""
     if quick:
         return {
             1: lambda: webhooks.throughput(lab, rounds=3, goals=700, say=say),

@@ -1,4 +1,4 @@
-"""The bare path: a FastAPI handler that does only what cannot be left out (SPEC §11).
+"""The bare path: a FastAPI handler that does only what cannot be left out (docs/specification.md#targets).
 
 It checks the signature, makes one find-one-and-update on Motor and one enqueue by arq's own `enqueue_job`; the server and
 the write concern are those of `goalsvc serve`. `python -m bench.bare PORT MONGODB_URL REDIS_URL`.

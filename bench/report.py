@@ -46,7 +46,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the table: a figure and, where SPEC §11 sets one, its target."""
+    """One line of the table: a figure and, where docs/specification.md#targets sets one, its target."""
 
     row: int
     what: str

@@ -115,7 +115,7 @@ class Mix:
 
     @property
     def seconds_per_goal(self) -> int:
-        """What the law (SPEC §4) makes of one goal's webhooks."""
+        """What the law (docs/specification.md#clock) makes of one goal's webhooks."""
         return int(self.turns * PERFORMED_SECONDS)
 
     def bodies(self, goals: Sequence[Mapping[str, Any]], seed: int = 0) -> Iterator[bytes]:

@@ -525,7 +525,7 @@ class World:
     # -- what always holds --
 
     async def check_invariants(self) -> None:
-        """Asserts what SPEC §7 says is true once the queue is quiet."""
+        """Asserts what docs/specification.md#promises says is true once the queue is quiet."""
         await self.settle()
         self._check_money()
         assert self.promises_due() == []

@@ -1,4 +1,4 @@
-"""The webhook's outside: who is let in, which bodies are taken, and what is answered (SPEC §3)."""
+"""The webhook's outside: who is let in, which bodies are taken, and what is answered (docs/specification.md#webhook)."""
 
 import gzip
 import json

@@ -56,7 +56,7 @@ SERIES = {name: list(requests) for name, requests in groupby(RECORDED, lambda on
 
 
 def seconds_performed(requests: Sequence[Recorded]) -> int:
-    """The law of SPEC §4 on these requests, reckoned by hand: what names a stranger, or another channel, moves nothing."""
+    """The law of docs/specification.md#clock on these requests, by hand: marks of strangers and other channels move nothing."""
     moves = sorted(
         (request.payload["time_ms"], event["name"] in LEAVES)
         for request in requests

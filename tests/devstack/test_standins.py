@@ -82,7 +82,7 @@ class TestPusherStandIn:
     def test_refuses_as_often_as_it_is_told_to(self, standin: PusherStandIn, url: str) -> None:
         with httpx.Client(base_url=url, trust_env=False) as http:
             assert http.post("/trouble", json={"status": 503, "count": 2}).status_code == 204
-            assert http.post("/trouble", json={"stauts": 503}).status_code == 400
+            assert http.post("/trouble", json={"stat": 503}).status_code == 400
         for _ in range(2):
             with pytest.raises(pusher.errors.PusherBadStatus, match="503"):
                 self.client(url).trigger("x", "a", {})

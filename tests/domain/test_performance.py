@@ -64,7 +64,7 @@ class Performance:
         assert isinstance(moved, Moved)
         if any(promise.id == event_id for promise in moved.promises):
             await Goal.add_progress(self.goal_id, event_id)
-            await Goal.settle(self.goal_id, event_id, (), at)
+            await Goal.fulfil(self.goal_id, event_id, (), at)
 
     async def goal(self) -> Goal:
         goal = await Goal.by_id(self.goal_id)

@@ -69,7 +69,8 @@ class TestContracts:
 
     def test_every_room_has_its_place_among_the_layers(self) -> None:
         (contract,) = (c for c in read_user_options().contracts_options if c["type"] == "layers")
-        placed = {name.strip().removeprefix("goalsvc.") for layer in contract["layers"] for name in layer.split("|")}
+        names = [name.strip(" ()") for layer in contract["layers"] for name in layer.split("|")]
+        placed = {name.removeprefix("goalsvc.") for name in names}
         rooms = {path.stem for path in (ROOT / "src/goalsvc").glob("*.py")}
         rooms |= {path.parent.name for path in (ROOT / "src/goalsvc").glob("*/__init__.py")}
         assert rooms - placed == {"__init__", "__main__"}

@@ -108,13 +108,13 @@ async def test_a_goal_is_ended_by_one(world: World) -> None:
 async def test_a_promise_is_settled_once_and_what_follows_is_owed_once(world: World) -> None:
     goal_id = await a_goal(world)
     now = world.clock.now()
-    await Goal.follow_up(goal_id, [TracedFollowUp(FollowUp("first", "StartRecord", {}), "")], now)
+    await Goal.add_promises(goal_id, [TracedFollowUp(FollowUp("first", "StartRecord", {}), "")], now)
     following = [TracedFollowUp(FollowUp("second", "StopRecord", {"goal_id": str(goal_id)}), "")]
-    settled = await asyncio.gather(*(Goal.settle(goal_id, "first", following, now) for _ in range(10)))
-    owed = await asyncio.gather(*(Goal.follow_up(goal_id, following, now) for _ in range(10)))
+    settled = await asyncio.gather(*(Goal.fulfil(goal_id, "first", following, now) for _ in range(10)))
+    owed = await asyncio.gather(*(Goal.add_promises(goal_id, following, now) for _ in range(10)))
     assert {tuple(promise.id for promise in promises) for promises in [*settled, *owed]} == {("second",)}
-    assert await Goal.settle(goal_id, "second", (), now) == ()
-    assert await Goal.settle(goal_id, "first", following, now) == [], "what is paid is not owed again"
+    assert await Goal.fulfil(goal_id, "second", (), now) == ()
+    assert await Goal.fulfil(goal_id, "first", following, now) == [], "what is paid is not owed again"
     goal = await Goal.by_id(goal_id)
     assert goal is not None
     assert goal.promises == []

@@ -1,4 +1,4 @@
-"""Documents that another service wrote straight into MongoDB go the same way (SPEC §2)."""
+"""Documents that another service wrote straight into MongoDB go the same way (docs/specification.md#documents)."""
 
 from datetime import timedelta
 from typing import Any

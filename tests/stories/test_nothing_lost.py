@@ -1,4 +1,4 @@
-"""Crashes, repeats, an emptied Redis: what a document owes is done all the same, and done once (SPEC §7)."""
+"""Crashes, repeats, an emptied Redis: every promise is fulfilled, and fulfilled once (docs/specification.md#promises)."""
 
 import asyncio
 from collections.abc import Callable
