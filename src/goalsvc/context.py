@@ -96,7 +96,7 @@ class Queue(Protocol):
 
 
 class Ledger(Protocol):
-    """Moves tokens between accounts (`goalsvc.models.wallet.Ledger`)."""
+    """Moves tokens between accounts (`goalsvc.models.ledger.Ledger`)."""
 
     async def post(
         self, order: Any, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None

@@ -19,8 +19,8 @@ from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.database import open_database
+from goalsvc.models.ledger import Ledger
 from goalsvc.models.recorder import BulkRecorder
-from goalsvc.models.wallet import Ledger
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.resources import Resources
 from goalsvc.settings import Settings

@@ -12,9 +12,9 @@ from goalsvc.domain import escrow as names
 from goalsvc.domain import ids, performance
 from goalsvc.models import clocks
 from goalsvc.models.goal import Goal
+from goalsvc.models.ledger import Ledger
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.shared import SharedCollection
-from goalsvc.models.wallet import Ledger
 from goalsvc.tasks import clips, escrow, runner
 from goalsvc.tasks.runner import Runner
 

@@ -37,8 +37,8 @@ from goalsvc.domain.performance import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
 from goalsvc.models.clocks import GoalClocks, Move
 from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
+from goalsvc.models.ledger import Ledger, Order
 from goalsvc.models.shared import SharedCollection, Sharing
-from goalsvc.models.wallet import Ledger, Order
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus

@@ -8,7 +8,8 @@ import pytest
 
 from goalsvc.domain.escrow import ISSUER, Settlement, escrow_account, user_account
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
-from goalsvc.models.wallet import Account, Order
+from goalsvc.models.ledger import Order
+from goalsvc.models.wallet import Account
 from tests.world import World
 
 pytestmark = pytest.mark.real

@@ -20,7 +20,7 @@ from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.database import DOCUMENTS
 from goalsvc.models.goal import Goal
-from goalsvc.models.wallet import Ledger
+from goalsvc.models.ledger import Ledger
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus

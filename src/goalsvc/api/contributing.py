@@ -11,7 +11,8 @@ from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.trace import new_segment
 from goalsvc.errors import ConflictError
 from goalsvc.models.goal import Goal
-from goalsvc.models.wallet import Earning, Order, Transfer
+from goalsvc.models.ledger import Order
+from goalsvc.models.wallet import Earning, Transfer
 from goalsvc.tasks.runner import enqueue_promises
 
 

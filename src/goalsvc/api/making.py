@@ -24,8 +24,8 @@ from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import KINDS, Goal
+from goalsvc.models.ledger import Order
 from goalsvc.models.session import Session
-from goalsvc.models.wallet import Order
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from goalsvc.api.errors import responses
 from goalsvc.api.views import BalanceView, Page, TransferView
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.errors import InvalidError
-from goalsvc.models.wallet import Account, Order, Transfer
+from goalsvc.models.ledger import Order
+from goalsvc.models.wallet import Account, Transfer
 
 router = APIRouter(prefix="/v1", tags=["Wallet"])
 

@@ -19,8 +19,9 @@ from goalsvc.domain.promises import Job
 from goalsvc.domain.trace import follow_ups_of, place
 from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
+from goalsvc.models.ledger import Order
 from goalsvc.models.records import BiEscrow
-from goalsvc.models.wallet import Account, Earning, Order
+from goalsvc.models.wallet import Account, Earning
 from goalsvc.signals.events import (
     EscrowCompleted,
     EscrowRefunded,

@@ -1,0 +1,209 @@
+"""The ledger: makes transfers in double entry, all or nothing, each once.
+
+A transfer takes tokens from one account and adds them to another, within one transaction; its id is its primary key, so the
+same transfer is never made twice, and the sum of all accounts is always zero.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from goalsvc.domain.escrow import ISSUER, Settlement
+from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
+from goalsvc.models.wallet import Account, Transfer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A transfer that is to be made."""
+
+    transfer_id: str
+    debit: str
+    credit: str
+    amount: int
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    from_user_id: str | None = None
+    to_user_id: str | None = None
+    settlement: Settlement | None = None
+
+    def same_as(self, transfer: Transfer) -> bool:
+        """Whether that transfer is this one; the time at which it was made does not matter."""
+        return (
+            (transfer.debit in ("", self.debit) and transfer.credit in ("", self.credit))
+            and (transfer.amount, transfer.from_user_id, transfer.to_user_id)
+            == (self.amount, self.from_user_id, self.to_user_id)
+            and list(transfer.tags) == list(self.tags)
+        )
+
+
+class Transactions(Protocol):
+    """Runs work in a transaction (`goalsvc.models.database.Database`)."""
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Runs `work(session)`; all of it happens, or nothing."""
+        ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An order that stands in line."""
+
+    order: Order
+    now: datetime
+    also: Callable[[Any], Awaitable[None]] | None
+    answer: "asyncio.Future[tuple[Transfer, bool]]"
+
+
+#: How many transfers from one account are made in one transaction.
+LARGEST_BATCH = 64
+
+
+class Ledger:
+    """Makes transfers.
+
+    Transfers from the same account cannot go side by side in the database. Those of one process wait here in line, and what
+    waits together is made together: one transaction, one commit. Only if that fails is each made for itself, so that an order
+    is never answered for what is wrong with another.
+    """
+
+    def __init__(self, database: Transactions) -> None:
+        self._database = database
+        self._lines: dict[tuple[str, Settlement | None], list[_Waiting]] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def post(
+        self, order: Order, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
+    ) -> tuple[Transfer, bool]:
+        """Makes the transfer, and `also(session)` in the same transaction; the transfer, and whether it was made now.
+
+        Raises InsufficientFundsError, TransferConflictError (the id is taken by another transfer), ConflictError
+        `settled_otherwise`, LedgerBusyError; in each case nothing was changed.
+        """
+        waiting = _Waiting(order, now, also, asyncio.get_running_loop().create_future())
+        key = (order.debit, order.settlement)
+        line = self._lines.get(key)
+        if line is not None:
+            line.append(waiting)
+        else:
+            self._lines[key] = [waiting]
+            serving = asyncio.create_task(self._serve(key), name=f"ledger {order.debit}")
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
+        return await waiting.answer
+
+    async def _serve(self, key: tuple[str, Settlement | None]) -> None:
+        line = self._lines[key]
+        try:
+            while line:
+                batch = line[:LARGEST_BATCH]
+                del line[:LARGEST_BATCH]
+                if len(batch) == 1 or not await self._make_together(batch):
+                    for waiting in batch:
+                        await self._make_alone(waiting)
+        finally:
+            del self._lines[key]
+
+    async def _make_together(self, batch: Sequence[_Waiting]) -> bool:
+        """Makes all of these in one transaction; False when that did not work, and then none of them was made."""
+        transfers = [_transfer_of(waiting) for waiting in batch]
+        try:
+            await self._database.transaction(lambda session: _move(batch, transfers, session))
+        except Exception:
+            return False
+        for waiting, transfer in zip(batch, transfers, strict=True):
+            _answer(waiting, (transfer, True))
+        return True
+
+    async def _make_alone(self, waiting: _Waiting) -> None:
+        transfer = _transfer_of(waiting)
+        try:
+            try:
+                await self._database.transaction(lambda session: _move([waiting], [transfer], session))
+            except (DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError) as error:
+                # Made before? Then that is the answer, whatever the accounts say today.
+                made = await Transfer.by_id(waiting.order.transfer_id)
+                if made is None:
+                    raise
+                if not waiting.order.same_as(made):
+                    message = f"transfer {waiting.order.transfer_id} exists with other content"
+                    raise TransferConflictError(message) from error
+                _answer(waiting, (made, False))
+            else:
+                _answer(waiting, (transfer, True))
+        except Exception as error:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
+
+def _answer(waiting: _Waiting, answer: tuple[Transfer, bool]) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
+
+
+def _transfer_of(waiting: _Waiting) -> Transfer:
+    order = waiting.order
+    return Transfer(
+        id=order.transfer_id,
+        debit=order.debit,
+        credit=order.credit,
+        from_user_id=order.from_user_id,
+        to_user_id=order.to_user_id,
+        amount=order.amount,
+        tags=list(order.tags),
+        metadata=dict(order.metadata),
+        created_at=waiting.now,
+    )
+
+
+async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
+    """Within a transaction: takes the tokens from the one account that all have in common, and gives them where they go."""
+    first = batch[0].order
+    amount = sum(waiting.order.amount for waiting in batch)
+    received: dict[str, int] = {}
+    for waiting in batch:
+        received[waiting.order.credit] = received.get(waiting.order.credit, 0) + waiting.order.amount
+    changes = [
+        _debit(first, amount, len(batch)),
+        *(
+            UpdateOne({"_id": account}, {"$inc": {"balance": more}}, upsert=True)
+            for account, more in sorted(received.items())
+        ),
+    ]
+    made = await Account.get_motor_collection().bulk_write(changes, session=session)
+    if made.matched_count + made.upserted_count < len(changes):
+        # Whoever receives is found or made; so it is the one who pays.
+        raise await _refusal(first, amount, session)
+    await Transfer.insert_many(list(transfers), session=session)
+    for waiting in batch:
+        if waiting.also is not None:
+            await waiting.also(session)
+
+
+def _debit(order: Order, amount: int, shares: int) -> UpdateOne:
+    where: dict[str, Any] = {"_id": order.debit}
+    update: dict[str, Any] = {"$inc": {"balance": -amount}}
+    if order.debit != ISSUER:
+        where["balance"] = {"$gte": amount}
+    if order.settlement is not None:
+        where["settlement"] = {"$in": [None, order.settlement.value]}
+        update["$set"] = {"settlement": order.settlement.value}
+        update["$inc"]["shares_settled"] = shares
+    return UpdateOne(where, update, upsert=order.debit == ISSUER)
+
+
+async def _refusal(order: Order, amount: int, session: Any) -> GoalsvcError:
+    """Why so much cannot be taken from that account."""
+    account = await Account.find_one({"_id": order.debit}, session=session)
+    if account and order.settlement and account.settlement not in (None, order.settlement):
+        message = f"{order.debit} is being settled by {account.settlement.name.lower()}"
+        return ConflictError("settled_otherwise", message)
+    balance = account.balance if account else 0
+    return InsufficientFundsError(f"{order.debit} holds {balance} tokens, {amount} are asked for")
