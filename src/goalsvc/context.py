@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from goalsvc.clock import Clock
+from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.promises import Job
 from goalsvc.settings import Settings
 
@@ -137,9 +138,9 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
-    """The outside world, handed to every receiver, task and endpoint."""
+    """The outside world, handed to every receiver, task and endpoint, and where in the trace the holder is."""
 
     settings: Settings
     clock: Clock
@@ -153,3 +154,11 @@ class Context:
     cache: Cache
     ledger: Ledger
     clocks: Clocks
+    origin: Origin = NOWHERE
+    """The place in the trace of the receiver, task or call that holds this context, and the cause of what it does."""
+
+    def within(self, origin: Origin) -> "Context":
+        """The same context at another place; made for every receiver and task, so without `dataclasses.replace`."""
+        inner = object.__new__(type(self))
+        inner.__dict__.update(self.__dict__, origin=origin)
+        return inner

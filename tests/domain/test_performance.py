@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.performance import FOLD_ABOVE, GoalClock, join_mark, leave_mark
 from goalsvc.models.clocks import GoalClocks, Move, Moved
 from goalsvc.models.goal import Goal, ShowGoal
@@ -60,7 +61,7 @@ class Performance:
         """One webhook event, and the task that it owes."""
         at = from_epoch_milliseconds(happening.at_ms)
         event_id = f"{happening.kind}-{happening.at_ms}"
-        moved = await self.clocks.move(Move(self.goal_id, happening.kind == "join", "alice", at, event_id, ""))
+        moved = await self.clocks.move(Move(self.goal_id, happening.kind == "join", "alice", at, event_id, NOWHERE))
         assert isinstance(moved, Moved)
         if any(promise.id == event_id for promise in moved.promises):
             await Goal.add_progress(self.goal_id, event_id)

@@ -1,20 +1,17 @@
 """The trace: from answers to nodes, from segments to trees."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.origin import NOWHERE, Cause, Origin
 from goalsvc.domain.outcome import Done, Failed, FollowUp, Outcome, Reason, ReceiverReport, Report, Returned
 from goalsvc.domain.trace import (
-    CURRENT_SEGMENT,
     assemble,
     failures_of,
     follow_ups_of,
-    new_segment,
     node_of,
-    place,
     segment_document,
     signal_node,
 )
@@ -79,18 +76,6 @@ class TestNode:
 
 
 class TestSegments:
-    def test_what_runs_from_here_knows_its_segment(self) -> None:
-        identity = new_segment()
-        assert place("goal.ended", "r") == f"{identity}#goal.ended/r"
-
-    async def test_two_side_by_side_do_not_mix(self) -> None:
-        async def open_one() -> bool:
-            identity = new_segment()
-            await asyncio.sleep(0)
-            return CURRENT_SEGMENT.get() == identity
-
-        assert all(await asyncio.gather(open_one(), open_one(), open_one()))
-
     def test_what_is_absent_is_not_stored_as_null(self) -> None:
         document = segment_document("s", None, None, NOW, leaf("webhook", "member_added"))
         assert set(document) == {"_id", "at", "node"}
@@ -110,14 +95,17 @@ class TestDebts:
             return Done(follow_ups=(follow_up,), reports=(nested,))
 
         bus = SignalBus([inner, outer])
-        identity = new_segment()
+        origin = Origin.new(Cause(event_id="e"))
         answer = Done(reports=(await bus.send(context, goal_event(GoalEnded, GoalKind.SHOW)),))
-        owed = {item.follow_up.id: item.parent for item in follow_ups_of(answer, f"{identity}#")}
-        assert owed == {"d": f"{identity}#goal.ended/outer", "inner follow_up": f"{identity}#goal.completed/inner"}
+        owed = {item.follow_up.id: item.origin for item in follow_ups_of(answer, origin)}
+        assert owed == {
+            "d": origin.at("goal.ended", "outer"),
+            "inner follow_up": origin.at("goal.completed", "inner"),
+        }
 
     def test_nothing_is_owed_by_who_returned_or_failed(self) -> None:
-        assert list(follow_ups_of(Returned(Reason.NO_SESSION), "p")) == []
-        assert list(follow_ups_of(Failed("x"), "p")) == []
+        assert list(follow_ups_of(Returned(Reason.NO_SESSION), NOWHERE)) == []
+        assert list(follow_ups_of(Failed("x"), NOWHERE)) == []
         assert failures_of(Returned(Reason.NO_SESSION)) == []
 
     def test_a_siblings_failure_does_not_take_what_others_owe(self) -> None:
@@ -126,7 +114,7 @@ class TestDebts:
             ReceiverReport("bad", Failed("x"), NOW, 1.0),
         )
         answer = Done(reports=(Report("s", "sender", NOW, 1.0, receivers),))
-        assert [item.follow_up.id for item in follow_ups_of(answer, "")] == ["d"]
+        assert [item.follow_up.id for item in follow_ups_of(answer, NOWHERE)] == ["d"]
         assert failures_of(answer) == ["bad: x"]
 
 

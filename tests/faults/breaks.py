@@ -10,6 +10,7 @@ from unittest.mock import patch
 from goalsvc.api import contributing, wallets
 from goalsvc.domain import escrow as names
 from goalsvc.domain import ids, performance
+from goalsvc.domain.origin import Origin
 from goalsvc.models import clocks
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Ledger
@@ -182,8 +183,8 @@ def notices_not_owed() -> Any:
     """What Pusher would not take at once is never told."""
     original = runner.follow_ups_of  # type: ignore[attr-defined]
 
-    def follow_ups_of(answer: Any, parent: str) -> Iterator[Any]:
-        return (item for item in original(answer, parent) if item.follow_up.task != "deliver_notice")
+    def follow_ups_of(answer: Any, origin: Origin) -> Iterator[Any]:
+        return (item for item in original(answer, origin) if item.follow_up.task != "deliver_notice")
 
     return patch.object(runner, "follow_ups_of", follow_ups_of)
 

@@ -7,6 +7,7 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.clocks import GoalClocks, Move, Moved
@@ -34,12 +35,12 @@ class TestTwoLeavesOneWinner:
     async def test_in_processes_that_know_nothing_of_one_another(self, world: World) -> None:
         goal_id, begun = await a_goal(world), world.clock.now()
         (first, *others) = processes(world, 12)
-        await first.move(Move(goal_id, True, "alice", begun, "join", ""))
+        await first.move(Move(goal_id, True, "alice", begun, "join", NOWHERE))
         await world.after(seconds=100)
         left_at = [begun + timedelta(seconds=90, milliseconds=number) for number in range(12)]
         moved = await asyncio.gather(
             *(
-                clocks.move(Move(goal_id, False, "alice", at, f"leave-{number}", ""))
+                clocks.move(Move(goal_id, False, "alice", at, f"leave-{number}", NOWHERE))
                 for number, (clocks, at) in enumerate(zip([first, *others], left_at, strict=True))
             )
         )
@@ -54,9 +55,9 @@ class TestTwoLeavesOneWinner:
     async def test_the_same_leave_everywhere_at_once(self, world: World) -> None:
         goal_id, begun = await a_goal(world), world.clock.now()
         clocks = processes(world, 8)
-        await clocks[0].move(Move(goal_id, True, "alice", begun, "join", ""))
+        await clocks[0].move(Move(goal_id, True, "alice", begun, "join", NOWHERE))
         await world.after(seconds=30)
-        leave = Move(goal_id, False, "alice", world.clock.now(), "leave", "")
+        leave = Move(goal_id, False, "alice", world.clock.now(), "leave", NOWHERE)
         await asyncio.gather(*(one.move(leave) for one in clocks for _ in range(3)))
         goal = await Goal.by_id(goal_id)
         assert goal is not None
@@ -75,9 +76,9 @@ def callers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_progress_is_added_once(world: World) -> None:
     goal_id, begun = await a_goal(world), world.clock.now()
     (clocks,) = processes(world, 1)
-    await clocks.move(Move(goal_id, True, "alice", begun, "join", ""))
+    await clocks.move(Move(goal_id, True, "alice", begun, "join", NOWHERE))
     await world.after(seconds=30)
-    await clocks.move(Move(goal_id, False, "alice", world.clock.now(), "leave", ""))
+    await clocks.move(Move(goal_id, False, "alice", world.clock.now(), "leave", NOWHERE))
     added = await asyncio.gather(*(Goal.add_progress(goal_id, "leave") for _ in range(10)))
     assert [goal.progress for goal in added if goal is not None] == [30] * 10
     goal = await Goal.by_id(goal_id)
@@ -89,11 +90,11 @@ async def test_progress_is_added_once(world: World) -> None:
 async def test_a_goal_is_ended_by_one(world: World) -> None:
     goal_id, begun = await a_goal(world), world.clock.now()
     (clocks,) = processes(world, 1)
-    await clocks.move(Move(goal_id, True, "alice", begun, "join", ""))
+    await clocks.move(Move(goal_id, True, "alice", begun, "join", NOWHERE))
     await world.after(seconds=30)
     now = world.clock.now()
-    ends = [Goal.deactivate(goal_id, now, "") for _ in range(8)]
-    leave = clocks.move(Move(goal_id, False, "alice", now, "leave", ""))
+    ends = [Goal.deactivate(goal_id, now, NOWHERE) for _ in range(8)]
+    leave = clocks.move(Move(goal_id, False, "alice", now, "leave", NOWHERE))
     *ended, _ = await asyncio.gather(*ends, leave)
     assert sum(goal is not None for goal in ended) == 1
     goal = await Goal.by_id(goal_id)
@@ -108,8 +109,8 @@ async def test_a_goal_is_ended_by_one(world: World) -> None:
 async def test_a_promise_is_settled_once_and_what_follows_is_owed_once(world: World) -> None:
     goal_id = await a_goal(world)
     now = world.clock.now()
-    await Goal.add_promises(goal_id, [TracedFollowUp(FollowUp("first", "StartRecord", {}), "")], now)
-    following = [TracedFollowUp(FollowUp("second", "StopRecord", {"goal_id": str(goal_id)}), "")]
+    await Goal.add_promises(goal_id, [TracedFollowUp(FollowUp("first", "StartRecord", {}), NOWHERE)], now)
+    following = [TracedFollowUp(FollowUp("second", "StopRecord", {"goal_id": str(goal_id)}), NOWHERE)]
     settled = await asyncio.gather(*(Goal.fulfil(goal_id, "first", following, now) for _ in range(10)))
     owed = await asyncio.gather(*(Goal.add_promises(goal_id, following, now) for _ in range(10)))
     assert {tuple(promise.id for promise in promises) for promises in [*settled, *owed]} == {("second",)}

@@ -7,6 +7,7 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import Done, Reason, Returned
 from goalsvc.domain.promises import Job, Promise
 from goalsvc.errors import NotYetError
@@ -146,7 +147,7 @@ class TestDeactivateGoal:
 
     async def test_after_a_crash_before_the_announcement_it_announces(self, stage: Stage) -> None:
         await set_up(GoalKind.KARAOKE)
-        await Goal.deactivate(GOAL, NOW, "p")
+        await Goal.deactivate(GOAL, NOW, NOWHERE)
         outcome = await deactivate_goal(stage.context, goal_id=str(GOAL))
         assert isinstance(outcome, Done)
         assert sent(stage) == ["goal.ended"]
@@ -243,7 +244,7 @@ class TestSweepPromises:
         await a_goal(GoalKind.SHOW, promises=[self.promise(60), self.promise(5), self.promise(4), self.promise(-60)])
         assert await sweep_promises(stage.context) == Done("2 promises")
         assert [job.id for job in stage.queue.jobs] == [f"goals/{GOAL}/p60", f"goals/{GOAL}/p5"]
-        assert stage.queue.jobs[0].parent == "s#x/y"
+        assert stage.queue.jobs[0].origin.parent == "s#x/y"
         assert stage.queue.flushed
 
     async def test_of_every_document_that_can_owe(self, stage: Stage) -> None:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.domain.origin import Cause, Origin
 from goalsvc.domain.promises import Job
 from goalsvc.tasks import ALL
 from goalsvc.tasks.queue import ArqQueue, body_of, deserialize, job_of, serialize, wake_key
@@ -39,7 +40,7 @@ FULL = Job(
     ARGUMENTS,
     promise="goals/g/p",
     settles=False,
-    parent="s#goal.ended/r",
+    origin=Origin("s", "goal.ended/r", Cause(goal_id="g", event_id="e", key="héllo ☃", happened_at=NOW)),
     then=({"task": "transfer_escrow", "arguments": {"event": "escrow.completed"}},),
 )
 
@@ -56,7 +57,7 @@ class TestBody:
     def test_comes_back_as_it_was(self, job: Job) -> None:
         returned = back(job)
         assert (returned.id, returned.task, returned.arguments) == (job.id, job.task, job.arguments)
-        assert (returned.promise, returned.settles, returned.parent) == (job.promise, job.settles, job.parent)
+        assert (returned.promise, returned.settles, returned.origin) == (job.promise, job.settles, job.origin)
         assert list(returned.then) == list(job.then)
 
     def test_a_time_stays_an_aware_time(self) -> None:

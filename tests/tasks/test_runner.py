@@ -8,6 +8,7 @@ import pytest
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import DEFERRED, Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, Promise
 from goalsvc.domain.trace import assemble
@@ -73,7 +74,7 @@ def job(**changes: Any) -> Job:
         "task": "example",
         "arguments": {"goal_id": str(GOAL)},
         "promise": PROMISE,
-        "parent": "s#x/y",
+        "origin": Origin.read("s#x/y", None),
     }
     return Job(**fields | changes)
 
@@ -342,7 +343,7 @@ class TestRedrive:
         assert await promised() == ["example"]
         (waiting,) = stage.queue.jobs
         assert (waiting.id, waiting.task, waiting.arguments) == (PROMISE, "example", {"goal_id": str(GOAL)})
-        assert waiting.parent == "s#x/y"
+        assert waiting.origin.parent == "s#x/y"
 
     async def test_once(self, stage: Stage) -> None:
         await self.a_dead_letter(stage)

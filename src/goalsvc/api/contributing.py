@@ -8,7 +8,6 @@ from bson import ObjectId
 from goalsvc.context import Context
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
 from goalsvc.domain.goals import GoalKind
-from goalsvc.domain.trace import new_segment
 from goalsvc.errors import ConflictError
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
@@ -31,7 +30,8 @@ async def contribute(context: Context, goal: Goal, user_id: str, amount: int, ke
     assert goal.id is not None  # noqa: S101 - it was read from the database
     goal_id: ObjectId = goal.id
     escrow_id = show_escrow(goal_id)
-    earning_id, now, segment = ObjectId(), context.clock.now(), new_segment()
+    earning_id, now = ObjectId(), context.clock.now()
+    cause = context.origin.cause.about(str(goal_id))
     transfer_id = f"contribution-{goal_id}-{key_digest(key)}"
     order = Order(
         transfer_id=transfer_id,
@@ -41,6 +41,7 @@ async def contribute(context: Context, goal: Goal, user_id: str, amount: int, ke
         tags=[tag_of(escrow_id)],
         metadata={"doc_id": str(earning_id), "user_id": goal.metadata.user_id},
         from_user_id=user_id,
+        cause=cause,
     )
     changed: list[Goal] = []
 
@@ -53,11 +54,12 @@ async def contribute(context: Context, goal: Goal, user_id: str, amount: int, ke
             "created_at": now,
             "goal_id": goal_id,
             "transfer_id": transfer_id,
+            "cause": cause.document(),
             f"_{escrow_id}": True,
         }
         await Earning.get_motor_collection().insert_one(earning, session=session)
         target = goal.target if goal.target is not None else 0
-        raised = await Goal.contribute(goal_id, amount, target, now, transfer_id, f"{segment}#", session)
+        raised = await Goal.contribute(goal_id, amount, target, now, transfer_id, context.origin, session)
         if raised is None:
             raise ConflictError("goal_inactive", "the goal is not active, or its last level is reached")
         changed[:] = [raised]

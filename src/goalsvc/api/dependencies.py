@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalsvc.api.errors import WebError, on_own_error
 from goalsvc.context import Context
+from goalsvc.domain.origin import Cause, Origin
 from goalsvc.resources import Resources
 
 bearer = HTTPBearer(
@@ -23,6 +24,19 @@ def get_context(request: Request) -> Context:
     """The context that the app opened."""
     context: Context = request.app.state.context
     return context
+
+
+async def call_context(request: Request) -> Context:
+    """The context of this call: whatever the call makes necessary has the call as its origin."""
+    state = request.state
+    context = get_context(request)
+    cause = Cause(
+        call=request.scope["route"].name,
+        key=getattr(state, "key_name", None),
+        request_id=getattr(state, "request_id", None),
+        happened_at=context.clock.now(),
+    )
+    return context.within(Origin.new(cause))
 
 
 def get_resources(request: Request) -> Resources:
@@ -80,7 +94,7 @@ IdText = Annotated[
 ]
 UserPath = Annotated[UserIdText, Path(examples=["u-alice-1"])]
 
-ContextOf = Annotated[Context, Depends(get_context)]
+ContextOf = Annotated[Context, Depends(call_context)]
 ResourcesOf = Annotated[Resources, Depends(get_resources)]
 
 IdempotencyKey = Annotated[

@@ -15,7 +15,7 @@ from goalsvc.api.making import GoalPlan, make_goal, turn_for_exclusive
 from goalsvc.api.sessions import known_session
 from goalsvc.api.views import GoalView, Page
 from goalsvc.domain.goals import GoalKind
-from goalsvc.domain.trace import assemble, new_segment
+from goalsvc.domain.trace import assemble
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TraceSegment
@@ -284,8 +284,8 @@ def _refuse_ended(goal: Goal, now: datetime) -> None:
 
 
 async def _end(context: ContextOf, goal_id: str, extra: Mapping[str, Any] | None = None, **changes: Any) -> Goal:
-    now, segment = context.clock.now(), new_segment()
-    goal = await Goal.deactivate(ObjectId(goal_id), now, f"{segment}#", extra=extra, **changes)
+    now = context.clock.now()
+    goal = await Goal.deactivate(ObjectId(goal_id), now, context.origin, extra=extra, **changes)
     if goal is None:
         _refuse_ended(await known_goal(goal_id), now)
         raise ConflictError("goal_inactive", "the goal is not active")

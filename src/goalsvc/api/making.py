@@ -216,6 +216,7 @@ async def _hold(context: Context, goal: Goal, price: int, viewer: str) -> None:
         tags=[tag_of(escrow_id)],
         metadata={"goal_id": str(goal.id)},
         from_user_id=viewer,
+        cause=context.origin.cause.about(str(goal.id)),
     )
 
     async def insert(session: Any) -> None:

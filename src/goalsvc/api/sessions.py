@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
 from goalsvc.api.errors import responses
 from goalsvc.api.views import SessionView
-from goalsvc.domain.trace import new_segment
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.session import Rtc, Session, Statuses
@@ -59,8 +58,7 @@ async def read_session(session_id: IdText) -> SessionView:
 @router.post("/{session_id}/end", summary="End a session", responses=responses(401, 404, 409, 422, 503))
 async def end_session(context: ContextOf, session_id: IdText) -> SessionView:
     """Ends the livestream now, and its open goals with it: what was performed is paid, the rest refunded."""
-    segment = new_segment()
-    session = await Session.end(ObjectId(session_id), context.clock.now(), f"{segment}#")
+    session = await Session.end(ObjectId(session_id), context.clock.now(), context.origin)
     if session is None:
         await known_session(session_id)
         raise ConflictError("session_ended", "the session has ended before")

@@ -46,6 +46,7 @@ async def deposit(
         amount=body.amount,
         tags=["deposit"],
         to_user_id=user_id,
+        cause=context.origin.cause,
     )
     transfer, new = await context.ledger.post(order, context.clock.now())
     if not new:

@@ -1,4 +1,4 @@
-"""The webhook: from Pusher's signed request to signals (SPEC §3)."""
+"""The webhook: from Pusher's signed request to signals."""
 
 import asyncio
 import hmac
@@ -20,9 +20,10 @@ from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
+from goalsvc.domain.origin import Cause, Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Reason, Report, Returned
 from goalsvc.domain.performance import STALE_AFTER
-from goalsvc.domain.trace import follow_ups_of, new_segment, node_of, segment_document, signal_node
+from goalsvc.domain.trace import follow_ups_of, node_of, segment_document, signal_node
 from goalsvc.errors import GoalsvcError
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
@@ -167,11 +168,13 @@ def user_id_of(event: WireEvent) -> str | None:
 
 async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None:
     """Sends one event's signal, keeps what it owes, and writes its trace. None when it is none of our business."""
-    segment, received, begun = new_segment(), context.clock.now(), perf_counter()
+    received, begun = context.clock.now(), perf_counter()
     sender = SENDER_BY_EVENT_NAME.get(wire.name)
     channel = Channel.parse(wire.channel) if sender is not None else None
+    goal_id = channel.about if channel is not None and channel.kind == "goal" else None
     answer: Answer
     report: Report | None = None
+    origin = Origin.new()
     if sender is None or channel is None:
         answer = Returned(Reason.UNKNOWN_EVENT if sender is None else Reason.UNKNOWN_CHANNEL)
     else:
@@ -179,10 +182,11 @@ async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None
         identity = event_id(wire.name, wire.channel, user_id, to_epoch_milliseconds(at))
         kind = ChannelOccupied if sender == OCCUPIED else ChannelVacated
         event: PresenceEvent = kind(channel=channel, user_id=user_id, at=at, event_id=identity)
-        report = await context.bus.send(context, event)
+        origin = Origin.new(Cause(goal_id=goal_id, event_id=identity, happened_at=at))
+        report = await context.bus.send(context.within(origin), event)
         assert report is not None  # noqa: S101 - for the type checker
         answer = Done(reports=(report,))
-        follow_ups = list(follow_ups_of(answer, f"{segment}#"))
+        follow_ups = list(follow_ups_of(answer, origin))
         if follow_ups:
             owed = await User.add_promises(channel.about, follow_ups, received, new=True)
             enqueue_these(context, "users", channel.about, owed)
@@ -192,8 +196,7 @@ async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None
     node = node_of("webhook", wire.name[:_LONGEST_NAME], answer, received, (perf_counter() - begun) * 1000, children)
     if sender is not None:
         node["sender"] = sender
-    goal_id = channel.about if channel is not None and channel.kind == "goal" else None
-    context.recorder.trace(segment_document(segment, goal_id, None, received, node))
+    context.recorder.trace(segment_document(origin.segment, goal_id, None, received, node))
     return report
 
 

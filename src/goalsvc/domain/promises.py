@@ -11,6 +11,8 @@ from typing import Any
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict
 
+from goalsvc.domain.origin import NOWHERE, Origin
+
 
 class Promise(BaseModel):
     """A task that this document owes, with its arguments, since `at` (or not before, when that is in the future)."""
@@ -22,18 +24,39 @@ class Promise(BaseModel):
     arguments: dict[str, Any]
     at: datetime
     parent: str | None = None
-    """Where in the trace the follow_up was made."""
+    """Where in the trace the follow-up was made (`Origin.parent`)."""
+    cause: Any = None
+    """What the follow-up goes back to (`Cause.document`)."""
     progress: int | None = None
     """The goal's progress right after this promise's amount was added; absent until it is."""
 
     @classmethod
-    def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, parent: str) -> "Promise":
+    def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, origin: Origin) -> "Promise":
         """A promise that is made now; of our own making, so that nothing in it is to be validated."""
-        return cls.model_construct(id=promise_id, task=task, arguments=dict(arguments), at=at, parent=parent)
+        return cls.model_construct(
+            id=promise_id,
+            task=task,
+            arguments=dict(arguments),
+            at=at,
+            parent=origin.parent,
+            cause=origin.cause.document(),
+        )
+
+    @property
+    def origin(self) -> Origin:
+        """Where the follow-up was made, and what it goes back to."""
+        return Origin.read(self.parent, self.cause)
 
     def document(self) -> dict[str, Any]:
         """The promise as a document holds it."""
-        return {"id": self.id, "task": self.task, "arguments": self.arguments, "at": self.at, "parent": self.parent}
+        return {
+            "id": self.id,
+            "task": self.task,
+            "arguments": self.arguments,
+            "at": self.at,
+            "parent": self.parent,
+            "cause": self.cause,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +89,7 @@ class Job:
     """The promise on whose behalf it is run (`goalsvc.models.promise.PromiseRef` as text)."""
     settles: bool = True
     """Whether that promise is paid when this job is done; not, when the job is one of many."""
-    parent: str | None = None
-    """Where in the trace it belongs."""
+    origin: Origin = NOWHERE
+    """Where in the trace it belongs, and what it goes back to."""
     then: Sequence[Mapping[str, Any]] = ()
     """The rest of its chain: `{"task", "arguments"}` of each step that follows when this one is done."""

@@ -1,4 +1,4 @@
-"""The trace: which signal went to which receivers, what each answered, which tasks followed (SPEC §8).
+"""The trace: which signal went to which receivers, what each answered, which tasks followed.
 
 A trace is stored in segments. A segment is what one process did in one go: a webhook event with all it called at once, or
 one job. A job's segment names the node that caused it: `{segment id}#{sender}/{receiver}`, or `{segment id}#` for the
@@ -6,50 +6,33 @@ task of a segment itself; the reader hangs it there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bson import ObjectId
-
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, FollowUp, ReceiverReport, Report, Returned
-
-#: The segment that is being written in this task of the event loop; its id is known before anything in it happens.
-CURRENT_SEGMENT: ContextVar[str] = ContextVar("goalsvc_segment", default="")
 
 Node = dict[str, Any]
 
 
-def new_segment() -> str:
-    """Opens a segment: makes its id and lets everything that runs from here know it."""
-    segment = str(ObjectId())
-    CURRENT_SEGMENT.set(segment)
-    return segment
-
-
-def place(sender: str, receiver: str) -> str:
-    """Where a task belongs that this receiver, in the current segment, makes necessary."""
-    return f"{CURRENT_SEGMENT.get()}#{sender}/{receiver}"
-
-
 @dataclass(frozen=True, slots=True)
 class TracedFollowUp:
-    """A follow_up, and the node of the trace under which its task belongs."""
+    """A follow-up and its origin: the node of the trace under which its task belongs, and the cause."""
 
     follow_up: FollowUp
-    parent: str
+    origin: Origin
 
 
-def follow_ups_of(answer: Answer, parent: str) -> Iterator[TracedFollowUp]:
-    """All that must follow from this answer, also from signals that were sent meanwhile, each with where it belongs."""
+def follow_ups_of(answer: Answer, origin: Origin) -> Iterator[TracedFollowUp]:
+    """The follow-ups of this answer, which was given at `origin`, and those of the signals that were sent meanwhile."""
     if not isinstance(answer, Done):
         return
     for follow_up in answer.follow_ups:
-        yield TracedFollowUp(follow_up, parent)
+        yield TracedFollowUp(follow_up, origin)
     for report in answer.reports:
         for receiver in report.receivers:
-            yield from follow_ups_of(receiver.answer, place(report.sender, receiver.receiver))
+            yield from follow_ups_of(receiver.answer, origin.at(report.sender, receiver.receiver))
 
 
 def failures_of(answer: Answer) -> list[str]:

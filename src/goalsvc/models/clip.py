@@ -30,6 +30,8 @@ class Asset(Document):
     duration: int = 0
     state: AssetState = AssetState.PENDING
     metadata: dict[str, Any] = {}
+    cause: dict[str, Any] | None = None
+    """What it goes back to (`Cause.document`)."""
     created_at: datetime | None = None
 
     class Settings:
@@ -58,6 +60,8 @@ class Post(Document):
     tags: list[str] = []
     asset_id: Reference = None
     metadata: dict[str, Any] = {}
+    cause: dict[str, Any] | None = None
+    """What it goes back to (`Cause.document`)."""
     created_at: datetime | None = None
 
     class Settings:

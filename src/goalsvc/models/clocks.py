@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from goalsvc.clock import Clock
 from goalsvc.coalescer import Coalescer
 from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.performance import GoalClock, Turned, join_mark, leave_mark
 from goalsvc.domain.promises import Promise
@@ -48,7 +49,7 @@ class Move:
     user_id: str | None
     at: datetime
     event_id: str
-    parent: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +215,10 @@ def promises_of(move: Move, turned: Turned, now: datetime) -> tuple[Promise, ...
     owed = []
     if turned.started:
         arguments = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
-        owed.append(Promise.of(started_promise(move.event_id), "announce_goal_started", arguments, now, move.parent))
+        owed.append(Promise.of(started_promise(move.event_id), "announce_goal_started", arguments, now, move.origin))
     if turned.has_seconds:
         arguments = {"goal_id": goal_id, "amount": turned.amount, "event_id": move.event_id}
-        owed.append(Promise.of(move.event_id, "increment_goal_progress", arguments, now, move.parent))
+        owed.append(Promise.of(move.event_id, "increment_goal_progress", arguments, now, move.origin))
     return tuple(owed)
 
 

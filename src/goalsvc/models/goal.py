@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import GoalClock
 from goalsvc.errors import LedgerBusyError
 from goalsvc.models.promise import (
@@ -106,7 +107,9 @@ class Goal(HasPromises):
         The goal as it then stands, also when the amount was added before or is owed no longer; None when there is none.
         """
         counted = {"$add": ["$progress", "$$p.arguments.amount"]}
-        noted = {name: f"$$p.{name}" for name in ("id", "task", "arguments", "at", "parent")} | {"progress": counted}
+        noted = {name: f"$$p.{name}" for name in ("id", "task", "arguments", "at", "parent", "cause")} | {
+            "progress": counted
+        }
         amounts = {
             "$map": {
                 "input": {"$filter": {"input": PROMISES, "as": "p", "cond": {"$eq": ["$$p.id", event_id]}}},
@@ -149,7 +152,7 @@ class Goal(HasPromises):
 
     @classmethod
     async def deactivate(
-        cls, goal_id: ObjectId, now: datetime, parent: str, *, extra: Mapping[str, Any] | None = None, **changes: Any
+        cls, goal_id: ObjectId, now: datetime, origin: Origin, *, extra: Mapping[str, Any] | None = None, **changes: Any
     ) -> Self | None:
         """Ends an active goal: no longer active, `exp` at most now, a running clock paused at this instant.
 
@@ -158,7 +161,7 @@ class Goal(HasPromises):
         """
         where = {"_id": goal_id, "active": True, **(extra or {})}
         goal = str(goal_id)
-        ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, parent)
+        ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, origin)
         for _ in range(_TRIES):
             document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1})
             if document is None:
@@ -170,7 +173,7 @@ class Goal(HasPromises):
                 clock, turned = clock.ended(now)
                 moved = clock_changes(document, clock, ObjectId(), now)["$set"]
                 arguments = {"goal_id": goal, "amount": turned.amount, "event_id": PAUSED}
-                owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, parent))
+                owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, origin))
             update = [
                 {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **moved, **changes}},
                 {"$set": {"promises": promises_without_task("deactivate_goal")}},
@@ -185,7 +188,7 @@ class Goal(HasPromises):
 
     @classmethod
     async def contribute(
-        cls, goal_id: ObjectId, amount: int, target: int, now: datetime, event_id: str, parent: str, session: Any
+        cls, goal_id: ObjectId, amount: int, target: int, now: datetime, event_id: str, origin: Origin, session: Any
     ) -> Self | None:
         """Adds a contribution to a FundingGoal that is active, not expired and below its last level; within a transaction.
 
@@ -196,7 +199,7 @@ class Goal(HasPromises):
             "increment_goal_progress",
             {"goal_id": str(goal_id), "amount": amount, "event_id": event_id},
             now,
-            parent,
+            origin,
         ) | {"progress": {"$add": [{"$ifNull": ["$progress", 0]}, amount]}}
         where = {
             "_id": goal_id,

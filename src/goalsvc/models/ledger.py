@@ -14,6 +14,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.domain.escrow import ISSUER, Settlement
+from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
 from goalsvc.models.wallet import Account, Transfer
 
@@ -33,6 +34,8 @@ class Order:
     from_user_id: str | None = None
     to_user_id: str | None = None
     settlement: Settlement | None = None
+    cause: Cause = NO_CAUSE
+    """What it goes back to; stored in the transfer, and not part of its content."""
 
     def same_as(self, transfer: Transfer) -> bool:
         """Whether that transfer is this one; the time at which it was made does not matter."""
@@ -159,6 +162,7 @@ def _transfer_of(waiting: _Waiting) -> Transfer:
         amount=order.amount,
         tags=list(order.tags),
         metadata=dict(order.metadata),
+        cause=order.cause.document() or None,
         created_at=waiting.now,
     )
 

@@ -1,4 +1,4 @@
-"""What a document owes (SPEC §7): its own small outbox, written in the update that made the follow_up.
+"""What a document owes: its own small outbox, written in the update that made the follow_up.
 
 A promise is a task that must still be run. Enqueueing it is only a hint; `sweep` finds those that nobody hurried. It is
 removed in the update that records its effect, together with the promises that follow from it, so at every instant the
@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from beanie.odm.utils.parsing import parse_obj
 from pymongo import ReturnDocument
 
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise, PromiseRef
 from goalsvc.domain.trace import TracedFollowUp
@@ -21,16 +22,23 @@ Expression = Any
 
 
 def promise_expression(
-    promise_id: str, task: str, arguments: Mapping[str, Expression], at: datetime, parent: str | None
+    promise_id: str, task: str, arguments: Mapping[str, Expression], at: datetime, origin: Origin
 ) -> Expression:
     """A promise for use in an update pipeline, where arguments may be expressions."""
-    return {"id": promise_id, "task": task, "arguments": dict(arguments), "at": at, "parent": parent or ""}
+    return {
+        "id": promise_id,
+        "task": task,
+        "arguments": dict(arguments),
+        "at": at,
+        "parent": origin.parent,
+        "cause": {"$literal": origin.cause.document()},
+    }
 
 
-def _expression_of(follow_up: FollowUp, now: datetime, parent: str) -> Expression:
+def _expression_of(follow_up: FollowUp, now: datetime, origin: Origin) -> Expression:
     noted = {} if follow_up.progress is None else {"progress": follow_up.progress}
     arguments = {"$literal": dict(follow_up.arguments)}
-    return promise_expression(follow_up.id, follow_up.task, arguments, follow_up.due_at or now, parent) | noted
+    return promise_expression(follow_up.id, follow_up.task, arguments, follow_up.due_at or now, origin) | noted
 
 
 def array_of(expression: Expression) -> Expression:
@@ -60,7 +68,7 @@ def add_promises_stage(*promises: Expression) -> Mapping[str, Any]:
 def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping[str, Any]:
     """The update stage that adds those of these follow-ups that the document does not owe yet."""
     held = {"$map": {"input": PROMISES, "as": "p", "in": "$$p.id"}}
-    added = [_expression_of(item.follow_up, now, item.parent) for item in follow_ups]
+    added = [_expression_of(item.follow_up, now, item.origin) for item in follow_ups]
     return add_promises_stage(
         *({"$cond": [{"$in": [promise["id"], held]}, [], array_of(promise)]} for promise in added)
     )

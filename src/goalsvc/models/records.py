@@ -86,6 +86,7 @@ class DeadLetter(_Record):
     state: str = "dead"
     promise: str | None = None
     parent: str | None = None
+    cause: dict[str, Any] = {}
     goal_id: str | None = None
     progress: int | None = None
     """What the promise had noted (`Promise.progress`): an amount that was added once is not added again when redriven."""
@@ -107,7 +108,9 @@ class DeadLetter(_Record):
     @classmethod
     async def bury(cls, letter: "DeadLetter") -> None:
         """Writes the letter down. One that is there already keeps what is to be run, and its history."""
-        kept = letter.model_dump(include={"task", "arguments", "promise", "parent", "goal_id"}, exclude_none=True)
+        kept = letter.model_dump(
+            include={"task", "arguments", "promise", "parent", "cause", "goal_id"}, exclude_none=True
+        )
         death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
         failed = {"failed": letter.failed} if letter.failed else {}
         noted = {} if letter.progress is None else {"progress": letter.progress}

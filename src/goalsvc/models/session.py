@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
 from goalsvc.domain.goals import Level, Reference, UserId
+from goalsvc.domain.origin import Origin
 from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
 
 
@@ -118,9 +119,9 @@ class Session(HasPromises):
     # -- the livestream -------------------------------------------------------------------------------------------
 
     @classmethod
-    async def end(cls, session_id: ObjectId, now: datetime, parent: str) -> Self | None:
+    async def end(cls, session_id: ObjectId, now: datetime, origin: Origin) -> Self | None:
         """Ends an open session and owes the end of its goals; None when it was not open."""
-        promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, parent)
+        promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, origin)
         where = {"_id": session_id, "statuses.ended": None}
         return await cls.change(where, [{"$set": {"statuses.ended": now}}, add_promises_stage(array_of(promise))])
 

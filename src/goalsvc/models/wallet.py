@@ -118,6 +118,8 @@ class Transfer(Document):
     amount: int
     tags: list[str] = []
     metadata: dict[str, Any] = {}
+    cause: dict[str, Any] | None = None
+    """What it goes back to (`Cause.document`)."""
     created_at: datetime | None = None
 
     class Settings:

@@ -6,7 +6,6 @@ from goalsvc.context import Context
 from goalsvc.domain.channels import ChannelKind
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import PromiseRef
-from goalsvc.domain.trace import place
 from goalsvc.models.clocks import Move
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
@@ -66,8 +65,7 @@ async def karaoke_control(context: Context, event: PresenceEvent) -> Outcome:
     if not ObjectId.is_valid(event.channel.about):
         return Returned(Reason.UNKNOWN_GOAL)
     goal_id, joined = ObjectId(event.channel.about), isinstance(event, ChannelOccupied)
-    parent = place(event.sender, "karaoke_control")
-    moved = await context.clocks.move(Move(goal_id, joined, event.user_id, event.at, event.event_id, parent))
+    moved = await context.clocks.move(Move(goal_id, joined, event.user_id, event.at, event.event_id, context.origin))
     if isinstance(moved, Reason):
         return Returned(moved)
     for promise in moved.promises:

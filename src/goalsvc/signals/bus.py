@@ -49,11 +49,12 @@ class _Connection:
         at, begun = context.clock.now(), perf_counter()
         answer: Answer
         try:
+            own = context.within(context.origin.at(event.sender, self.receiver.name))
             if self.receiver.instant:
-                answer = await self.receiver.function(context, event)
+                answer = await self.receiver.function(own, event)
             else:
                 async with asyncio.timeout(TIME_LIMIT_SECONDS):
-                    answer = await self.receiver.function(context, event)
+                    answer = await self.receiver.function(own, event)
             match answer:
                 case Done():
                     pass

@@ -41,11 +41,13 @@ async def create_post_from_livestream(
     user = await User.find_one({"_id": session.user_id})
     now, goal = context.clock.now(), ObjectId(goal_id)
     asset_id, post_id = derived_id(goal, "asset"), derived_id(goal, "post")
+    cause = context.origin.cause.document() or None
     claim = {f"auto_claimed_by:{post_id}": f"message-{post_id}:0"}
     asset = Asset(
         id=asset_id,
         duration=duration,
         metadata={"source": {"cls": "Session", "id": session.id}, **claim},
+        cause=cause,
         created_at=now,
     )
     post = Post(
@@ -55,6 +57,7 @@ async def create_post_from_livestream(
         tags=[*POST_TAGS, *(user.tags if user else []), *tags],
         asset_id=asset_id,
         metadata={"goal_id": goal},
+        cause=cause,
         created_at=now,
     )
     await insert_once(asset)

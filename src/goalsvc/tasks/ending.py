@@ -1,6 +1,7 @@
 """The end of goals: when completed, when their time has come, when their session ends."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,13 +9,13 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.domain.trace import place
 from goalsvc.errors import NotYetError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.tasks import announcements
 from goalsvc.tasks.recording import StopRecord
-from goalsvc.tasks.runner import TASK, enqueue_promises
+from goalsvc.tasks.runner import enqueue_promises
 from goalsvc.tasks.task import task
 
 #: How soon to look again whether the last seconds of a goal have been counted.
@@ -29,7 +30,7 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
     """
     identity, now = ObjectId(goal_id), context.clock.now()
     extra: Mapping[str, Any] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
-    goal = await Goal.deactivate(identity, now, place(TASK, "deactivate_goal"), extra=extra)
+    goal = await Goal.deactivate(identity, now, context.origin, extra=extra)
     if goal is None:
         goal = await Goal.by_id(identity)
         if goal is None:
@@ -70,23 +71,25 @@ async def expire_goals(context: Context) -> Outcome:
     """Ends the goals whose `exp` has passed."""
     now = context.clock.now()
     where = {"active": True, "exp": {"$lte": now}}
-    return await _end_all(context, where, {"exp": {"$lte": now}}, "exp", "expire_goals")
+    return await _end_all(context, where, {"exp": {"$lte": now}}, "exp")
 
 
 @task()
 async def end_session(context: Context, *, session_id: str) -> Outcome:
     """Ends the open goals of a session that has ended."""
     where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}, "active": True}
-    return await _end_all(context, where, {}, "_id", "end_session")
+    return await _end_all(context, where, {}, "_id")
 
 
-async def _end_all(
-    context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str, name: str
-) -> Outcome:
+async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str) -> Outcome:
     ended = 0
-    found = Goal.get_motor_collection().find(where, {"_id": 1}).sort(order).limit(_BATCH)
+    found = Goal.get_motor_collection().find(where, {"_id": 1, "exp": 1}).sort(order).limit(_BATCH)
     async for document in found:
-        goal = await Goal.deactivate(document["_id"], context.clock.now(), place(TASK, name), extra=still)
+        origin = context.origin
+        if origin.cause == NO_CAUSE:  # a periodic run: each goal ends because its own time has come
+            cause = Cause(goal_id=str(document["_id"]), task="expire_goals", happened_at=document.get("exp"))
+            origin = replace(origin, cause=cause)
+        goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1

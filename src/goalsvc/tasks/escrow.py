@@ -14,9 +14,10 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.escrow import COMPLETED, REFUNDED, Settlement, escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import DEFERRED, Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
-from goalsvc.domain.trace import follow_ups_of, place
+from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
@@ -28,7 +29,6 @@ from goalsvc.signals.events import (
     EscrowShareCompleted,
     EscrowShareRefunded,
 )
-from goalsvc.tasks.runner import TASK
 from goalsvc.tasks.task import RetryPolicy, Task, task
 
 #: Tokens that come late are still paid out: `escrow_out` looks at earnings made up to so long after its `exp`.
@@ -71,7 +71,6 @@ async def _settle_all(
     payee: str | None,
 ) -> Outcome:
     promise = f"goals/{goal_id}/{settling.name}"
-    parent = place(TASK, settling.name)
     account: Account | None = None
     shares = outstanding = 0
     batch: list[Mapping[str, Any]] = []
@@ -85,7 +84,7 @@ async def _settle_all(
             share = transfer_id_of(event, escrow_id, str(earning["_id"]), to_user_id)
             if share not in settled:
                 outstanding += 1
-                context.queue.enqueue(_share_job(share, escrow_id, event, earning, to_user_id, promise, parent))
+                context.queue.enqueue(_share_job(share, escrow_id, event, earning, to_user_id, promise, context.origin))
         await context.queue.flush()
         batch.clear()
 
@@ -115,13 +114,13 @@ def _share_job(
     earning: Mapping[str, Any],
     to_user_id: str,
     promise: str,
-    parent: str,
+    origin: Origin,
 ) -> Job:
     doc_id = str(earning["_id"])
     metadata = {"doc_id": doc_id, "user_id": to_user_id}
     first = update_bi_escrow.step(escrow_id=escrow_id, event=event, metadata=metadata)
     then = transfer_escrow.step(to_user_id=to_user_id, escrow_id=escrow_id, event=event, metadata=metadata)
-    return Job(share, first["task"], first["arguments"], promise=promise, settles=False, parent=parent, then=(then,))
+    return Job(share, first["task"], first["arguments"], promise=promise, settles=False, origin=origin, then=(then,))
 
 
 async def _settled_of(
@@ -228,6 +227,7 @@ async def transfer(
         from_user_id=from_user_id,
         to_user_id=to_user_id,
         settlement=Settlement(transfer_id.partition("-")[0]) if by_shares else None,
+        cause=context.origin.cause,
     )
     made, new = await context.ledger.post(order, context.clock.now())
     return Done(f"{amount} tokens to {made.credit}") if new else Returned(Reason.ALREADY_PAID)
@@ -263,7 +263,7 @@ async def announce_escrow_share(
     announced = Done(reports=(report,))
     if report.failures:
         return announced  # to be tried again
-    if any(follow_ups_of(announced, "")):
+    if any(follow_ups_of(announced, context.origin)):
         # What receivers owe is written down before the share counts as settled: nobody comes back to it then.
         return replace(
             announced, then=(conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata),)
@@ -315,6 +315,7 @@ async def hold_exclusive(
         credit=escrow_account(to_escrow_id),
         amount=amount,
         tags=[tag_of(from_escrow_id), tag_of(to_escrow_id)],
+        cause=context.origin.cause,
     )
     _, new = await context.ledger.post(order, context.clock.now())
     return Done(f"{amount} tokens to {order.credit}") if new else Returned(Reason.ALREADY_PAID)

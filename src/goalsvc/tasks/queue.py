@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from goalsvc.clock import Clock, to_epoch_milliseconds
 from goalsvc.coalescer import Batches
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Job
 from goalsvc.tasks.task import MAIN_QUEUE, Task
 
@@ -109,7 +110,8 @@ def body_of(job: Job, now: int) -> bytes:
     extra = {
         "_promise": job.promise,
         "_settles": job.settles,
-        "_parent": job.parent,
+        "_parent": job.origin.parent or None,
+        "_cause": job.origin.cause.document() or None,
         "_then": list(job.then),
     }
     arguments = {**job.arguments, **{name: value for name, value in extra.items() if value not in (None, True, [])}}
@@ -126,6 +128,6 @@ def job_of(job_id: str, name: str, arguments: Mapping[str, Any]) -> Job:
         own,
         promise=arguments.get("_promise"),
         settles=arguments.get("_settles", True),
-        parent=arguments.get("_parent"),
+        origin=Origin.read(arguments.get("_parent"), arguments.get("_cause")),
         then=arguments.get("_then", ()),
     )

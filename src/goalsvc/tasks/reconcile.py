@@ -6,6 +6,7 @@ have been there. Not sooner: a leave that is still on its way tells the exact ti
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,14 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.channels import goal_channel
+from goalsvc.domain.origin import NOWHERE, Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import PromiseRef
-from goalsvc.domain.trace import new_segment, node_of, place, segment_document
+from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models.clocks import Move, Moved, participants_of
 from goalsvc.models.goal import Goal
-from goalsvc.tasks.runner import TASK, job_for
+from goalsvc.tasks.runner import job_for
 from goalsvc.tasks.task import task
 
 #: How many goals one run asks about, and how many questions are under way at a time.
@@ -64,15 +66,17 @@ async def _reconcile(context: Context, document: dict[str, Any]) -> bool:
 
 
 async def _pause(context: Context, goal_id: ObjectId, known_at: datetime) -> bool:
-    segment, at = new_segment(), context.clock.now()
+    at = context.clock.now()
     event_id = f"reconcile:{goal_id}:{known_at.isoformat()}"
-    move = Move(goal_id, False, None, known_at, event_id, place(TASK, "reconcile_clocks"))
+    cause = Cause(goal_id=str(goal_id), event_id=event_id, task="reconcile_clocks", happened_at=known_at)
+    origin = replace(NOWHERE, cause=cause).of_task("reconcile_clocks")
+    move = Move(goal_id, False, None, known_at, event_id, origin)
     moved = await context.clocks.move(move)
     if not isinstance(moved, Moved) or not moved.turned.paused:
         return False
     what = f"missed by Pusher; paused at {known_at.isoformat()}, when the performer was known to be there"
-    node = node_of("task", "reconcile_clocks", Done(what), at, 0.0) | {"place": f"{TASK}/reconcile_clocks"}
-    context.recorder.trace(segment_document(segment, str(goal_id), None, at, node))
+    node = node_of("task", "reconcile_clocks", Done(what), at, 0.0) | {"place": origin.place}
+    context.recorder.trace(segment_document(origin.segment, str(goal_id), None, at, node))
     for promise in moved.promises:
         context.queue.enqueue(job_for(PromiseRef("goals", goal_id, promise.id), promise))
     return True

@@ -1,6 +1,7 @@
 """Redriving a dead letter: its task is owed again, where it was owed before."""
 
 from goalsvc.context import Context
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import TracedFollowUp
@@ -17,12 +18,13 @@ async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
     letter = await DeadLetter.find_one({"_id": letter_id, "state": "dead"})
     if letter is None:
         return None
+    origin = Origin.read(letter.parent, letter.cause)
     if letter.promise is None:
-        context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, parent=letter.parent))
+        context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, origin=origin))
     else:
         ref = PromiseRef.parse(letter.promise)
         follow_up = FollowUp(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
-        traced = [TracedFollowUp(follow_up, letter.parent or "")]
+        traced = [TracedFollowUp(follow_up, origin)]
         owed = await WITH_PROMISES[ref.collection].add_promises(ref.document_id, traced, context.clock.now())
         enqueue_these(context, ref.collection, ref.document_id, owed)
     return await DeadLetter.redrive(letter_id, context.clock.now())

@@ -1,4 +1,4 @@
-"""Runs one job: its task, then what that owes, then the trace; and what happens when it fails (law 4).
+"""Runs one job: its task, then what that owes, then the trace; and what happens when it fails.
 
 This is all that a worker does around a task, and it knows nothing of arq.
 """
@@ -14,13 +14,13 @@ from bson import ObjectId
 from prometheus_client import Counter
 
 from goalsvc.context import Context
+from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Outcome
 from goalsvc.domain.promises import Job, Promise, PromiseRef
 from goalsvc.domain.trace import (
     TracedFollowUp,
     failures_of,
     follow_ups_of,
-    new_segment,
     node_of,
     segment_document,
     signal_node,
@@ -33,9 +33,6 @@ from goalsvc.tasks.task import Task
 log = logging.getLogger(__name__)
 
 JOBS = Counter("goalsvc_jobs_total", "Runs of tasks and how they ended.", ["task", "outcome"])
-
-#: The receiver part of the place of a task in the trace, where a signal's sender and receiver stand otherwise.
-TASK = "task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,8 @@ class _Attempt:
     outcome: Outcome | None
     error: Exception | None
     follow_ups: tuple[TracedFollowUp, ...]
-    place: str
+    origin: Origin
+    """The place of the task in the trace."""
 
 
 class Runner:
@@ -66,12 +64,12 @@ class Runner:
 
     async def run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
         """Runs the job's task and then the steps of its chain. `tried` counts this try; None when there need be no other."""
-        parent = job.parent
+        origin = job.origin
         steps = [{"task": job.task, "arguments": job.arguments}, *job.then]
         while steps:
             step = steps.pop(0)
             task, arguments = self._tasks[step["task"]], step["arguments"]
-            attempt = await self._attempt(context, job, task, arguments, parent)
+            attempt = await self._attempt(context, job, task, arguments, origin)
             if attempt.error is not None:
                 return await self._after_failure(context, job, task, arguments, attempt, tried)
             if isinstance(attempt.outcome, Done):
@@ -81,21 +79,21 @@ class Runner:
                 await self._settle(context, self._owner(job, arguments), promise_id, attempt.follow_ups)
             elif attempt.follow_ups:
                 await self._owe(context, self._owner(job, arguments), attempt.follow_ups)
-            parent = attempt.place
+            origin = attempt.origin
         return None
 
     # -- one task ---------------------------------------------------------------------------------------------------
 
     async def _attempt(
-        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, Any], parent: str | None
+        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, Any], origin: Origin
     ) -> _Attempt:
-        segment = new_segment()
+        own = origin.of_task(task.name)
         at, begun = context.clock.now(), perf_counter()
         outcome: Outcome | None = None
         error: Exception | None = None
         try:
             async with asyncio.timeout(task.timeout_seconds):
-                outcome = await task.function(context, **arguments)
+                outcome = await task.function(context.within(own), **arguments)
             if problems := failures_of(outcome):
                 error = ReceiverFailedError("; ".join(problems))
         except TimeoutError:
@@ -107,11 +105,11 @@ class Runner:
             reports = outcome.reports if isinstance(outcome, Done) else ()
             milliseconds = (perf_counter() - begun) * 1000
             node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
-            node["place"] = f"{TASK}/{task.name}"
-            context.recorder.trace(segment_document(segment, _goal_of(job, arguments), parent, at, node))
+            node["place"] = own.place
+            goal_id = _goal_of(job, arguments)
+            context.recorder.trace(segment_document(own.segment, goal_id, origin.parent or None, at, node))
             JOBS.labels(task.name, node["outcome"]).inc()
-        place = f"{segment}#{TASK}/{task.name}"
-        return _Attempt(outcome, error, tuple(follow_ups_of(outcome, place)) if outcome else (), place)
+        return _Attempt(outcome, error, tuple(follow_ups_of(outcome, own)) if outcome else (), own)
 
     # -- what follows -----------------------------------------------------------------------------------------------
 
@@ -182,7 +180,8 @@ class Runner:
             at=context.clock.now(),
             tries=tries,
             promise=job.promise,
-            parent=job.parent,
+            parent=job.origin.parent or None,
+            cause=job.origin.cause.document(),
             goal_id=str(owner.document_id) if owner is not None and owner.collection == "goals" else None,
             progress=promise.progress if promise else None,
             failed=ran if promise and promise.task != job.task else None,
@@ -198,11 +197,11 @@ class Runner:
 def job_for(ref: PromiseRef, promise: Promise) -> Job:
     """The job that pays this promise."""
     where = str(ref)
-    return Job(where, promise.task, promise.arguments, promise.at, promise=where, parent=promise.parent or None)
+    return Job(where, promise.task, promise.arguments, promise.at, promise=where, origin=promise.origin)
 
 
 def enqueue_promises(context: Context, document: HasPromises, promise_ids: Sequence[str]) -> None:
-    """Enqueues the jobs for these promises of the document (law 1: the document owes, the queue hurries)."""
+    """Enqueues the jobs for these promises of the document."""
     collection = document.get_settings().name or ""
     enqueue_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
 

@@ -1,0 +1,93 @@
+"""Where an effect comes from: the node of the trace that made it necessary, and the webhook or call behind it.
+
+An origin is handed down as a value: by the webhook or the call to the bus, by the bus to each receiver, by a promise and its
+job to the task. Effects that last (transfers, assets, events, …) store its cause in their own document.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, Self
+
+from bson import ObjectId
+
+#: The sender part of the place of a task in the trace, where a receiver's place has the sender of its signal.
+TASK = "task"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What an effect goes back to: an event of a webhook, a call of the API, or a periodic task. Absent fields are None."""
+
+    goal_id: str | None = None
+    event_id: str | None = None
+    """The webhook's event."""
+    call: str | None = None
+    """The API operation."""
+    key: str | None = None
+    """The name of the API key; never the key."""
+    request_id: str | None = None
+    task: str | None = None
+    """The periodic task."""
+    happened_at: datetime | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The cause as a document stores it; without the fields that are absent."""
+        return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """The cause that a document or a job holds; a field that is missing or of another type is absent."""
+        if not isinstance(value, Mapping):
+            return cls()
+        texts = {name: found for name in _TEXTS if isinstance(found := value.get(name), str)}
+        happened_at = value.get("happened_at")
+        return cls(**texts, happened_at=happened_at if isinstance(happened_at, datetime) else None)
+
+    def about(self, goal_id: str) -> Self:
+        """The same cause, of an effect on that goal; a cause that names a goal already keeps it."""
+        return self if self.goal_id is not None else replace(self, goal_id=goal_id)
+
+
+_FIELDS = tuple(field.name for field in fields(Cause))
+_TEXTS = tuple(name for name in _FIELDS if name != "happened_at")
+
+NO_CAUSE = Cause()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A place in the trace, and the cause of everything below it."""
+
+    segment: str = ""
+    """The segment's id; empty where there is no trace."""
+    place: str = ""
+    """`{sender}/{receiver}` or `task/{task}` within the segment; empty at its root."""
+    cause: Cause = NO_CAUSE
+
+    @classmethod
+    def new(cls, cause: Cause = NO_CAUSE, place: str = "") -> Self:
+        """A place in a segment that begins now."""
+        return cls(str(ObjectId()), place, cause)
+
+    @classmethod
+    def read(cls, parent: object, cause: object) -> Self:
+        """The origin that a document or a job holds as a text and a cause; unreadable parts are empty."""
+        segment, _, place = parent.partition("#") if isinstance(parent, str) else ("", "", "")
+        return cls(segment, place, Cause.read(cause))
+
+    @property
+    def parent(self) -> str:
+        """The place as a text, `{segment}#{place}`; empty where there is no trace."""
+        return f"{self.segment}#{self.place}" if self.segment else ""
+
+    def at(self, sender: str, receiver: str) -> "Origin":
+        """Another place in the same segment, with the same cause."""
+        return Origin(self.segment, f"{sender}/{receiver}", self.cause)
+
+    def of_task(self, name: str) -> "Origin":
+        """The place of that task in a segment of its own, which begins now; with the same cause."""
+        return Origin(str(ObjectId()), f"{TASK}/{name}", self.cause)
+
+
+NOWHERE = Origin()
