@@ -22,7 +22,8 @@ class TestCauses:
         assert len(shares) == 10
         assert {(cause["goal_id"], cause["happened_at"]) for cause in causes} == {(show.id, left_at)}
         (event_id,) = {cause["event_id"] for cause in causes}
-        assert event_id and "call" not in causes[0]
+        assert event_id
+        assert "call" not in causes[0]
 
     async def test_a_contribution_names_its_call(self, world: World) -> None:
         show = await world.given(a_funded_show())
