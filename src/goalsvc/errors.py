@@ -4,6 +4,8 @@ What an error means to a client of the API (its HTTP status) is decided in one t
 to a task (try again or give up) by `RetryableError`.
 """
 
+from collections.abc import Sequence
+
 
 class GoalsvcError(Exception):
     """The base of all our errors. `code` is stable and part of the contract; the message is for people."""
@@ -74,6 +76,17 @@ class InvalidError(GoalsvcError):
         super().__init__(f"{field}: {message}")
         self.field = field
         self.fault = message
+
+
+class MissingArgumentError(GoalsvcError):
+    """A job lacks an argument of its task: another version wrote it. The message names the task and the arguments."""
+
+    code = "missing_argument"
+
+    def __init__(self, task: str, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"{task}: {', '.join(missing)}: required, but missing in the job (written by another version?)"
+        )
 
 
 class NotFoundError(GoalsvcError):

@@ -56,7 +56,7 @@ def settled_before_the_effect() -> Any:
     original = Runner.run
 
     async def run(self: Runner, context: Any, job: Any, tried: int) -> Any:
-        if job.promise is not None and job.settles and job.task != "increment_goal_progress":
+        if job.promise is not None and job.fulfils and job.task != "increment_goal_progress":
             owner = self._owner(job, job.arguments)
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
         return await original(self, context, job, tried)

@@ -9,7 +9,7 @@ from bson import ObjectId
 from goalsvc.domain.escrow import escrow_account, tag_of, transfer_id_of, user_account
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
-from goalsvc.domain.outcome import DEFERRED, Done, Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, Promise
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, TransferConflictError
 from goalsvc.models.database import WITH_PROMISES
@@ -101,31 +101,31 @@ class TestIds:
 class TestEscrowOut:
     async def test_one_chain_for_each_earning(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200)
-        assert await pay(stage) == Done("2 shares", settles=DEFERRED)
+        assert await pay(stage) == Done("2 shares", fulfils=Fulfils.NONE_YET)
         assert [job.id for job in stage.queue.jobs] == [f"escrow-{ESCROW}-{doc_id}-{STREAMER}" for doc_id in earnings]
         for job, doc_id in zip(stage.queue.jobs, earnings, strict=True):
             metadata = {"doc_id": str(doc_id), "user_id": STREAMER}
             share = {"escrow_id": ESCROW, "event": "escrow.completed", "metadata": metadata}
             assert (job.task, job.arguments) == ("update_bi_escrow", share)
             assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
-            assert (job.promise, job.settles) == (f"goals/{GOAL}/escrow_out", False)
+            assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
 
     async def test_exp_is_an_hour_later(self, stage: Stage) -> None:
         await a_funded_show()
         for seconds in (3599, 3600, 3601):
             await an_earning(ESCROW, VIEWER, 1, created_at=NOW + timedelta(seconds=seconds))
-        assert await pay(stage) == Done("2 shares", settles=DEFERRED)
+        assert await pay(stage) == Done("2 shares", fulfils=Fulfils.NONE_YET)
 
     async def test_not_what_came_before_the_session_began(self, stage: Stage) -> None:
         await a_funded_show(7)
         await an_earning(ESCROW, VIEWER, 1, created_at=BEGAN - timedelta(milliseconds=1))
-        assert await pay(stage) == Done("1 shares", settles=DEFERRED)
+        assert await pay(stage) == Done("1 shares", fulfils=Fulfils.NONE_YET)
 
     async def test_not_what_another_streamer_or_escrow_earned(self, stage: Stage) -> None:
         await a_funded_show(7)
         await an_earning(ESCROW, VIEWER, 1, user_id="another")
         await an_earning(f"show_funding:{GOAL}", VIEWER, 1)
-        assert await pay(stage) == Done("1 shares", settles=DEFERRED)
+        assert await pay(stage) == Done("1 shares", fulfils=Fulfils.NONE_YET)
 
     async def test_the_streamer_gets_all_of_it(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200, 1)
@@ -183,7 +183,7 @@ class TestEscrowOut:
         await a_funded_show()
         outcome = await pay(stage)
         assert isinstance(outcome, Done)
-        assert (outcome.what, outcome.settles) == ("0 shares", None)
+        assert (outcome.what, outcome.fulfils) == ("0 shares", Fulfils.OWN)
         assert sent(stage, "escrow.completed") == 1
 
     async def test_analytics_are_written(self, stage: Stage) -> None:
@@ -199,7 +199,7 @@ class TestRefundEscrow:
     async def test_everybody_gets_back_what_he_gave(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200)
         assert await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL)) == Done(
-            "2 shares", settles=DEFERRED
+            "2 shares", fulfils=Fulfils.NONE_YET
         )
         await work(stage)
         assert [await balance(user_account(f"u-{number}")) for number in (0, 1)] == [100, 200]

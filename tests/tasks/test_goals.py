@@ -115,7 +115,7 @@ class TestDeactivateGoal:
         await set_up(GoalKind.SHOW)
         outcome = await deactivate_goal(stage.context, goal_id=str(GOAL))
         assert isinstance(outcome, Done)
-        assert (outcome.what, outcome.settles) == ("progress 360", ENDED)
+        assert (outcome.what, outcome.fulfils) == ("progress 360", ENDED)
         goal = await goal_document()
         assert (goal["active"], goal["exp"]) == (False, NOW)
         assert sent(stage) == ["goal.ended"]

@@ -39,7 +39,7 @@ FULL = Job(
     "transfer",
     ARGUMENTS,
     promise="goals/g/p",
-    settles=False,
+    fulfils=False,
     origin=Origin("s", "goal.ended/r", Cause(goal_id="g", event_id="e", key="héllo ☃", happened_at=NOW)),
     then=({"task": "transfer_escrow", "arguments": {"event": "escrow.completed"}},),
 )
@@ -57,7 +57,7 @@ class TestBody:
     def test_comes_back_as_it_was(self, job: Job) -> None:
         returned = back(job)
         assert (returned.id, returned.task, returned.arguments) == (job.id, job.task, job.arguments)
-        assert (returned.promise, returned.settles, returned.origin) == (job.promise, job.settles, job.origin)
+        assert (returned.promise, returned.fulfils, returned.origin) == (job.promise, job.fulfils, job.origin)
         assert list(returned.then) == list(job.then)
 
     def test_a_time_stays_an_aware_time(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Origin
-from goalsvc.domain.outcome import DEFERRED, Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, Promise
 from goalsvc.domain.trace import assemble
 from goalsvc.errors import (
@@ -121,17 +121,17 @@ class TestSuccess:
 
     async def test_another_promise_may_be_the_one_that_is_paid(self, context: Context) -> None:
         await a_goal_that_owes("example", "other")
-        await runner_of(a_task(answering(Done(settles="other")))).run(context, job(), 1)
+        await runner_of(a_task(answering(Done(fulfils="other")))).run(context, job(), 1)
         assert await promised() == ["example"]
 
     async def test_or_none_yet(self, context: Context) -> None:
         await a_goal_that_owes("example")
-        await runner_of(a_task(answering(Done(settles=DEFERRED)))).run(context, job(), 1)
+        await runner_of(a_task(answering(Done(fulfils=Fulfils.NONE_YET)))).run(context, job(), 1)
         assert await promised() == ["example"]
 
     async def test_one_job_of_many_leaves_the_promise_to_the_last(self, context: Context) -> None:
         await a_goal_that_owes("example")
-        await runner_of(a_task(answering(Done()))).run(context, job(settles=False), 1)
+        await runner_of(a_task(answering(Done()))).run(context, job(fulfils=False), 1)
         assert await promised() == ["example"]
 
     async def test_a_task_that_nobody_promised(self, context: Context) -> None:
@@ -300,6 +300,18 @@ class TestDeadLetter:
         assert letter.reason == f"{error.code}: {error.message}"
         assert letter.tries == 1
 
+    async def test_a_job_of_another_version_without_a_required_argument_is_dead_at_once(self, context: Context) -> None:
+        await a_goal_that_owes("example")
+
+        @task()
+        async def example(context: Context, *, goal_id: str, reason: str) -> Outcome:
+            """Needs what the job of an earlier version does not have."""
+            return Done(reason)
+
+        assert await runner_of(example).run(context, job(), 1) is None
+        (letter,) = await letters()
+        assert letter.reason.startswith("missing_argument: example: reason: required, but missing in the job")
+
     async def test_a_task_may_have_its_own_number_of_tries(self, context: Context) -> None:
         await a_goal_that_owes("example")
         runner = runner_of(a_task(raising(ExternalServiceError("s3", "no")), retry=RetryPolicy(tries=2)))
@@ -318,7 +330,7 @@ class TestDeadLetter:
 
     async def test_a_job_of_many_takes_the_promise_of_all_with_it(self, context: Context) -> None:
         await a_goal_that_owes("escrow_out")
-        share = job(id="escrow-1", task="example", promise=f"goals/{GOAL}/escrow_out", settles=False)
+        share = job(id="escrow-1", task="example", promise=f"goals/{GOAL}/escrow_out", fulfils=False)
         await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, share, 1)
         (letter,) = await letters()
         assert (letter.id, letter.task) == (f"goals/{GOAL}/escrow_out", "escrow_out")

@@ -44,7 +44,7 @@ async def test_what_waits_for_it_waits_in_redis(
         names = [f"event-{number}" for number in range(NOTICES)]
         for name in names:
             arguments = {"channels": ["private-user@1"], "event": name, "data": {}}
-            world.context.queue.enqueue(Job(name, "deliver_notice", arguments, settles=False))
+            world.context.queue.enqueue(Job(name, "deliver_notice", arguments, fulfils=False))
         await world.context.queue.flush()
         async with asyncio.timeout(10):
             await pusher.full.wait()

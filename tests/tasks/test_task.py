@@ -4,6 +4,7 @@ import pytest
 
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Done, Outcome
+from goalsvc.errors import MissingArgumentError
 from goalsvc.tasks import ALL
 from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE, RetryPolicy, task
 
@@ -32,6 +33,16 @@ class TestTask:
     def test_its_arguments_are_named(self) -> None:
         with pytest.raises(AssertionError):
             example.follow_up("g")  # type: ignore[call-arg]
+
+    def test_an_argument_of_a_later_version_is_ignored(self) -> None:
+        assert example.arguments_from({"goal_id": "g", "colour": "red"}) == {"goal_id": "g"}
+
+    def test_an_argument_of_a_later_version_that_is_missing_has_its_default(self) -> None:
+        assert example.arguments_from({"goal_id": "g"}) == {"goal_id": "g"}
+
+    def test_a_required_argument_that_is_missing_is_named(self) -> None:
+        with pytest.raises(MissingArgumentError, match="example: goal_id: required, but missing in the job"):
+            example.arguments_from({"amount": 1})
 
     def test_long_work_has_a_queue_of_its_own(self) -> None:
         assert {task.name for task in ALL if task.queue == CLIP_QUEUE} == {"clip_livestream_as_asset"}

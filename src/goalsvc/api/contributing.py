@@ -12,7 +12,7 @@ from goalsvc.errors import ConflictError
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Earning, Transfer
-from goalsvc.tasks.runner import enqueue_promises
+from goalsvc.tasks.dispatch import enqueue_promises
 
 
 def key_digest(key: str) -> str:

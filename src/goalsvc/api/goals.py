@@ -20,7 +20,7 @@ from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.wallet import Earning
-from goalsvc.tasks.runner import enqueue_promises
+from goalsvc.tasks.dispatch import enqueue_promises
 
 router = APIRouter(prefix="/v1/goals", tags=["Goals"])
 

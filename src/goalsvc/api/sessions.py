@@ -10,7 +10,7 @@ from goalsvc.api.views import SessionView
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.session import Rtc, Session, Statuses
-from goalsvc.tasks.runner import enqueue_promises
+from goalsvc.tasks.dispatch import enqueue_promises
 
 router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 

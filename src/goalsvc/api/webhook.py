@@ -27,7 +27,7 @@ from goalsvc.domain.trace import follow_ups_of, node_of, segment_document, signa
 from goalsvc.errors import GoalsvcError
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
-from goalsvc.tasks.runner import enqueue_these
+from goalsvc.tasks.dispatch import enqueue_these
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 
@@ -78,22 +78,27 @@ class FollowUp:
         return replace(self, due_at=instant)
 
 
-#: `Done.settles` of a task whose promise stays until other jobs have done their part.
-DEFERRED = ""
+class Fulfils(Enum):
+    """Which promise a finished task fulfils."""
+
+    OWN = "own"
+    """The one for which it was run."""
+    NONE_YET = "none_yet"
+    """None: the promise stays until other jobs have done their part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It was our business and it is done; `owes` is what must follow, `reports` what was announced meanwhile.
+    """The work is done; `follow_ups` is what must follow, `reports` what was announced meanwhile.
 
-    `settles` is the promise that is paid by it, where that is not the one for which the task was run; DEFERRED for none yet.
-    `then` are steps of a chain (`Task.step`) to be run next.
+    `fulfils` says which promise this fulfils; a text is the id of another promise of the same document. `then` are steps of
+    a chain (`Task.step`) to be run next.
     """
 
     what: str = ""
     follow_ups: tuple[FollowUp, ...] = ()
     reports: "tuple[Report, ...]" = ()
-    settles: str | None = None
+    fulfils: Fulfils | str = Fulfils.OWN
     then: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -87,8 +87,8 @@ class Job:
     due_at: datetime | None = None
     promise: str | None = None
     """The promise on whose behalf it is run (`goalsvc.models.promise.PromiseRef` as text)."""
-    settles: bool = True
-    """Whether that promise is paid when this job is done; not, when the job is one of many."""
+    fulfils: bool = True
+    """Whether that promise is fulfilled when this job is done; not, when the job is one of many."""
     origin: Origin = NOWHERE
     """Where in the trace it belongs, and what it goes back to."""
     then: Sequence[Mapping[str, Any]] = ()

@@ -11,8 +11,8 @@ from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
 from goalsvc.signals.notices import UserEntered, UserLeft
 from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.notices import deliver_notice
-from goalsvc.tasks.runner import job_for
 
 
 @receiver(

@@ -8,12 +8,13 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.ids import derived_id
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ClipImpossibleError, NotYetError
 from goalsvc.models.clip import Asset, AssetState, Post, insert_once
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
-from goalsvc.tasks.task import CLIP_QUEUE, RetryPolicy, task
+from goalsvc.tasks.task import RetryPolicy, task
 
 POST_TAGS = ("drafts", "beta", "no_exposure")
 CLIP_TAGS = ("feed:shorts_livestream", "bypass:review")
@@ -22,7 +23,7 @@ CLIP_TAGS = ("feed:shorts_livestream", "bypass:review")
 WAIT_LIMIT = timedelta(seconds=120)
 
 
-@task()
+@task(lane=Lane.ANALYTICS)
 async def create_post_from_livestream(
     context: Context,
     *,
@@ -78,7 +79,7 @@ async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
     await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": context.clock.now()})
 
 
-@task(queue=CLIP_QUEUE, timeout=300, retry=RetryPolicy(tries=12), after_death=_give_up)
+@task(lane=Lane.CLIPS, timeout=300, retry=RetryPolicy(tries=12), after_death=_give_up)
 async def clip_livestream_as_asset(
     context: Context,
     *,

@@ -14,8 +14,8 @@ from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.errors import NotYetError
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.tasks import announcements
+from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
-from goalsvc.tasks.runner import enqueue_promises
 from goalsvc.tasks.task import task
 
 #: How soon to look again whether the last seconds of a goal have been counted.
@@ -48,7 +48,7 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
         reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
     ended_at = goal.exp or now
     reports.append(await context.bus.send(context, announcements.ended(goal, f"{goal_id}:{ENDED}", ended_at)))
-    return Done(f"progress {goal.progress}", follow_ups=_stop_recording(goal), reports=tuple(reports), settles=ENDED)
+    return Done(f"progress {goal.progress}", follow_ups=_stop_recording(goal), reports=tuple(reports), fulfils=ENDED)
 
 
 def _stop_recording(goal: Goal) -> tuple[FollowUp, ...]:

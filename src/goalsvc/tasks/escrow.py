@@ -15,7 +15,7 @@ from bson import ObjectId
 from goalsvc.context import Context
 from goalsvc.domain.escrow import COMPLETED, REFUNDED, Settlement, escrow_account, tag_of, transfer_id_of, user_account
 from goalsvc.domain.origin import Origin
-from goalsvc.domain.outcome import DEFERRED, Done, Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import NotFoundError
@@ -100,7 +100,7 @@ async def _settle_all(
     now = context.clock.now()
     if outstanding:
         await Goal.defer(ObjectId(goal_id), settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
-        return Done(f"{shares} shares", settles=DEFERRED)
+        return Done(f"{shares} shares", fulfils=Fulfils.NONE_YET)
     # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
     report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
@@ -120,7 +120,7 @@ def _share_job(
     metadata = {"doc_id": doc_id, "user_id": to_user_id}
     first = update_bi_escrow.step(escrow_id=escrow_id, event=event, metadata=metadata)
     then = transfer_escrow.step(to_user_id=to_user_id, escrow_id=escrow_id, event=event, metadata=metadata)
-    return Job(share, first["task"], first["arguments"], promise=promise, settles=False, origin=origin, then=(then,))
+    return Job(share, first["task"], first["arguments"], promise=promise, fulfils=False, origin=origin, then=(then,))
 
 
 async def _settled_of(
@@ -288,7 +288,7 @@ async def conclude_escrow_share(
     payee = metadata["user_id"]
     report = await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, payee, now))
     settling = escrow_out if event == COMPLETED else refund_escrow
-    return Done("the last share", reports=(report,), settles=settling.name)
+    return Done("the last share", reports=(report,), fulfils=settling.name)
 
 
 def _all_settled(

@@ -35,4 +35,4 @@ async def increment_goal_progress(context: Context, *, goal_id: str, amount: int
         return Returned(Reason.ALREADY_COUNTED)
     event = announcements.progressed(goal, event_id, promise.at, promise.arguments["amount"], promise.progress)
     report = await context.bus.send(context, event)
-    return Done(f"progress {promise.progress}", reports=(report,), settles=event_id)
+    return Done(f"progress {promise.progress}", reports=(report,), fulfils=event_id)

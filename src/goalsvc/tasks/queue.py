@@ -109,7 +109,7 @@ def body_of(job: Job, now: int) -> bytes:
     """The job in arq's format. What is not an argument of the task has a name that begins with an underscore."""
     extra = {
         "_promise": job.promise,
-        "_settles": job.settles,
+        "_settles": job.fulfils,
         "_parent": job.origin.parent or None,
         "_cause": job.origin.cause.document() or None,
         "_then": list(job.then),
@@ -127,7 +127,7 @@ def job_of(job_id: str, name: str, arguments: Mapping[str, Any]) -> Job:
         name,
         own,
         promise=arguments.get("_promise"),
-        settles=arguments.get("_settles", True),
+        fulfils=arguments.get("_settles", True),
         origin=Origin.read(arguments.get("_parent"), arguments.get("_cause")),
         then=arguments.get("_then", ()),
     )

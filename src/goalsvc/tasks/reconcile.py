@@ -21,7 +21,7 @@ from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models.clocks import Move, Moved, participants_of
 from goalsvc.models.goal import Goal
-from goalsvc.tasks.runner import job_for
+from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.task import task
 
 #: How many goals one run asks about, and how many questions are under way at a time.

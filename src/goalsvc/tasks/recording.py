@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
@@ -13,7 +14,7 @@ from goalsvc.tasks.task import task
 # The names are those of BytePlus's actions, and of the specification.
 
 
-@task()
+@task(lane=Lane.RECORDINGS)
 async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
     outcome = await _control(context.rtc.start_record, goal_id, session_id)
@@ -28,13 +29,13 @@ def _over(goal: Goal) -> bool:
     return not goal.active or (goal.target is not None and goal.progress >= goal.target)
 
 
-@task()
+@task(lane=Lane.RECORDINGS)
 async def StopRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Stops the recording of a show."""
     return await _control(context.rtc.stop_record, goal_id, session_id)
 
 
-@task()
+@task(lane=Lane.RECORDINGS)
 async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to take snapshots of the session's room."""
     return await _control(context.rtc.start_snapshot, goal_id, session_id)

@@ -7,7 +7,7 @@ from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.records import DeadLetter
-from goalsvc.tasks.runner import enqueue_these
+from goalsvc.tasks.dispatch import enqueue_these
 
 
 async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:

@@ -15,8 +15,8 @@ from prometheus_client import Counter
 
 from goalsvc.context import Context
 from goalsvc.domain.origin import Origin
-from goalsvc.domain.outcome import Answer, Done, Failed, Outcome
-from goalsvc.domain.promises import Job, Promise, PromiseRef
+from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome
+from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import (
     TracedFollowUp,
     failures_of,
@@ -28,6 +28,7 @@ from goalsvc.domain.trace import (
 from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.dispatch import enqueue_these
 from goalsvc.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,11 @@ class Runner:
                 return await self._after_failure(context, job, task, arguments, attempt, tried)
             if isinstance(attempt.outcome, Done):
                 steps[:0] = attempt.outcome.then
-            promise_id = self._settled_by(job, attempt.outcome, last=not steps)
+            promise_id = self._fulfilled_by(job, attempt.outcome, last=not steps)
             if promise_id is not None:
-                await self._settle(context, self._owner(job, arguments), promise_id, attempt.follow_ups)
+                await self._fulfil(context, self._owner(job, arguments), promise_id, attempt.follow_ups)
             elif attempt.follow_ups:
-                await self._owe(context, self._owner(job, arguments), attempt.follow_ups)
+                await self._add(context, self._owner(job, arguments), attempt.follow_ups)
             origin = attempt.origin
         return None
 
@@ -93,7 +94,7 @@ class Runner:
         error: Exception | None = None
         try:
             async with asyncio.timeout(task.timeout_seconds):
-                outcome = await task.function(context.within(own), **arguments)
+                outcome = await task.function(context.within(own), **task.arguments_from(arguments))
             if problems := failures_of(outcome):
                 error = ReceiverFailedError("; ".join(problems))
         except TimeoutError:
@@ -113,11 +114,11 @@ class Runner:
 
     # -- what follows -----------------------------------------------------------------------------------------------
 
-    def _settled_by(self, job: Job, outcome: Outcome | None, *, last: bool) -> str | None:
-        """Id of the promise that is paid now, if one is."""
-        if isinstance(outcome, Done) and outcome.settles is not None:
-            return outcome.settles or None
-        if last and job.settles and job.promise is not None:
+    def _fulfilled_by(self, job: Job, outcome: Outcome | None, *, last: bool) -> str | None:
+        """Returns the id of the promise that is fulfilled now, if one is."""
+        if isinstance(outcome, Done) and outcome.fulfils is not Fulfils.OWN:
+            return outcome.fulfils if isinstance(outcome.fulfils, str) else None
+        if last and job.fulfils and job.promise is not None:
             return PromiseRef.parse(job.promise).promise_id
         return None
 
@@ -126,14 +127,14 @@ class Runner:
             return PromiseRef.parse(job.promise)
         return PromiseRef("goals", ObjectId(arguments["goal_id"]), "")
 
-    async def _settle(
+    async def _fulfil(
         self, context: Context, owner: PromiseRef, promise_id: str, follow_ups: Sequence[TracedFollowUp]
     ) -> None:
         owing = self._owing[owner.collection]
         owed = await owing.fulfil(owner.document_id, promise_id, follow_ups, context.clock.now())
         enqueue_these(context, owner.collection, owner.document_id, owed)
 
-    async def _owe(self, context: Context, owner: PromiseRef, follow_ups: Sequence[TracedFollowUp]) -> None:
+    async def _add(self, context: Context, owner: PromiseRef, follow_ups: Sequence[TracedFollowUp]) -> None:
         owing = self._owing[owner.collection]
         owed = await owing.add_promises(owner.document_id, follow_ups, context.clock.now())
         enqueue_these(context, owner.collection, owner.document_id, owed)
@@ -150,7 +151,7 @@ class Runner:
         owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
         if attempt.follow_ups and owner is not None:
             # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
-            await self._owe(context, owner, attempt.follow_ups)
+            await self._add(context, owner, attempt.follow_ups)
         error = attempt.error
         final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
         if isinstance(error, NotYetError):
@@ -164,10 +165,10 @@ class Runner:
         return None
 
     async def _bury(self, context: Context, job: Job, owner: PromiseRef | None, reason: str, tries: int) -> None:
-        """Writes the dead letter first and forgets the promise then: a crash in between leaves both, never neither.
+        """Writes the dead letter first and removes the promise then: a crash in between leaves both, never neither.
 
-        A job that is one of many (a share of an escrow) takes the promise of them all with it: redriving that runs again
-        whichever of them are missing.
+        A job that is one of many (a share of an escrow) takes the promise of all of them with it: a redrive of that promise
+        runs again those that are missing.
         """
         document = await self._owing[owner.collection].read(owner.document_id) if owner else None
         promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
@@ -192,24 +193,6 @@ class Runner:
         task = self._tasks[job.task]
         if task.after_death is not None:
             await task.after_death(context, job.arguments)
-
-
-def job_for(ref: PromiseRef, promise: Promise) -> Job:
-    """The job that pays this promise."""
-    where = str(ref)
-    return Job(where, promise.task, promise.arguments, promise.at, promise=where, origin=promise.origin)
-
-
-def enqueue_promises(context: Context, document: HasPromises, promise_ids: Sequence[str]) -> None:
-    """Enqueues the jobs for these promises of the document."""
-    collection = document.get_settings().name or ""
-    enqueue_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
-
-
-def enqueue_these(context: Context, collection: str, document_id: Any, promises: Sequence[Promise]) -> None:
-    """Enqueues the jobs for these promises, which that document holds."""
-    for promise in promises:
-        context.queue.enqueue(job_for(PromiseRef(collection, document_id, promise.id), promise))
 
 
 def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:

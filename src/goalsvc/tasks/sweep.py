@@ -10,7 +10,7 @@ from datetime import timedelta
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.models.promise import HasPromises
-from goalsvc.tasks.runner import enqueue_promises
+from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.task import Task, task
 
 #: How many documents one run looks at in each collection; the oldest follow_ups come first, the next run finds the rest.

@@ -1,22 +1,26 @@
 """A task: an async function that workers run, as a typed value.
 
-A misspelt argument of `owe` or `job` is a type error. What happens when a task fails is data (`RetryPolicy`), and is done
-by the runner, not by the task.
+A misspelt argument of `follow_up` or `step` is a type error. What happens when a task fails is data (`RetryPolicy`), and is
+done by the runner, not by the task.
 """
 
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Concatenate, Generic, ParamSpec
 
 from goalsvc.context import Context
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import FollowUp, Outcome
+from goalsvc.errors import MissingArgumentError
 
 P = ParamSpec("P")
 
-#: The queue of everything that is quick, and the queue of clips: one crash in long work must not hold up short work.
-MAIN_QUEUE = "goalsvc"
-CLIP_QUEUE = "goalsvc:clips"
+#: The queue of everything that is quick, and the queue of clips.
+MAIN_QUEUE = Lane.MONEY.queue
+CLIP_QUEUE = Lane.CLIPS.queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +40,35 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[P]):
-    """A task: its function, the queue it waits in, how long it may take, and what happens when it fails."""
+    """A task: its function, the lane it waits in, how long it may take, and what happens when it fails."""
 
     name: str
     function: Callable[Concatenate[Context, P], Awaitable[Outcome]]
-    queue: str = MAIN_QUEUE
+    lane: Lane = Lane.MONEY
     timeout_seconds: float = 20.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None
     """Called with the arguments once a job of this task has become a dead letter."""
 
+    @property
+    def queue(self) -> str:
+        """Name of the queue in Redis in which its jobs wait."""
+        return CLIP_QUEUE if self.lane is Lane.CLIPS else MAIN_QUEUE
+
     async def __call__(self, context: Context, *args: P.args, **kwargs: P.kwargs) -> Outcome:
         """Runs the function itself, as a test or another task may."""
         return await self.function(context, *args, **kwargs)
+
+    def arguments_from(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns those of the given arguments that the function takes; a job of another version may have more.
+
+        Raises MissingArgumentError when one is missing that has no default.
+        """
+        accepted, required = _parameters_of(self.function)
+        missing = sorted(required - given.keys())
+        if missing:
+            raise MissingArgumentError(self.name, missing)
+        return dict(given) if accepted is None else {name: given[name] for name in given if name in accepted}
 
     def follow_up(self, *args: P.args, **kwargs: P.kwargs) -> FollowUp:
         """This task as a follow_up: a receiver answers with it, and it becomes a promise of the document."""
@@ -63,7 +83,7 @@ class Task(Generic[P]):
 
 def task(
     *,
-    queue: str = MAIN_QUEUE,
+    lane: Lane = Lane.MONEY,
     timeout: float = 20.0,
     retry: RetryPolicy | None = None,
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None,
@@ -71,6 +91,15 @@ def task(
     """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name."""
 
     def decorate(function: Callable[Concatenate[Context, P], Awaitable[Outcome]]) -> Task[P]:
-        return Task(function.__name__, function, queue, timeout, retry or RetryPolicy(), after_death)
+        return Task(function.__name__, function, lane, timeout, retry or RetryPolicy(), after_death)
 
     return decorate
+
+
+@cache
+def _parameters_of(function: Callable[..., Any]) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """Names of the arguments that a task's function takes (None: any), and of those that it needs."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
+    accepted = frozenset(each.name for each in named) if len(named) == len(parameters) else None
+    return accepted, frozenset(each.name for each in named if each.default is each.empty)

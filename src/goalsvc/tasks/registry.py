@@ -1,0 +1,34 @@
+"""The registry: every task that workers run. Nothing is found by magic."""
+
+from typing import Any
+
+from goalsvc.models.database import WITH_PROMISES
+from goalsvc.tasks import clips, ending, escrow, notices, progress, reconcile, recording
+from goalsvc.tasks.sweep import make_sweep
+from goalsvc.tasks.task import Task
+
+sweep_promises = make_sweep(WITH_PROMISES)
+
+ALL: tuple[Task[Any], ...] = (
+    progress.announce_goal_started,
+    progress.increment_goal_progress,
+    ending.deactivate_goal,
+    ending.end_session,
+    ending.expire_goals,
+    clips.create_post_from_livestream,
+    clips.clip_livestream_as_asset,
+    recording.StartRecord,
+    recording.StopRecord,
+    recording.StartSnapshot,
+    escrow.escrow_out,
+    escrow.refund_escrow,
+    escrow.update_bi_escrow,
+    escrow.transfer_escrow,
+    escrow.transfer,
+    escrow.announce_escrow_share,
+    escrow.conclude_escrow_share,
+    escrow.hold_exclusive,
+    notices.deliver_notice,
+    reconcile.reconcile_clocks,
+    sweep_promises,
+)
