@@ -387,7 +387,9 @@ class World:
     ) -> httpx.Response:
         """A call of the API; whatever its answer."""
         self._keys += 1
-        headers = {"Authorization": f"Bearer {API_KEY}", "Idempotency-Key": key or f"key-{self._keys}"}
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        if method == "POST":  # other operations refuse the header
+            headers["Idempotency-Key"] = key or f"key-{self._keys}"
         return await self._client.request(method, path, json=body, headers=headers)
 
     async def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:

@@ -9,12 +9,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from goalsvc.clock import Clock
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.promises import Job
 from goalsvc.settings import Settings
+
+T = TypeVar("T")
 
 
 class Notifier(Protocol):
@@ -103,6 +105,10 @@ class Ledger(Protocol):
         self, order: Any, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
     ) -> tuple[Any, bool]:
         """Makes the transfer, once, together with what `also(session)` does; the transfer, and whether it is new."""
+        ...
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Runs `work(session)` in a transaction: all of it happens, or nothing."""
         ...
 
 

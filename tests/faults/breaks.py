@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from goalsvc.api import contributing, wallets
+from goalsvc.actions import contributions
+from goalsvc.api import wallets
 from goalsvc.domain import escrow as names
 from goalsvc.domain import ids, performance
 from goalsvc.domain.origin import Origin
@@ -77,8 +78,8 @@ def transfer_id_made_random() -> Any:
 @contextmanager
 def idempotency_key_ignored() -> Iterator[None]:
     """The same contribution, or deposit, sent twice is made twice."""
-    ignored = _random_id(contributing.key_digest)
-    with patch.object(contributing, "key_digest", ignored), patch.object(wallets, "key_digest", ignored):
+    ignored = _random_id(contributions.key_digest)
+    with patch.object(contributions, "key_digest", ignored), patch.object(wallets, "key_digest", ignored):
         yield
 
 

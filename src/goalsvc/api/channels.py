@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, Field
 
 from goalsvc.api.dependencies import ResourcesOf
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import operations
 from goalsvc.api.views import LevelView
 from goalsvc.domain.channels import Channel, ChannelKind, private_stream, private_user
 from goalsvc.domain.goals import GoalKind
@@ -16,7 +17,7 @@ from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 
-router = APIRouter(prefix="/v1/channels", tags=["Channels"])
+router = operations("/v1/channels", "Channels")
 
 #: More active goals than this nobody shows.
 MOST_GOALS = 200

@@ -3,17 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
+from goalsvc import actions
 from goalsvc.api.dependencies import ContextOf, Cursor, Limit
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import CallOf, operations
 from goalsvc.api.views import Page, shown
-from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.records import DeadLetter
-from goalsvc.tasks.redrive import redrive_letter
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["Dead letters"])
+router = operations("/v1/dead-letters", "Dead letters")
 
 
 class DeadLetterView(BaseModel):
@@ -55,12 +55,8 @@ async def list_dead_letters(
 @router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
 async def redrive(
     context: ContextOf,
+    call: CallOf,
     letter_id: Annotated[str, Path(max_length=512, examples=["goals/68143584d6945d32e732cc21/StopRecord"])],
 ) -> DeadLetterView:
-    """Owes the task again, and enqueues it. Safe: what was done before is not done twice."""
-    letter = await redrive_letter(context, letter_id)
-    if letter is not None:
-        return DeadLetterView.of(letter)
-    if await DeadLetter.find_one({"_id": letter_id}) is None:
-        raise NotFoundError(f"there is no dead letter {letter_id}")
-    raise ConflictError("already_redriven", "the dead letter has been tried again before")
+    """Promises the task again, and enqueues it. Safe: what was done before is not done twice."""
+    return DeadLetterView.of(await actions.redrive(context, call, letter_id))

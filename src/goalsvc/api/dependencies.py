@@ -1,7 +1,6 @@
 """What endpoints ask for: the context, the caller's key, ids of the right form."""
 
 import hmac
-import re
 from typing import Annotated, Any
 
 from bson import ObjectId
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalsvc.api.errors import WebError, on_own_error
 from goalsvc.context import Context
+from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.resources import Resources
 
@@ -84,8 +84,6 @@ def _object_id(value: str) -> str:
     return value
 
 
-#: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
-USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
 UserIdText = Annotated[str, StringConstraints(pattern=f"^{USER_ID.pattern}$")]
 IdText = Annotated[
     str,

@@ -115,11 +115,22 @@ def problem(
     return JSONResponse(content, status, dict(headers) if headers else None, media_type=PROBLEM_JSON)
 
 
+def status_of(error: Exception) -> int:
+    """The status that an error is answered with."""
+    if isinstance(error, RequestValidationError):
+        return 422
+    if isinstance(error, HTTPException):
+        return error.status_code
+    if isinstance(error, WebError):
+        return error.status
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
 async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
     """Answers with the status that the table gives to an error of ours."""
     if isinstance(error, WebError):
         return problem(error.status, error.code, error.message, headers=error.headers)
-    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    status = status_of(error)
     if status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
     faults = [Fault(field=error.field, message=error.fault)] if isinstance(error, InvalidError) else None

@@ -1,28 +1,27 @@
 """Goals of all kinds: made, read, ended; contributions; requests agreed to or declined; leaderboard; trace."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from bson import ObjectId
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from goalsvc.api.contributing import contribute
-from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, ResourcesOf, UserIdText
+from goalsvc import actions
+from goalsvc.actions import GoalPlan
+from goalsvc.actions.known import known_goal
+from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.making import GoalPlan, make_goal, turn_for_exclusive
-from goalsvc.api.sessions import known_session
+from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger
 from goalsvc.api.views import GoalView, Page
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.trace import assemble
-from goalsvc.errors import ConflictError, InvalidError, NotFoundError
-from goalsvc.models.goal import ENDED, PAUSED, Goal
+from goalsvc.errors import InvalidError
+from goalsvc.models.goal import Goal
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.wallet import Earning
-from goalsvc.tasks.dispatch import enqueue_promises
 
-router = APIRouter(prefix="/v1/goals", tags=["Goals"])
+router = operations("/v1/goals", "Goals")
 
 #: A trace is read whole; one that is longer than this is cut at its end.
 MOST_SEGMENTS = 5000
@@ -141,7 +140,7 @@ class TraceView(BaseModel):
 
 
 @router.post("", status_code=201, summary="Make a goal", responses=responses(401, 402, 404, 409, 422, 503))
-async def create_goal(context: ContextOf, resources: ResourcesOf, body: GoalBody) -> GoalView:
+async def create_goal(context: ContextOf, call: CallOf, body: GoalBody) -> GoalView:
     """Makes a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
     plan = GoalPlan(
         kind=body.kind,
@@ -151,7 +150,7 @@ async def create_goal(context: ContextOf, resources: ResourcesOf, body: GoalBody
         metadata=body.metadata,
         exclusive_to=body.conditions.exclusive_to,
     )
-    return GoalView.of(await make_goal(context, resources.redis, plan))
+    return GoalView.of(await actions.create_goal(context, call, plan))
 
 
 @router.get("", summary="List goals", responses=responses(401, 422, 503))
@@ -179,13 +178,13 @@ async def list_goals(
 @router.get("/{goal_id}", summary="Read a goal", responses=responses(401, 404, 422, 503))
 async def read_goal(goal_id: IdText) -> GoalView:
     """The goal as it is now."""
-    return GoalView.of(await known_goal(goal_id))
+    return GoalView.of(await known_goal(ObjectId(goal_id)))
 
 
 @router.post("/{goal_id}/end", summary="End a goal", responses=responses(401, 404, 409, 422, 503))
-async def end_goal(context: ContextOf, goal_id: IdText) -> GoalView:
+async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
     """Ends the goal now. A clock that runs is paused first, so that its seconds count; then the escrow is settled."""
-    return GoalView.of(await _end(context, goal_id))
+    return GoalView.of(await actions.end_goal(context, call, ObjectId(goal_id)))
 
 
 @router.post(
@@ -194,15 +193,16 @@ async def end_goal(context: ContextOf, goal_id: IdText) -> GoalView:
     summary="Contribute to a FundingGoal",
     responses=responses(401, 402, 404, 409, 422, 503),
 )
+@repeated_by_the_ledger
 async def create_contribution(
     context: ContextOf, goal_id: IdText, body: ContributionBody, key: IdempotencyKey, response: Response
 ) -> ContributionView:
     """Debits the viewer's wallet, fills the escrow, writes the earning and raises progress: all of it, or nothing."""
-    goal = await known_goal(goal_id)
-    transfer, new = await contribute(context, goal, body.user_id, body.amount, key)
+    goal = await known_goal(ObjectId(goal_id))
+    transfer, new = await actions.contribute(context, goal, body.user_id, body.amount, key)
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
-    now = await known_goal(goal_id)
+    now = await known_goal(ObjectId(goal_id))
     return ContributionView(
         id=str(transfer.metadata["doc_id"]),
         goal_id=goal_id,
@@ -216,37 +216,26 @@ async def create_contribution(
 
 
 @router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
-async def agree(context: ContextOf, resources: ResourcesOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
+async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
     """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow.
 
     One exclusive at a time: 409 `exclusive_running` while another goes on in the session, `viewer_in_exclusive` while one
-    goes on for the viewer elsewhere; `goal_expired` and `goal_inactive` when it is too late.
+    goes on for the viewer elsewhere, `performer_in_exclusive` while the performer gives one elsewhere; `goal_expired` and
+    `goal_inactive` when it is too late.
     """
-    goal = await _request(goal_id)
-    _refuse_ended(goal, context.clock.now())
-    triggerer = (body.user_id if body else None) or goal.metadata.user_id
-    session_id = goal.conditions.session_id
-    if session_id is None:
-        return GoalView.of(await _end(context, goal_id, triggerer=triggerer))
-    if not (await known_session(str(session_id))).open:
-        raise ConflictError("session_ended", "the session has ended")
-    async with turn_for_exclusive(resources.redis, session_id, goal.metadata.viewer_id or ""):
-        now = context.clock.now()
-        in_time = {"$or": [{"exp": None}, {"exp": {"$gt": now}}]}
-        return GoalView.of(await _end(context, goal_id, extra=in_time, triggerer=triggerer))
+    return GoalView.of(await actions.agree(context, call, ObjectId(goal_id), body.user_id if body else None))
 
 
 @router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
-async def decline(context: ContextOf, goal_id: IdText) -> GoalView:
-    """Declines a TriggerGoal: the viewer gets his tokens back."""
-    await _request(goal_id)
-    return GoalView.of(await _end(context, goal_id))
+async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
+    """Declines a TriggerGoal: the viewer gets the tokens back."""
+    return GoalView.of(await actions.decline(context, call, ObjectId(goal_id)))
 
 
 @router.get("/{goal_id}/leaderboard", summary="Who contributed most", responses=responses(401, 404, 422, 503))
 async def leaderboard(goal_id: IdText, limit: Limit = 50) -> list[Contributor]:
     """The contributors with what each gave in all, highest first."""
-    await known_goal(goal_id)
+    await known_goal(ObjectId(goal_id))
     best = await Earning.leaderboard(ObjectId(goal_id), limit)
     return [Contributor(user_id=str(one["user_id"]), amount=one["amount"]) for one in best]
 
@@ -254,40 +243,7 @@ async def leaderboard(goal_id: IdText, limit: Limit = 50) -> list[Contributor]:
 @router.get("/{goal_id}/trace", summary="What happened to a goal", responses=responses(401, 404, 422, 503))
 async def trace(goal_id: IdText) -> TraceView:
     """Which signals went to which receivers, what each answered and why, and which tasks followed, to the last transfer."""
-    await known_goal(goal_id)
+    await known_goal(ObjectId(goal_id))
     found = TraceSegment.get_motor_collection().find({"goal_id": goal_id}).sort("at").limit(MOST_SEGMENTS)
     segments = [segment async for segment in found]
     return TraceView(events=assemble(segments))
-
-
-async def known_goal(goal_id: str) -> Goal:
-    """The goal of that id; raises NotFoundError."""
-    goal = await Goal.by_id(ObjectId(goal_id))
-    if goal is None:
-        raise NotFoundError(f"there is no goal {goal_id}")
-    return goal
-
-
-async def _request(goal_id: str) -> Goal:
-    goal = await known_goal(goal_id)
-    if goal.kind is not GoalKind.TRIGGER:
-        raise ConflictError("wrong_goal_kind", f"a {goal.kind} is not agreed to or declined; a TriggerGoal is")
-    return goal
-
-
-def _refuse_ended(goal: Goal, now: datetime) -> None:
-    """Raises ConflictError when it is too late to end that goal in some way."""
-    if not goal.active:
-        raise ConflictError("goal_inactive", "the goal is not active")
-    if goal.exp is not None and goal.exp <= now:
-        raise ConflictError("goal_expired", "the goal has expired")
-
-
-async def _end(context: ContextOf, goal_id: str, extra: Mapping[str, Any] | None = None, **changes: Any) -> Goal:
-    now = context.clock.now()
-    goal = await Goal.deactivate(ObjectId(goal_id), now, context.origin, extra=extra, **changes)
-    if goal is None:
-        _refuse_ended(await known_goal(goal_id), now)
-        raise ConflictError("goal_inactive", "the goal is not active")
-    enqueue_promises(context, goal, [PAUSED, ENDED])
-    return goal

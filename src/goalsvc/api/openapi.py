@@ -290,7 +290,7 @@ CAUSES: dict[str, dict[int, str]] = {
         402: "The viewer does not have the request's price (`insufficient_funds`); nothing was made.",
         404: "There is no such session (`not_found`).",
         409: "The session has ended (`session_ended`); an ExclusiveGoal: one goes on in the session (`exclusive_running`), "
-        "or elsewhere for this viewer (`viewer_in_exclusive`).",
+        "or elsewhere for this viewer (`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
     },
     "POST /v1/goals/{goal_id}/end": {409: "The goal has ended before (`goal_inactive`)."},
     "POST /v1/goals/{goal_id}/contributions": {
@@ -301,7 +301,7 @@ CAUSES: dict[str, dict[int, str]] = {
     "POST /v1/goals/{goal_id}/agree": {
         409: f"{_AGREED_NO_MORE} has expired (`goal_expired`); it is no TriggerGoal (`wrong_goal_kind`); the session has "
         "ended (`session_ended`); an exclusive goes on in the session (`exclusive_running`), or elsewhere for this viewer "
-        "(`viewer_in_exclusive`).",
+        "(`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
     },
     "POST /v1/goals/{goal_id}/decline": {409: f"{_AGREED_NO_MORE} it is no TriggerGoal (`wrong_goal_kind`)."},
     "POST /v1/wallets/{user_id}/deposits": {

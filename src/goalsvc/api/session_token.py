@@ -7,16 +7,17 @@ from typing import Annotated, Self
 
 import msgspec
 from bson import ObjectId
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
+from goalsvc.actions.known import known_session
 from goalsvc.api.dependencies import ContextOf, IdText, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.sessions import known_session
+from goalsvc.api.operation import operations
 from goalsvc.domain.views import session_token_view
 from goalsvc.models.session import Session
 
-router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
+router = operations("/v1/sessions", "Sessions")
 
 
 class Grounds(StrEnum):
@@ -139,7 +140,7 @@ async def read_session_token(
     """
 
     async def compute() -> bytes:
-        return msgspec.json.encode(Admission.of(await known_session(session_id)))
+        return msgspec.json.encode(Admission.of(await known_session(ObjectId(session_id))))
 
     kept = await resources.cache.view(session_token_view(ObjectId(session_id)), compute)
     return TokenView.of(_decode(kept), session_id, viewer_id, context.clock.now())

@@ -1,18 +1,17 @@
 """Sessions: a livestream begins, is read, ends."""
 
 from bson import ObjectId
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from goalsvc import actions
+from goalsvc.actions.known import known_session
 from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import CallOf, operations
 from goalsvc.api.views import SessionView
-from goalsvc.domain.views import session_token_view, streamer_views
-from goalsvc.errors import ConflictError, NotFoundError
-from goalsvc.models.session import Rtc, Session, Statuses
-from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.models.session import Rtc
 
-router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
+router = operations("/v1/sessions", "Sessions")
 
 
 class RtcBody(BaseModel):
@@ -35,41 +34,20 @@ class SessionBody(BaseModel):
     rtc: RtcBody | None = None
 
 
-@router.post("", status_code=201, summary="Begin a session", responses=responses(401, 422, 503))
-async def begin_session(context: ContextOf, body: SessionBody) -> SessionView:
+@router.post("", status_code=201, summary="Begin a session", responses=responses(401, 409, 422, 503))
+async def begin_session(context: ContextOf, call: CallOf, body: SessionBody) -> SessionView:
     """Begins a livestream of that streamer, now."""
-    session = Session(
-        id=ObjectId(),
-        user_id=body.user_id,
-        statuses=Statuses(started=context.clock.now()),
-        rtc=Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc(),
-    )
-    await session.insert()
-    await context.cache.drop(streamer_views(session.user_id))
-    return SessionView.of(session)
+    rtc = Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc()
+    return SessionView.of(await actions.begin_session(context, call, body.user_id, rtc))
 
 
 @router.get("/{session_id}", summary="Read a session", responses=responses(401, 404, 422, 503))
 async def read_session(session_id: IdText) -> SessionView:
     """The session with its pairs, windows and karaoke score."""
-    return SessionView.of(await known_session(session_id))
+    return SessionView.of(await known_session(ObjectId(session_id)))
 
 
 @router.post("/{session_id}/end", summary="End a session", responses=responses(401, 404, 409, 422, 503))
-async def end_session(context: ContextOf, session_id: IdText) -> SessionView:
+async def end_session(context: ContextOf, call: CallOf, session_id: IdText) -> SessionView:
     """Ends the livestream now, and its open goals with it: what was performed is paid, the rest refunded."""
-    session = await Session.end(ObjectId(session_id), context.clock.now(), context.origin)
-    if session is None:
-        await known_session(session_id)
-        raise ConflictError("session_ended", "the session has ended before")
-    enqueue_promises(context, session, ["end_session"])
-    await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
-    return SessionView.of(session)
-
-
-async def known_session(session_id: str) -> Session:
-    """The session of that id; raises NotFoundError."""
-    session = await Session.by_id(ObjectId(session_id))
-    if session is None:
-        raise NotFoundError(f"there is no session {session_id}")
-    return session
+    return SessionView.of(await actions.end_session(context, call, ObjectId(session_id)))

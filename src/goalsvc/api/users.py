@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.api.dependencies import UserPath
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import operations
 from goalsvc.api.views import UserView
 from goalsvc.models.user import User
 
-router = APIRouter(prefix="/v1/users", tags=["Users"])
+router = operations("/v1/users", "Users")
 
 
 class ByteplusBody(BaseModel):

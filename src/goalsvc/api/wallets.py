@@ -2,19 +2,20 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalsvc.api.contributing import key_digest
+from goalsvc.actions import key_digest
 from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, Limit, UserIdText, UserPath
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import operations, repeated_by_the_ledger
 from goalsvc.api.views import BalanceView, Page, TransferView
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.errors import InvalidError
 from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Account, Transfer
 
-router = APIRouter(prefix="/v1", tags=["Wallet"])
+router = operations("/v1", "Wallet")
 
 EscrowId = Annotated[
     str,
@@ -35,6 +36,7 @@ class DepositBody(BaseModel):
 @router.post(
     "/wallets/{user_id}/deposits", status_code=201, summary="Deposit tokens", responses=responses(401, 409, 422, 503)
 )
+@repeated_by_the_ledger
 async def deposit(
     context: ContextOf, user_id: UserPath, body: DepositBody, key: IdempotencyKey, response: Response
 ) -> TransferView:

@@ -1,8 +1,12 @@
 """Ids that follow from other ids, so that a repeat makes nothing new."""
 
 import hashlib
+import re
 
 from bson import ObjectId
+
+#: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
+USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
 
 
 def derived_id(cause: ObjectId, purpose: str) -> ObjectId:

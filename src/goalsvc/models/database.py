@@ -15,7 +15,9 @@ from pymongo.uri_parser import parse_uri
 
 from goalsvc.errors import LedgerBusyError, SettingsError
 from goalsvc.models.clip import Asset, Post
+from goalsvc.models.exclusivity import ExclusiveSlot
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
+from goalsvc.models.idempotency import IdempotencyRecord
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
 from goalsvc.models.session import Session
@@ -28,6 +30,7 @@ T = TypeVar("T")
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
+    IdempotencyRecord, ExclusiveSlot,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.

@@ -65,6 +65,11 @@ class Goal(HasPromises):
                 name="exclusive_to",
                 partialFilterExpression={"active": True, "conditions.exclusive_to": {"$exists": True}},
             ),
+            IndexModel(
+                [("metadata.user_id", ASCENDING)],
+                name="performer",
+                partialFilterExpression={"active": True, "_cls": "Goal.ExclusiveGoal"},
+            ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(
                 [("clock.running", ASCENDING), ("clock.known_at", ASCENDING)],
@@ -152,7 +157,14 @@ class Goal(HasPromises):
 
     @classmethod
     async def deactivate(
-        cls, goal_id: ObjectId, now: datetime, origin: Origin, *, extra: Mapping[str, Any] | None = None, **changes: Any
+        cls,
+        goal_id: ObjectId,
+        now: datetime,
+        origin: Origin,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        session: Any = None,
+        **changes: Any,
     ) -> Self | None:
         """Ends an active goal: no longer active, `exp` at most now, a running clock paused at this instant.
 
@@ -163,7 +175,7 @@ class Goal(HasPromises):
         goal = str(goal_id)
         ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, origin)
         for _ in range(_TRIES):
-            document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1})
+            document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1}, session=session)
             if document is None:
                 return None
             clock = GoalClock.read(document.get("clock"), document.get("context") or {})
@@ -179,7 +191,7 @@ class Goal(HasPromises):
                 {"$set": {"promises": promises_without_task("deactivate_goal")}},
                 add_promises_stage(*map(array_of, [*owed, ended])),
             ]
-            changed = await cls.change({**where, **clock_unmoved(document)}, update)
+            changed = await cls.change({**where, **clock_unmoved(document)}, update, session=session)
             if changed is not None:
                 return changed
         raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
@@ -223,20 +235,6 @@ class Goal(HasPromises):
         """The active goals of that session, in the order in which they were made."""
         where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "active": True}
         return await Goal.find(where, with_children=True).sort("_id").limit(most).to_list()
-
-    @classmethod
-    async def exclusive_in(cls, session_id: Any) -> "Goal | None":
-        """The exclusive that goes on in that session, or the request that was agreed to and is about to become one."""
-        begun = {"_cls": GoalKind.EXCLUSIVE.cls, "active": True}
-        agreed = {"_cls": GoalKind.TRIGGER.cls, "active": False, "triggerer": {"$ne": None}, "promises.id": ENDED}
-        where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "$or": [begun, agreed]}
-        return await Goal.find_one(where, with_children=True)
-
-    @classmethod
-    async def exclusive_for(cls, viewer_id: str) -> "Goal | None":
-        """The exclusive that goes on for that viewer, in whatever session."""
-        where = {"conditions.exclusive_to": viewer_id, "active": True, "_cls": GoalKind.EXCLUSIVE.cls}
-        return await Goal.find_one(where, with_children=True)
 
 
 class FundingGoal(Goal):

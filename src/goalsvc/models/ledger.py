@@ -102,6 +102,10 @@ class Ledger:
             serving.add_done_callback(self._serving.discard)
         return await waiting.answer
 
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Runs `work(session)` in a transaction; see `goalsvc.models.database.Database.transaction`."""
+        return await self._database.transaction(work)
+
     async def _serve(self, key: tuple[str, Settlement | None]) -> None:
         line = self._lines[key]
         try:

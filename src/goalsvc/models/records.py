@@ -124,9 +124,10 @@ class DeadLetter(_Record):
         await cls.get_motor_collection().update_one({"_id": letter.id}, update, upsert=True)
 
     @classmethod
-    async def redrive(cls, letter_id: str, now: datetime) -> Self | None:
+    async def redrive(cls, letter_id: str, now: datetime, by: str | None = None) -> Self | None:
         """Marks a dead letter as tried again; None when it was, or there is no such letter."""
         query = cls.find_one({"_id": letter_id, "state": "dead"})
-        update = {"$set": {"state": "redriven", "redriven_at": now}}
+        noted = {} if by is None else {"redriven_by": by}
+        update = {"$set": {"state": "redriven", "redriven_at": now, **noted}}
         changed: Self | None = await query.update(update, response_type=UpdateResponse.NEW_DOCUMENT)
         return changed

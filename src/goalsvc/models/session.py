@@ -119,11 +119,15 @@ class Session(HasPromises):
     # -- the livestream -------------------------------------------------------------------------------------------
 
     @classmethod
-    async def end(cls, session_id: ObjectId, now: datetime, origin: Origin) -> Self | None:
+    async def end(
+        cls, session_id: ObjectId, now: datetime, origin: Origin, *, ended_by: str | None = None
+    ) -> Self | None:
         """Ends an open session and owes the end of its goals; None when it was not open."""
         promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, origin)
         where = {"_id": session_id, "statuses.ended": None}
-        return await cls.change(where, [{"$set": {"statuses.ended": now}}, add_promises_stage(array_of(promise))])
+        noted = {} if ended_by is None else {"ended_by": ended_by}
+        changes = {"$set": {"statuses.ended": now, **noted}}
+        return await cls.change(where, [changes, add_promises_stage(array_of(promise))])
 
     # -- shows ----------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
 
 
-async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
-    """Tries the letter's task again; the letter, or None when it is not a dead one.
+async def redrive_letter(context: Context, letter_id: str, by: str | None = None) -> DeadLetter | None:
+    """Tries the letter's task again; the letter, or None when it is not a dead one. `by` is noted as who asked for it.
 
     The promise is written before the letter is marked: after a crash in between it is tried twice, never not at all.
     """
@@ -27,4 +27,4 @@ async def redrive_letter(context: Context, letter_id: str) -> DeadLetter | None:
         traced = [TracedFollowUp(follow_up, origin)]
         owed = await WITH_PROMISES[ref.collection].add_promises(ref.document_id, traced, context.clock.now())
         enqueue_these(context, ref.collection, ref.document_id, owed)
-    return await DeadLetter.redrive(letter_id, context.clock.now())
+    return await DeadLetter.redrive(letter_id, context.clock.now(), by)

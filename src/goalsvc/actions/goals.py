@@ -1,10 +1,7 @@
-"""Making goals: what each kind needs, the hold behind a request, and that exclusives begin one at a time."""
+"""Creating goals: what each kind needs, the hold behind a request, and one exclusive at a time."""
 
-import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,26 +10,27 @@ import bson
 from bson import ObjectId
 from bson.errors import InvalidDocument
 from pydantic import ValidationError
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from pymongo.errors import DuplicateKeyError
 
-from goalsvc.api.dependencies import USER_ID
+from goalsvc.actions.exclusives import take_exclusive
+from goalsvc.actions.known import known_goal, known_session
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
+from goalsvc.domain.call import Call
 from goalsvc.domain.escrow import escrow_account, tag_of, trigger_escrow, user_account
 from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata, ShowPlan
+from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.views import streamer_views
-from goalsvc.errors import ConflictError, InvalidError, NotFoundError
+from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.models.exclusivity import Parties
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.ledger import Order
 from goalsvc.models.session import Session
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoalPlan:
-    """A goal that somebody wants made."""
+    """A goal that is to be created."""
 
     kind: GoalKind
     session_id: ObjectId
@@ -42,14 +40,22 @@ class GoalPlan:
     exclusive_to: str | None
 
 
-async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
-    """Makes the goal, and what goes with its kind.
+async def create_goal(context: Context, call: Call, plan: GoalPlan) -> Goal:
+    """Creates the goal, and what goes with its kind; a repeat of the call finds the goal that it created.
 
     Raises InvalidError, NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
     """
-    session = await Session.by_id(plan.session_id)
-    if session is None:
-        raise NotFoundError(f"there is no session {plan.session_id}")
+    session = await known_session(plan.session_id)
+    goal_id = call.object_id("goal")
+    created = await Goal.by_id(goal_id) if call.idempotency is not None else None
+    if created is None:
+        created = await _create(context, goal_id, plan, session)
+    await _embed(session, created, created.conditions.exclusive_to or created.metadata.viewer_id)
+    await context.cache.drop(streamer_views(session.user_id))
+    return created
+
+
+async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: Session) -> Goal:
     if not session.open:
         raise ConflictError("session_ended", "the session has ended")
     now = context.clock.now()
@@ -59,7 +65,7 @@ async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
         raise InvalidError("conditions.exclusive_to", "is another viewer than metadata.viewer_id")
     viewer = plan.exclusive_to or metadata.viewer_id
     goal = KINDS[plan.kind](
-        id=ObjectId(),
+        id=goal_id,
         levels=[Level.model_validate(level) for level in plan.levels],
         conditions=Conditions(
             session_id=plan.session_id, exclusive_to=viewer if plan.kind is GoalKind.EXCLUSIVE else None
@@ -68,61 +74,28 @@ async def make_goal(context: Context, redis: Redis, plan: GoalPlan) -> Goal:
         exp=exp,
     )
     _check_kind(goal, viewer)
-    if goal.kind is GoalKind.TRIGGER and metadata.price:
-        await _hold(context, goal, metadata.price, viewer or "")
-    elif goal.kind is GoalKind.EXCLUSIVE and viewer is not None:
-        async with turn_for_exclusive(redis, plan.session_id, viewer):
+    try:
+        if goal.kind is GoalKind.TRIGGER and metadata.price:
+            await _hold(context, goal, metadata.price, viewer or "")
+        elif goal.kind is GoalKind.EXCLUSIVE and viewer is not None:
+            await _begin_exclusive(context, goal, Parties(plan.session_id, viewer, session.user_id))
+        else:
             await goal.insert()
-    else:
-        await goal.insert()
-    await _embed(session, goal, viewer)
-    await context.cache.drop(streamer_views(session.user_id))
+    except DuplicateKeyError:  # a concurrent repeat of the same call was faster
+        goal = await known_goal(goal_id)
     return goal
 
 
-# -- one exclusive at a time ------------------------------------------------------------------------------------------
+async def _begin_exclusive(context: Context, goal: Goal, parties: Parties) -> None:
+    """Inserts the exclusive and takes its slots: both, or neither."""
+    assert goal.id is not None  # noqa: S101 - made above
+    goal_id: ObjectId = goal.id
 
-#: Longer than beginning an exclusive takes; whoever crashes meanwhile blocks the session's next one for so long.
-_TURN_SECONDS = 5.0
-#: Longer than this nobody waits for Redis, which answers within a millisecond.
-_PATIENCE_SECONDS = 0.5
+    async def together(session: Any) -> None:
+        await take_exclusive(parties, goal_id, context.clock.now(), session)
+        await goal.insert(session=session)
 
-
-@asynccontextmanager
-async def turn_for_exclusive(redis: Redis, session_id: ObjectId, viewer: str) -> AsyncIterator[None]:
-    """Lets one exclusive at a time be begun in a session, by whoever is inside.
-
-    Raises ConflictError `exclusive_running` when one goes on in the session or is being begun, `viewer_in_exclusive` when
-    one goes on elsewhere for that viewer. The documents decide; the lock in Redis only keeps two callers from looking at the
-    same instant, and without Redis they are not kept from it.
-    """
-    lock = redis.lock(f"goalsvc:exclusive:{session_id}", timeout=_TURN_SECONDS, blocking=False)
-    held = False
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            held = await lock.acquire()
-        if not held:
-            raise ConflictError("exclusive_running", "another exclusive is being begun in this session")
-    except (RedisError, OSError) as error:
-        log.warning("an exclusive is begun without a lock: %s: %s", type(error).__name__, error)
-    try:
-        await _refuse_second_exclusive(session_id, viewer)
-        yield
-    finally:
-        if held:
-            with suppress(RedisError, OSError):
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await lock.release()
-
-
-async def _refuse_second_exclusive(session_id: ObjectId, viewer: str) -> None:
-    session = await Session.by_id(session_id)
-    if session is not None and session.status.exclusive_to is not None:
-        raise ConflictError("exclusive_running", "the stream is for one viewer alone at this moment")
-    if await Goal.exclusive_in(session_id) is not None:
-        raise ConflictError("exclusive_running", "an exclusive goes on in this session")
-    if await Goal.exclusive_for(viewer) is not None:
-        raise ConflictError("viewer_in_exclusive", "the viewer is in another exclusive")
+    await context.ledger.transaction(together)
 
 
 # -- what each kind needs ---------------------------------------------------------------------------------------------
@@ -189,15 +162,17 @@ def _check_kind(goal: Goal, viewer: str | None) -> None:
     metadata = goal.metadata
     match goal.kind:
         case GoalKind.FUNDING if metadata.show is None:
-            raise InvalidError("metadata.show", "says what the goal pays for: {title, target}")
+            raise InvalidError(
+                "metadata.show", "required for a FundingGoal (the show that it pays for: {title, target})"
+            )
         case GoalKind.TRIGGER if metadata.viewer_id is None:
-            raise InvalidError("metadata.viewer_id", "says whose request it is")
+            raise InvalidError("metadata.viewer_id", "required for a TriggerGoal (the viewer who makes the request)")
         case GoalKind.TRIGGER if metadata.exclusive is None:
-            raise InvalidError("metadata.exclusive", "says what is asked for: {title, target}")
+            raise InvalidError("metadata.exclusive", "required for a TriggerGoal (what is asked for: {title, target})")
         case GoalKind.TRIGGER if metadata.price and not metadata.private:
             raise InvalidError("metadata.price", "only a private request has a price (metadata.private)")
         case GoalKind.EXCLUSIVE if viewer is None:
-            raise InvalidError("conditions.exclusive_to", "says for whom the exclusive is")
+            raise InvalidError("conditions.exclusive_to", "required for an ExclusiveGoal (its viewer)")
         case GoalKind.FUNDING | GoalKind.SHOW | GoalKind.KARAOKE if not goal.levels:
             raise InvalidError("levels", f"a {goal.kind} needs at least one level")
         case _:

@@ -1,0 +1,73 @@
+"""A call of an operation: who makes it, by which key, and what identifies it. One frozen value, handed to actions."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Self
+
+from bson import ObjectId
+
+from goalsvc.domain.ids import derived_id
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "read"
+    READ_PAYLOAD = "read:payload"
+    WRITE = "write"
+    MONEY = "money"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+
+ALL_SCOPES = frozenset(Scope)
+
+
+class Via(StrEnum):
+    """The door by which a call came in."""
+
+    API = "api"
+    CONSOLE = "console"
+    CLI = "cli"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The key that a call was made with."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[Scope]
+    via: Via = Via.API
+    on_behalf_of: str | None = None
+
+
+#: The caller of the keys that the environment holds.
+ENVIRONMENT = Caller(key_id="env", name="env", scopes=ALL_SCOPES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of an operation.
+
+    `idempotency` is the id of the record of its Idempotency-Key (a digest of path and key), None without one. Ids of what the
+    call creates are derived from `seed`, which is the same for every repeat of the same key.
+    """
+
+    operation: str
+    request_id: str
+    caller: Caller = ENVIRONMENT
+    idempotency: str | None = None
+    seed: ObjectId = field(default_factory=ObjectId)
+
+    def object_id(self, purpose: str) -> ObjectId:
+        """The id of what this call creates for that purpose: the same for every repeat of its Idempotency-Key."""
+        return derived_id(self.seed, purpose)
+
+    def with_key(self, idempotency: str, seed: ObjectId) -> Self:
+        """The same call, with the record of its Idempotency-Key."""
+        return replace(self, idempotency=idempotency, seed=seed)
+
+    def made(self, mark: str | None) -> bool:
+        """Whether a document that carries this mark was changed by this call, or by an earlier try with the same key."""
+        return self.idempotency is not None and mark == self.idempotency
