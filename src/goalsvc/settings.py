@@ -104,6 +104,10 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a performer must be missed before his clock is paused; longer than Pusher repeats a webhook.",
     )
+    dev_dir: str = Field(
+        default="",
+        description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",
+    )
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
 

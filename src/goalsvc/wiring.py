@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from goalsvc.clock import Clock, SystemClock
+from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
 from goalsvc.context import ClipCutter, Context
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import open_notifier
@@ -61,10 +61,15 @@ class _CutterOnDemand:
         return self._cutter.cut(hls_url, begins_at, duration_seconds)
 
 
+def clock_of(settings: Settings) -> Clock:
+    """Returns the machine's clock; in `goalsvc dev` the test clock that its processes share."""
+    return MovableClock(clock_file(Path(settings.dev_dir))) if settings.dev_dir else SystemClock()
+
+
 @asynccontextmanager
 async def open_context(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[tuple[Context, Resources]]:
     """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
-    clock = clock or SystemClock()
+    clock = clock or clock_of(settings)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.mongodb_url, trace_days=settings.trace_days))
         redis = open_redis(settings.redis_url)

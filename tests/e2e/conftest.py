@@ -14,7 +14,7 @@ from goalsvc.devstack.ports import HOST, free_port
 from . import node, soketi
 from .client import PusherClient
 from .goalsvc_api import Platform, running_goalsvc
-from .soketi import Webhooks, running_soketi
+from .soketi import Webhooks, running_emulator, running_soketi
 from .webhook_witness import Witness, listening_witness
 
 Device = Callable[..., PusherClient]
@@ -49,16 +49,21 @@ def witness() -> Iterator[Witness]:
         yield listening
 
 
-@pytest.fixture(scope="session", params=["single", "batched"])
+@pytest.fixture(scope="session", params=["single", "batched", "emulator"])
 def webhooks(request: pytest.FixtureRequest, platform: Platform, witness: Witness) -> Webhooks:
-    """Where soketi sends its webhooks: each event by itself, or those of 50 ms together."""
-    return Webhooks([f"{platform.url}/notify/pusher", witness.url], batched=request.param == "batched")
+    """Where webhooks go, and from which server: soketi, one event each or those of 50 ms together, or the emulator."""
+    urls = [f"{platform.url}/notify/pusher", witness.url]
+    return Webhooks(urls, batched=request.param != "single", emulated=request.param == "emulator")
 
 
 @pytest.fixture(scope="session")
 def pusher(tmp_path_factory: pytest.TempPathFactory, pusher_port: int, webhooks: Webhooks) -> Iterator[Webhooks]:
-    """A running soketi."""
+    """A running Pusher-protocol server."""
     node.install()
+    if webhooks.emulated:
+        with running_emulator(pusher_port, webhooks):
+            yield webhooks
+        return
     with running_soketi(tmp_path_factory.mktemp("soketi"), pusher_port, webhooks):
         yield webhooks
 

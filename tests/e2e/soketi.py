@@ -1,4 +1,4 @@
-"""soketi, a Pusher-protocol server, as a part that runs on this machine and sends its webhooks where it is told."""
+"""The Pusher-protocol servers of these tests: soketi, and the emulator of `goalsvc dev`, on this machine."""
 
 import contextlib
 import json
@@ -12,6 +12,9 @@ from goalsvc.devstack.parts import Part
 from goalsvc.devstack.ports import HOST, free_port, http_status
 from goalsvc.devstack.private import RunningPart
 from goalsvc.devstack.process import PartLog
+from goalsvc.devstack.standins.pusher import PusherStandIn
+from goalsvc.devstack.standins.serving import serving
+from goalsvc.devstack.standins.webhooks import Subscriber
 
 from .node import SOKETI, node
 
@@ -27,6 +30,8 @@ class Webhooks:
 
     urls: Sequence[str]
     batched: bool
+    emulated: bool = False
+    """Whether the emulator of `goalsvc dev` sends them instead of soketi; it sends those of a moment together."""
 
 
 def options_of(port: int, metrics_port: int, webhooks: Webhooks) -> dict[str, Any]:
@@ -75,3 +80,11 @@ def running_soketi(directory: Path, port: int, webhooks: Webhooks) -> Iterator[N
         yield
     finally:
         running.kill()  # it has nothing to save, and takes two seconds to say goodbye
+
+
+@contextlib.contextmanager
+def running_emulator(port: int, webhooks: Webhooks) -> Iterator[None]:
+    """The emulator of `goalsvc dev`, on that port."""
+    subscribers = [Subscriber(url, KEY, SECRET) for url in webhooks.urls]
+    with serving(PusherStandIn(APP_ID, {KEY: SECRET}, subscribers=subscribers).app, port):
+        yield

@@ -92,7 +92,7 @@ def run_dev(
 async def _run(port: int, data: DataDirectory, voice: "_Voice", commands: Commands, given: Mapping[str, str]) -> None:
     began_at = time.monotonic()
     ports = {PrivatePart(name): number for name, number in data.ports_for(private_parts(given), besides=[port]).items()}
-    environment = environment_for(given, ports, port)
+    environment = environment_for(given, ports, port) | {"GOALSVC_DEV_DIR": str(data.path)}
     parts = _parts(data.path, ports, port, environment, commands)
     supervisor = Supervisor(parts, data.logs, tell=voice.tell, running_changed=data.remember_running)
 
@@ -100,7 +100,7 @@ async def _run(port: int, data: DataDirectory, voice: "_Voice", commands: Comman
 
     def on_signal() -> None:
         if stop.is_set():
-            supervisor.enqueue_promises()
+            supervisor.kill()
         else:
             voice.tell("stopping")
             stop.set()

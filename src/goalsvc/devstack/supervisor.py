@@ -82,8 +82,8 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop()
 
-    def enqueue_promises(self) -> None:
-        """Kills what is still running: the user has lost patience."""
+    def kill(self) -> None:
+        """Kills what is still running, at a second signal."""
         for process in self._processes.values():
             _signal(process, signal.SIGKILL)
 

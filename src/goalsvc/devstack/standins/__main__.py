@@ -5,12 +5,15 @@ import json
 import os
 import signal
 from contextlib import ExitStack
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from goalsvc.clock import MovableClock, SystemClock, clock_file
 from goalsvc.devstack.standins.byteplus import BytePlusStandIn
 from goalsvc.devstack.standins.pusher import PusherStandIn
 from goalsvc.devstack.standins.serving import serving
+from goalsvc.devstack.standins.webhooks import Subscriber
 
 
 def main() -> None:
@@ -26,7 +29,12 @@ def main() -> None:
     if wanted.pusher_port:
         secrets = json.loads(given.get("GOALSVC_PUSHER_KEYS") or "{}")
         secrets[given["GOALSVC_PUSHER_KEY"]] = given["GOALSVC_PUSHER_SECRET"]
-        apps[wanted.pusher_port] = PusherStandIn(given["GOALSVC_PUSHER_APP_ID"], secrets).app
+        key = given["GOALSVC_PUSHER_KEY"]
+        subscriber = Subscriber(f"{given['GOALSVC_API_URL']}/notify/pusher", key, secrets[key])
+        directory = given.get("GOALSVC_DEV_DIR")
+        clock = MovableClock(clock_file(Path(directory))) if directory else SystemClock()
+        emulator = PusherStandIn(given["GOALSVC_PUSHER_APP_ID"], secrets, subscribers=[subscriber], clock=clock)
+        apps[wanted.pusher_port] = emulator.app
     if wanted.byteplus_port:
         keys = given["GOALSVC_BYTEPLUS_ACCESS_KEY"], given["GOALSVC_BYTEPLUS_SECRET_KEY"]
         apps[wanted.byteplus_port] = BytePlusStandIn(*keys).app

@@ -1,4 +1,4 @@
-"""A stand-in for Pusher's HTTP API: verifies the signature, holds Pusher's limits, records the events.
+"""An emulator of Pusher: its HTTP API (signatures and limits verified, events recorded), its websockets and its webhooks.
 
 https://pusher.com/docs/channels/library_auth_reference/rest-api/
 """
@@ -6,19 +6,20 @@ https://pusher.com/docs/channels/library_auth_reference/rest-api/
 import hashlib
 import hmac
 import json
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
+from goalsvc.clock import Clock, SystemClock
 from goalsvc.devstack.standins.recording import Entry, StandIn
+from goalsvc.devstack.standins.sockets import CHANNEL, Sockets
+from goalsvc.devstack.standins.webhooks import Subscriber, WebhookSender
 
-_CHANNEL = re.compile(r"[A-Za-z0-9_\-=@,.;]{1,164}")
 _DATA_LIMIT = 10_240  # bytes
 _CHANNELS_LIMIT = 100
 _BATCH_LIMIT = 10
@@ -38,9 +39,17 @@ class PusherStandIn(StandIn):
     who is said to be in a presence channel.
     """
 
-    def __init__(self, app_id: str, secrets: Mapping[str, str]) -> None:
-        """`secrets`: app key → secret; there may be several, for rotation."""
+    def __init__(
+        self,
+        app_id: str,
+        secrets: Mapping[str, str],
+        *,
+        subscribers: Sequence[Subscriber] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """`secrets`: app key → secret; there may be several, for rotation. `subscribers` receive the webhooks."""
         super().__init__()
+        self.sockets = Sockets(secrets, WebhookSender(subscribers, clock or SystemClock()).take)
         self.present: dict[str, list[str]] = {}
         self._app_id = app_id
         self._secrets = dict(secrets)
@@ -50,6 +59,7 @@ class PusherStandIn(StandIn):
                 Route("/apps/{app_id}/batch_events", self._batch_events, methods=["POST"]),
                 Route("/apps/{app_id}/channels/{channel}/users", self._users, methods=["GET"]),
                 Route("/channels/{channel}/users", self._set_users, methods=["PUT"]),
+                WebSocketRoute("/app/{key}", self.sockets.serve),
                 *self.own_routes(),
             ]
         )
@@ -78,8 +88,10 @@ class PusherStandIn(StandIn):
             return PlainTextResponse(trouble.error or "the stand-in was told to refuse", trouble.status or 503)
         try:
             self._authenticate(request, raw)
-            for entry in read(_json_object(raw)):
-                self.recording.add(**entry)
+            body = _json_object(raw)
+            for entry in read(body):
+                self.recording.add(**{**entry, "data": _decoded(entry["data"])})
+                await self.sockets.publish(entry["channels"], entry["name"], entry["data"], body.get("socket_id"))
         except _RefusedError as refused:
             return PlainTextResponse(f"{refused}\n", refused.status)
         return JSONResponse({})
@@ -94,7 +106,11 @@ class PusherStandIn(StandIn):
                 raise _RefusedError(400, "Presence users can only be retrieved for presence channels")
         except _RefusedError as refused:
             return PlainTextResponse(f"{refused}\n", refused.status)
-        return JSONResponse({"users": [{"id": user} for user in self.present.get(channel, [])]})
+        return JSONResponse({"users": [{"id": user} for user in self._present_in(channel)]})
+
+    def _present_in(self, channel: str) -> list[str]:
+        """Returns the users of a presence channel: those whose websockets are in it, and those that `PUT` named."""
+        return list(dict.fromkeys([*self.sockets.members_of(channel), *self.present.get(channel, [])]))
 
     async def _set_users(self, request: Request) -> Response:
         self.present[request.path_params["channel"]] = [str(user) for user in await request.json()]
@@ -152,13 +168,13 @@ def _event(body: Any) -> Entry:
     if not isinstance(channels, list) or not 1 <= len(channels) <= _CHANNELS_LIMIT:
         raise _RefusedError(400, f"There must be 1 to {_CHANNELS_LIMIT} channels")
     for channel in channels:
-        if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
+        if not isinstance(channel, str) or not CHANNEL.fullmatch(channel):
             raise _RefusedError(400, f"Invalid channel name {channel!r}")
     if not isinstance(data, str):
         raise _RefusedError(400, "The event's data must be a text")
     if len(data.encode()) > _DATA_LIMIT:
         raise _RefusedError(413, f"The data of the event is over the limit of {_DATA_LIMIT} bytes")
-    return {"channels": channels, "name": name, "data": _decoded(data)}
+    return {"channels": channels, "name": name, "data": data}
 
 
 def _decoded(data: str) -> Any:

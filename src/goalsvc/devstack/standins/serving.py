@@ -22,7 +22,7 @@ def serving(app: ASGIApp, port: int | None = None) -> Iterator[str]:
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws="none",
+        ws="websockets-sansio",
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
