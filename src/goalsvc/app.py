@@ -14,12 +14,14 @@ from goalsvc.api import (
     dead_letters,
     docs,
     errors,
+    examples,
     goals,
     health,
     openapi,
     pusher_auth,
     session_token,
     sessions,
+    test_clock,
     users,
     wallets,
     webhook,
@@ -72,6 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     guards = [Depends(require_api_key), Depends(refuse_unknown_parameters)]
     for module in (users, sessions, session_token, channels, goals, wallets, dead_letters):
         app.include_router(module.router, dependencies=guards)
+    if settings is not None and settings.dev_dir:
+        app.include_router(test_clock.router, dependencies=guards)
+        examples.serve_examples(app)
     app.include_router(health.router)
     app.include_router(asyncapi.router)
     docs.serve_docs(app)
@@ -87,6 +92,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def serving() -> FastAPI:
     """The app in a process that does nothing but serve it (`goalsvc serve`)."""
-    app = create_app()
+    app = create_app(Settings.from_environment())
     garbage.resume()
     return app

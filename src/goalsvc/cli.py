@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 dead_letters = typer.Typer(help="Tasks that were tried for the last time: list them, try them again.")
 app.add_typer(dead_letters, name="dead-letters")
+clock = typer.Typer(help="The test clock of `goalsvc dev`: read it, advance it.", no_args_is_help=True)
+app.add_typer(clock, name="clock")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -224,6 +226,24 @@ def redrive_dead_letters(
         sys.stdout.write(f"{letter_id} is tried again\n")
     else:
         sys.stdout.write(f"{asyncio.run(redrive_all(_target(), typer.echo))} dead letters are tried again\n")
+
+
+@clock.command("now")
+def clock_now() -> None:
+    """Print the present instant of the test clock."""
+    from goalsvc.commands.clock import read_clock
+
+    sys.stdout.write(f"{asyncio.run(read_clock(_target()))['now']}\n")
+
+
+@clock.command("advance")
+def clock_advance(
+    duration: Annotated[str, typer.Argument(help="How far: seconds, or units as in 90s, 5m, 1h, 1h30m, 2d.")],
+) -> None:
+    """Move the time of the API, the workers and the emulators forward."""
+    from goalsvc.commands.clock import advance_clock
+
+    sys.stdout.write(f"it is {asyncio.run(advance_clock(_target(), duration))['now']}\n")
 
 
 # -- looking at it ----------------------------------------------------------------------------------------------------
