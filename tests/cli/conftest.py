@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,20 @@ from .command_line import Cli, Ended, clean_environment, run_cli
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The JSON object of a `goalsvc dev`."""
-    directory = tmp_path_factory.mktemp("cli-dev")
+    with running_dev(tmp_path_factory.mktemp("cli-dev")) as told:
+        yield told
+
+
+@pytest.fixture(scope="module")
+def own_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The JSON object of a `goalsvc dev` for one module alone, whose time it may move."""
+    with running_dev(tmp_path_factory.mktemp("own-dev")) as told:
+        yield told
+
+
+@contextmanager
+def running_dev(directory: Path) -> Iterator[dict[str, Any]]:
+    """Runs a `goalsvc dev` with its data in that directory; yields its JSON object."""
     # One try only: some tests want a dead letter.
     environment = {**clean_environment(), "GOALSVC_TASK_TRIES": "1"}
     with (directory / "dev.log").open("wb") as errors:

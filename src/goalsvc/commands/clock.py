@@ -1,9 +1,10 @@
 """`goalsvc clock`: the test clock of `goalsvc dev`, read and advanced."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
-from goalsvc.commands.api import Api, CommandError, Target
+from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -20,6 +21,14 @@ def seconds_of(text: str) -> float:
     if not text or position != len(text):
         raise CommandError(f"{text!r} is not a duration: write seconds, or units as in 90s, 5m, 1h, 1h30m, 2d")
     return seconds
+
+
+async def now_at(api: Api) -> datetime:
+    """Returns the present instant as the API knows it: by its test clock, where it has one, else by this machine's."""
+    try:
+        return datetime.fromisoformat((await api.get("/v1/test-clock"))["now"])
+    except ApiRefusedError:
+        return datetime.now(UTC)
 
 
 async def read_clock(target: Target) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
+from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 
 
@@ -93,9 +94,9 @@ async def replay(
     """
     webhooks = list(recording)
     times = [webhook.at for webhook in webhooks if webhook.at is not None]
-    shift = None if keep_time or not times else datetime.now(UTC) - max(times)
     refused = 0
     async with Api.open(target) as api:
+        shift = None if keep_time or not times else await now_at(api) - max(times)
         for webhook in webhooks:
             try:
                 await api.notify(webhook.body_at(shift))

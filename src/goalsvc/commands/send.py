@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
+from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goal_path
+from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 from goalsvc.domain.channels import Channel, ChannelKind, goal_channel
 
@@ -21,9 +22,10 @@ async def send(target: Target, name: str, *, channel: str, user_id: str | None, 
 
     Raises CommandError: nobody answers, the webhook is refused, or the goal that it is about does not exist.
     """
-    instant = whole_milliseconds(instant_of(at, datetime.now(UTC)))
     event = {"name": name, "channel": channel} | ({"user_id": user_id} if user_id is not None else {})
+    instant_of(at, from_epoch_milliseconds(10**12))  # a wrong form is an error before the API is asked for its time
     async with Api.open(target) as api:
+        instant = whole_milliseconds(instant_of(at, await now_at(api)))
         await api.notify(webhook_body(instant, [event]))
         told = f"{name} on {channel}{f' of {user_id}' if user_id is not None else ''}, {_shown(instant)}: accepted"
         parsed = Channel.parse(channel)
