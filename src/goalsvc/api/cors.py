@@ -8,6 +8,8 @@ from goalsvc.context import Context
 #: The one operation that browsers call; the rest is for the platform's own servers.
 OPEN_PATH = "/pusher/auth"
 
+_THIS_MACHINE = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
+
 
 class CrossOrigin:
     """Lets pages of the configured origins call `/pusher/auth`. The settings are known only once the app has started."""
@@ -26,6 +28,8 @@ class CrossOrigin:
             self._guarded = CORSMiddleware(
                 self._app,
                 allow_origins=context.settings.cors_origins,
+                # In `goalsvc dev` any page of this machine may call.
+                allow_origin_regex=_THIS_MACHINE if context.settings.dev_dir else None,
                 allow_methods=["POST"],
                 allow_headers=["authorization", "content-type"],
                 max_age=600,
