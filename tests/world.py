@@ -641,6 +641,7 @@ def settings_of(mongodb_url: str, redis_url: str, **values: Any) -> Settings:
         "pusher_key": PUSHER_KEY,
         "pusher_secret": PUSHER_SECRET,
         "api_key": API_KEY,
+        "recording": "on",
         # The story's clock stands in the past; MongoDB drops old traces by its own.
         "trace_days": 20_000,
     }

@@ -1,7 +1,7 @@
 """The settings: all of them, read from `GOALSVC_…` environment variables by whoever starts a process."""
 
 import json
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -79,6 +79,13 @@ class Settings(BaseSettings):
         ge=0,
         description="How long an agreed exclusive waits for its performer before it expires, in seconds.",
     )
+    clips: Literal["on", "off"] = Field(
+        default="on", description="Whether clips are cut; `off`: no clip is promised, and none fails."
+    )
+    recording: Literal["on", "off"] | None = Field(
+        default=None,
+        description="Whether BytePlus RTC records; unset: on if an access key is set. `off`: no call is made, and none fails.",
+    )
     hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list,
         description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one.",
@@ -121,6 +128,11 @@ class Settings(BaseSettings):
         except ValueError as error:  # NoDecode fields: text that is not JSON
             complaints = [str(error)]
         raise SettingsError("; ".join(complaints))
+
+    @property
+    def records(self) -> bool:
+        """Whether cloud recordings and snapshots are made."""
+        return bool(self.byteplus_access_key) if self.recording is None else self.recording == "on"
 
     @property
     def webhook_secrets(self) -> dict[str, str]:

@@ -607,6 +607,7 @@ def settings() -> Settings:
         api_key=SecretStr(API_KEY),
         promise_sweep_seconds=SWEEP_SECONDS,
         exclusive_begin_limit=120,
+        recording="on",
     )
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from goalsvc.errors import ClipImpossibleError, NotYetError
 from goalsvc.integrations.hls import (
+    Key,
     MasterPlaylist,
     MediaPlaylist,
     PlaylistError,
     Resource,
     Segment,
-    UnsupportedPlaylistError,
     Variant,
     parse_playlist,
 )
@@ -127,38 +127,124 @@ class TestMedia:
     def test_no_segments_yet(self) -> None:
         assert media().segments == ()
 
-    @pytest.mark.parametrize("method", ["AES-128", "SAMPLE-AES"])
-    def test_encrypted(self, method: str) -> None:
-        with pytest.raises(UnsupportedPlaylistError, match="encrypted"):
-            media(f'#EXT-X-KEY:METHOD={method},URI="key.bin"', "#EXTINF:2,", "a.ts")
+    def test_a_key_and_its_vector(self) -> None:
+        playlist = media(
+            *("#EXT-X-MEDIA-SEQUENCE:7", '#EXT-X-KEY:METHOD=AES-128,URI="key.bin"', "#EXTINF:2,", "a.ts"),
+            *('#EXT-X-KEY:METHOD=AES-128,URI="key.bin",IV=0x0000000000000000000000000000ABCD', "#EXTINF:2,", "b.ts"),
+            *("#EXT-X-KEY:METHOD=NONE", "#EXTINF:2,", "c.ts"),
+        )
+        key = "https://cdn.example/live/one/key.bin"
+        assert [segment.media.key for segment in playlist.segments] == [
+            Key(key, (7).to_bytes(16)),
+            Key(key, 0xABCD.to_bytes(16)),
+            None,
+        ]
+
+    @pytest.mark.parametrize(
+        ("tag", "named"),
+        [
+            ('METHOD=SAMPLE-AES,URI="key.bin"', "SAMPLE-AES"),
+            ('METHOD=SAMPLE-AES,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery"', "SAMPLE-AES (FairPlay)"),
+            (
+                'METHOD=SAMPLE-AES-CTR,URI="data:",KEYFORMAT="urn:uuid:EDEF8BA9-79D6-4ACE-A3C8-27DCD51D21ED"',
+                "SAMPLE-AES-CTR (Widevine)",
+            ),
+        ],
+    )
+    def test_what_cannot_be_decrypted_is_named(self, tag: str, named: str) -> None:
+        (segment,) = media(f"#EXT-X-KEY:{tag}", "#EXTINF:2,", "a.ts").segments
+        assert segment.media.key == Key(refusal=named)
 
     def test_expressly_not_encrypted(self) -> None:
         assert len(media("#EXT-X-KEY:METHOD=NONE", "#EXTINF:2,", "a.ts").segments) == 1
 
     @pytest.mark.parametrize(
         "text",
-        [
-            "",
-            "<html>not found</html>",
-            "#EXTINF:2,\na.ts",
-            "#EXTM3U\na.ts",
-            "#EXTM3U\n#EXTINF:two,\na.ts",
-            "#EXTM3U\n#EXTINF:nan,\na.ts",
-            "#EXTM3U\n#EXT-X-TARGETDURATION:inf",
-            "#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:9999-12-31T23:59:59-01:00\n#EXTINF:2,\na.ts",
-            "#EXTM3U\n#EXTINF:-2,\na.ts",
-            "#EXTM3U\n#EXTINF:1e9,\na.ts",
-            "#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:yesterday\n#EXTINF:2,\na.ts",
-            "#EXTM3U\n#EXTINF:2,\n#EXT-X-BYTERANGE:10\na.ts",
-            "#EXTM3U\n#EXTINF:2,\n#EXT-X-BYTERANGE:x@y\na.ts",
-            "#EXTM3U\n#EXT-X-MAP:BYTERANGE=1\n#EXTINF:2,\na.ts",
-            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1",
-            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=fast\na.m3u8",
-        ],
+        ["", "<html>not found</html>", "#EXTINF:2,\na.ts", "#EXTM3U\na.ts", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1"],
     )
-    def test_what_is_no_playlist(self, text: str) -> None:
+    def test_what_is_not_a_playlist(self, text: str) -> None:
         with pytest.raises(PlaylistError):
             parse_playlist(text, URL)
+
+
+class TestLeniency:
+    @pytest.mark.parametrize(
+        "date", ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59-01:00", "yesterday", "", "2026-13-01T00:00:00Z"]
+    )
+    def test_a_date_that_cannot_be_meant_is_absent(self, date: str) -> None:
+        playlist = media(
+            *(f"#EXT-X-PROGRAM-DATE-TIME:{date}", "#EXTINF:2,", "a.ts"),
+            *("#EXT-X-PROGRAM-DATE-TIME:2026-01-01T12:00:02Z", "#EXTINF:2,", "b.ts"),
+        )
+        assert [segment.begins_at for segment in playlist.segments] == [NOON, after(2)]
+
+    @pytest.mark.parametrize("seconds", ["two", "nan", "inf", "-2", "1e9", ""])
+    def test_a_duration_that_cannot_be_read_is_the_target(self, seconds: str) -> None:
+        assert media(f"#EXTINF:{seconds},", "a.ts").segments[0].duration_seconds == 2.0
+
+    @pytest.mark.parametrize("target", ["NaN", "inf", "-1", "", "six"])
+    def test_a_target_that_cannot_be_read(self, target: str) -> None:
+        playlist = parse_playlist(f"#EXTM3U\n#EXT-X-TARGETDURATION:{target}\n#EXTINF:4,\na.ts", URL)
+        assert isinstance(playlist, MediaPlaylist)
+        assert playlist.target_duration_seconds == 4.0
+
+    @pytest.mark.parametrize("byte_range", ["10", "x@y", "", "-1@0", "0@5"])
+    def test_a_byte_range_that_cannot_be_read_is_a_gap(self, byte_range: str) -> None:
+        playlist = media("#EXTINF:2,", f"#EXT-X-BYTERANGE:{byte_range}", "a.ts", "#EXTINF:2,", "b.ts")
+        assert [segment.gap for segment in playlist.segments] == [True, False]
+
+    @pytest.mark.parametrize("bandwidth", ["fast", "nan", "", "-5"])
+    def test_a_bandwidth_that_cannot_be_read(self, bandwidth: str) -> None:
+        text = f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=9.5\nb.m3u8"
+        playlist = parse_playlist(text, URL)
+        assert isinstance(playlist, MasterPlaylist)
+        assert [variant.bandwidth for variant in playlist.in_order()] == [9, 0]
+
+    @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\v", "\f", "\x1c"])
+    def test_only_cr_and_lf_end_lines(self, separator: str) -> None:
+        playlist = media(f"#EXTINF:2,a{separator}title", "a.ts")
+        assert len(playlist.segments) == 1
+
+    def test_carriage_returns_alone(self) -> None:
+        playlist = parse_playlist("#EXTM3U\r#EXTINF:2,\ra.ts\r", URL)
+        assert isinstance(playlist, MediaPlaylist)
+        assert len(playlist.segments) == 1
+
+    def test_a_clock_that_was_set_back(self) -> None:
+        """The hour before has the dates of a clock that was wrong; the clock that was set last dates it anew."""
+        playlist = media(
+            *("#EXT-X-PROGRAM-DATE-TIME:2026-01-01T13:00:00Z", "#EXTINF:2,", "a.ts", "#EXTINF:2,", "b.ts"),
+            *("#EXT-X-PROGRAM-DATE-TIME:2026-01-01T12:00:04Z", "#EXTINF:2,", "c.ts", "#EXTINF:2,", "d.ts"),
+        )
+        assert [segment.begins_at for segment in playlist.segments] == [NOON, after(2), after(4), after(6)]
+
+
+class TestVariables:
+    def test_defined_imported_and_from_the_address(self) -> None:
+        playlist = parse_playlist(
+            "#EXTM3U\n"
+            '#EXT-X-DEFINE:NAME="path",VALUE="a/b"\n#EXT-X-DEFINE:IMPORT="host"\n#EXT-X-DEFINE:QUERYPARAM="token"\n'
+            '#EXT-X-MAP:URI="{$path}/init.mp4"\n#EXTINF:2,\nhttps://{$host}/{$path}/{$unknown}.m4s?t={$token}',
+            URL,
+            {"host": "far.example"},
+        )
+        assert isinstance(playlist, MediaPlaylist)
+        (segment,) = playlist.segments
+        assert segment.media.url == "https://far.example/a/b/{$unknown}.m4s?t=t"
+        assert segment.header == Resource("https://cdn.example/live/one/a/b/init.mp4")
+
+    def test_a_master_playlist_hands_them_on(self) -> None:
+        playlist = parse_playlist(
+            '#EXTM3U\n#EXT-X-DEFINE:NAME="q",VALUE="high"\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{$q}.m3u8', URL
+        )
+        assert isinstance(playlist, MasterPlaylist)
+        assert playlist.variants[0].url == "https://cdn.example/live/one/high.m3u8"
+        assert playlist.variables == {"q": "high"}
+
+    def test_they_cannot_multiply_without_end(self) -> None:
+        lines = ['#EXT-X-DEFINE:NAME="v",VALUE="' + "x" * 10_000 + '"', *(["#EXTINF:2,", "{$v}" * 100] * 100)]
+        with pytest.raises(PlaylistError, match="too long"):
+            media(*lines)
 
 
 class TestMaster:
@@ -172,7 +258,7 @@ class TestMaster:
         )
         assert isinstance(playlist, MasterPlaylist)
         assert len(playlist.variants) == 3
-        assert playlist.best == Variant("https://cdn.example/live/high/index.m3u8", 2400000)
+        assert playlist.best == Variant("https://cdn.example/live/high/index.m3u8", 2400000, longer_side=1280)
 
     def test_sound_apart(self) -> None:
         playlist = parse_playlist(
@@ -188,6 +274,29 @@ class TestMaster:
         assert isinstance(playlist, MasterPlaylist)
         sounds = [variant.audio_url for variant in playlist.variants]
         assert sounds == ["https://cdn.example/live/one/de.m3u8", None]
+
+    def test_a_default_rendition_without_an_address_is_in_the_variant(self) -> None:
+        playlist = parse_playlist(
+            "#EXTM3U\n"
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="commentary",URI="commentary.m3u8"\n'
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="main",DEFAULT=YES\n'
+            '#EXT-X-STREAM-INF:BANDWIDTH=2,AUDIO="a"\nhigh.m3u8\n',
+            URL,
+        )
+        assert isinstance(playlist, MasterPlaylist)
+        assert playlist.best.audio_url is None
+
+    def test_the_order_in_which_variants_are_taken(self) -> None:
+        playlist = parse_playlist(
+            "#EXTM3U\n"
+            '#EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS="mp4a.40.2"\nsound\n'
+            "#EXT-X-STREAM-INF:BANDWIDTH=9000000,RESOLUTION=3840x2160\n2160\n"
+            "#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360\n360\n"
+            "#EXT-X-STREAM-INF:BANDWIDTH=5000000,RESOLUTION=1080x1920\n1080\n",
+            URL,
+        )
+        assert isinstance(playlist, MasterPlaylist)
+        assert [variant.url[-4:] for variant in playlist.in_order(1920)] == ["1080", "/360", "2160", "ound"]
 
 
 def stream(count: int, *, ended: bool = False, begins: float = 0, run: int = 0, gap: bool = False) -> MediaPlaylist:

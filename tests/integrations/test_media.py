@@ -417,7 +417,7 @@ class TestImpossible:
             await cut(cutter_with(), origin.playlist(*segments(range(10)), "#EXT-X-ENDLIST"), after(30), 30)
 
     async def test_encrypted(self, origin: Origin) -> None:
-        url = origin.playlist('#EXT-X-KEY:METHOD=AES-128,URI="k"', *segments(range(3)))
+        url = origin.playlist('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"', *segments(range(3)))
         with pytest.raises(ClipImpossibleError, match="encrypted"):
             await cut(cutter_with(), url, NOON, 2)
 
@@ -434,9 +434,9 @@ class TestImpossible:
 
     async def test_too_much_data(self, origin: Origin) -> None:
         url = origin.playlist(*segments(range(10)))
-        with pytest.raises(ClipImpossibleError, match="over 20000 bytes"):
+        with pytest.raises(ClipImpossibleError, match="more than"):
             await cut(cutter_with(limits=CutLimits(media_bytes=20_000)), url, NOON, 10)
-        with pytest.raises(ClipImpossibleError, match="over 100 bytes"):
+        with pytest.raises(ClipImpossibleError, match="more than 100 bytes"):
             await cut(cutter_with(limits=CutLimits(playlist_bytes=100)), url, NOON, 10)
 
     async def test_broken_into_too_many_pieces(self, origin: Origin) -> None:

@@ -163,7 +163,9 @@ class Stage:
 
 def settings_with(**values: Any) -> Settings:
     """Settings of which only `values` matter, whatever the environment says."""
-    return Settings(mongodb_url="mongodb://127.0.0.1/unused", redis_url="redis://127.0.0.1", **values)
+    return Settings(
+        mongodb_url="mongodb://127.0.0.1/unused", redis_url="redis://127.0.0.1", **{"recording": "on", **values}
+    )
 
 
 def _mend_mongomock() -> None:

@@ -1,5 +1,6 @@
 """The clip of a completed performance, the recording, and notices: what workers do outside."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from goalsvc.tasks.notices import deliver_notice
 from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.task import CLIP_QUEUE
-from tests.receivers.fakes import NOW, Stage
+from tests.receivers.fakes import NOW, Stage, settings_with
 from tests.receivers.scenes import GOAL, SESSION, STREAMER, Run, a_goal, a_session, set_up
 
 ASSET, POST = derived_id(GOAL, "asset"), derived_id(GOAL, "post")
@@ -29,9 +30,10 @@ CLAIM = {f"auto_claimed_by:{POST}": f"message-{POST}:0"}
 TAGS = ["feed:shorts_livestream", "bypass:review"]
 
 
-async def create(stage: Stage) -> Outcome:
+async def create(stage: Stage, **settings: Any) -> Outcome:
+    context = replace(stage.context, settings=settings_with(**settings)) if settings else stage.context
     return await create_post_from_livestream(
-        stage.context,
+        context,
         session_id=str(SESSION),
         caption="Ukulele medley",
         duration=30,
@@ -51,6 +53,11 @@ def clip_debt(outcome: Outcome) -> FollowUp:
 async def cut(stage: Stage, **changes: Any) -> Outcome:
     arguments = dict(clip_debt(await create(stage)).arguments) | changes
     return await clip_livestream_as_asset(stage.context, **arguments)
+
+
+async def take_the_source(source: str) -> None:
+    users = User.get_motor_collection()
+    await (users.update_one({}, {"$unset": {"byteplus": True}}) if source == "unset" else users.delete_many({}))
 
 
 async def asset() -> Asset:
@@ -107,6 +114,18 @@ class TestCreatePostFromLivestream:
     async def test_returns_when_the_session_is_gone(self, stage: Stage) -> None:
         assert await create(stage) == Returned(Reason.UNKNOWN_SESSION)
 
+    @pytest.mark.parametrize("source", ["unset", "no user"])
+    async def test_without_a_source_nothing_is_made(self, stage: Stage, source: str) -> None:
+        await set_up(GoalKind.SHOW)
+        await take_the_source(source)
+        assert await create(stage) == Returned(Reason.NO_SOURCE)
+        assert await Asset.find_all().to_list() == await Post.find_all().to_list() == []
+
+    async def test_switched_off_nothing_is_made(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        assert await create(stage, clips="off") == Returned(Reason.SWITCHED_OFF)
+        assert await Asset.find_all().to_list() == await Post.find_all().to_list() == []
+
     def test_ids_follow_from_the_goal(self) -> None:
         assert derived_id(GOAL, "asset") == ASSET != POST != derived_id(ObjectId(), "post")
 
@@ -143,12 +162,20 @@ class TestClipLivestreamAsAsset:
             await cut(stage)
 
     @pytest.mark.parametrize("source", ["unset", "no user"])
-    async def test_without_a_source_it_is_impossible(self, stage: Stage, source: str) -> None:
+    async def test_a_source_that_was_taken_away(self, stage: Stage, source: str) -> None:
         await set_up(GoalKind.SHOW)
-        users = User.get_motor_collection()
-        await (users.update_one({}, {"$unset": {"byteplus": True}}) if source == "unset" else users.delete_many({}))
-        with pytest.raises(ClipImpossibleError, match="no HLS source"):
-            await cut(stage)
+        arguments = clip_debt(await create(stage)).arguments
+        await take_the_source(source)
+        assert await clip_livestream_as_asset(stage.context, **arguments) == Returned(Reason.NO_SOURCE)
+        assert (await asset()).state is AssetState.FAILED
+        assert stage.cutter.cuts == []
+
+    async def test_switched_off_after_it_was_promised(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        arguments = clip_debt(await create(stage)).arguments
+        context = replace(stage.context, settings=settings_with(clips="off"))
+        assert await clip_livestream_as_asset(context, **arguments) == Returned(Reason.SWITCHED_OFF)
+        assert (await asset()).state is AssetState.FAILED
 
     async def test_a_store_that_refuses_leaves_it_pending(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
@@ -211,6 +238,25 @@ class TestRecording:
         await a_session(GoalKind.EXCLUSIVE, rtc=Rtc())
         outcome = await StartSnapshot(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
         assert outcome == Returned(Reason.NO_ROOM)
+
+    @pytest.mark.parametrize(
+        ("values", "records"),
+        [
+            ({"recording": "off"}, False),
+            ({"recording": "off", "byteplus_access_key": "k"}, False),
+            ({"recording": None}, False),
+            ({"recording": None, "byteplus_access_key": "k"}, True),
+            ({"recording": "on"}, True),
+        ],
+    )
+    async def test_the_switch(self, stage: Stage, values: dict[str, Any], records: bool) -> None:
+        await a_session(GoalKind.SHOW)
+        await a_goal(GoalKind.SHOW, Run.SHORT)
+        context = replace(stage.context, settings=settings_with(**values))
+        for control in (StartRecord, StopRecord, StartSnapshot):
+            outcome = await control(context, goal_id=str(GOAL), session_id=str(SESSION))
+            assert outcome == (Done(f"goal-{GOAL}") if records else Returned(Reason.SWITCHED_OFF))
+        assert bool(stage.rtc.calls) is records
 
     async def test_a_refusal_may_pass(self, stage: Stage) -> None:
         await a_session(GoalKind.EXCLUSIVE)

@@ -24,6 +24,8 @@ class Reason(StrEnum):
     UNKNOWN_ASSET = "unknown_asset"
     NO_SESSION = "no_session"
     NO_ROOM = "no_room"
+    NO_SOURCE = "no_source"
+    SWITCHED_OFF = "switched_off"
     NO_FUNDING = "no_funding"
     NO_SHOW = "no_show"
     NO_EXCLUSIVE = "no_exclusive"

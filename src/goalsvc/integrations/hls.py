@@ -1,21 +1,30 @@
 """HLS playlists, as far as cutting a clip needs them: which segment holds which seconds of which day.
 
-https://datatracker.ietf.org/doc/html/rfc8216
+What a clip does not need is read leniently: a tag that cannot be read counts as absent. The time that parsing takes is
+linear in the length of the text. https://datatracker.ietf.org/doc/html/rfc8216
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urljoin
+from typing import Final
+from urllib.parse import parse_qsl, urljoin
+
+from goalsvc.integrations.hls_text import attributes_of, lines_of, substitute
 
 
 class PlaylistError(ValueError):
     """The text is not a playlist."""
 
 
-class UnsupportedPlaylistError(PlaylistError):
-    """The text is a playlist whose segments we cannot read, encrypted ones for example."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """How a resource is encrypted: AES-128 with the key at `url`, unless `refusal` names a method that cannot be read."""
+
+    url: str = ""
+    iv: bytes = b""
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class Resource:
     url: str
     offset: int = 0
     length: int | None = None
+    key: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +44,15 @@ class Segment:
     media: Resource
     duration_seconds: float
     begins_at: datetime | None
-    """When its first sample was recorded; None when no segment of the playlist tells a date."""
+    """When its first sample was recorded; None when no segment of the playlist gives a date."""
     header: Resource | None
     """What a decoder must read first (fMP4's initialisation section)."""
     run: int
     """Segments of the same run can be joined byte by byte; a new one begins where encoding or timestamps change."""
     gap: bool = False
-    """Whether the origin says that it has lost this segment."""
+    """Whether the origin has lost this segment, or its byte range cannot be read."""
+    number: int = 0
+    """Its media sequence number, which identifies it in later versions of the playlist."""
 
     @property
     def ends_at(self) -> datetime | None:
@@ -57,12 +69,22 @@ class MediaPlaylist:
     ended: bool
     """Whether no segment will be added any more."""
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether any segment gives a date, so that all of them have one."""
+        return bool(self.segments) and self.segments[0].begins_at is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long all segments last together."""
+        return sum(segment.duration_seconds for segment in self.segments)
+
     def dated(self, live_edge: datetime) -> "MediaPlaylist":
-        """This playlist with a date for every segment: where none is told, the last one ends at `live_edge`."""
-        if not self.segments or self.segments[0].begins_at is not None:
+        """This playlist with a date for every segment: where none is given, the last one ends at `live_edge`."""
+        if not self.segments or self.is_dated:
             return self
-        begins_at = live_edge - timedelta(seconds=sum(segment.duration_seconds for segment in self.segments))
-        return replace(self, segments=_dated_on((replace(self.segments[0], begins_at=begins_at), *self.segments[1:])))
+        begins_at = live_edge - timedelta(seconds=self.seconds)
+        return replace(self, segments=dated_on((replace(self.segments[0], begins_at=begins_at), *self.segments[1:])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +94,9 @@ class Variant:
     url: str
     bandwidth: int
     audio_url: str | None = None
+    longer_side: int = 0
+    """Width or height in pixels, the larger one; 0 when it is not given."""
+    sound_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,130 +104,326 @@ class MasterPlaylist:
     """The qualities that a stream is offered in."""
 
     variants: tuple[Variant, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What media playlists may import by EXT-X-DEFINE."""
 
     @property
     def best(self) -> Variant:
         """The variant of the highest bandwidth."""
-        return max(self.variants, key=lambda variant: variant.bandwidth)
+        return self.in_order()[0]
+
+    def in_order(self, longer_side: int = 1_000_000) -> Sequence[Variant]:
+        """The variants, the one to take first: with a picture, not larger than wanted, of the highest bandwidth."""
+
+        def rank(variant: Variant) -> tuple[bool, bool, int]:
+            fits = variant.longer_side <= longer_side
+            return variant.sound_only, not fits, -variant.bandwidth if fits else variant.longer_side
+
+        return sorted(self.variants, key=rank)
 
 
-def parse_playlist(text: str, url: str) -> MasterPlaylist | MediaPlaylist:
+#: A substituted playlist is at most so much longer than its text: variables must not multiply it without end.
+_SUBSTITUTED_CHARACTERS: Final = 1_000_000
+#: Of a longer playlist the last segments are kept: a day of segments of 2 s.
+_MOST_SEGMENTS: Final = 43_200
+#: Longer addresses, multiplied by the number of segments, would fill the memory.
+_ADDRESS_CHARACTERS: Final = 4_096
+
+
+def parse_playlist(text: str, url: str, imported: Mapping[str, str] | None = None) -> MasterPlaylist | MediaPlaylist:
     """Reads a playlist that was fetched from `url`, to which its relative addresses relate.
 
-    Raises PlaylistError, or UnsupportedPlaylistError when the segments are encrypted.
+    `imported` are the variables of the master playlist. Raises PlaylistError.
     """
-    lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
-    if not lines or lines[0] != "#EXTM3U":
+    base = url.partition("?")[0]
+    if len(base) > _ADDRESS_CHARACTERS:
+        raise PlaylistError("has an address that is too long")
+    lines = lines_of(text)
+    if not lines or not lines[0].startswith("#EXTM3U"):
         raise PlaylistError("does not begin with #EXTM3U")
+    variables = _variables(lines, url.partition("?")[2], imported or {})
+    if variables:
+        try:
+            lines = list(substitute(lines, variables, _SUBSTITUTED_CHARACTERS))
+        except OverflowError as error:
+            raise PlaylistError("has variables that make it too long") from error
+    if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
+        return _parse_master(lines, base, variables)
+    return _parse_media(lines, base)
+
+
+def _joined(base: str, address: str) -> str:
+    """The absolute address; empty for one that is not an address, or too long."""
+    if len(address) > _ADDRESS_CHARACTERS:
+        return ""
     try:
-        if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
-            return _parse_master(lines, url)
-        return _parse_media(lines, url)
-    except (ValueError, KeyError, OverflowError) as error:
-        if isinstance(error, PlaylistError):
-            raise
-        raise PlaylistError("has a tag that cannot be read") from error
+        return urljoin(base, address)
+    except ValueError:  # "http://[", for example
+        return ""
 
 
-def _parse_master(lines: list[str], url: str) -> MasterPlaylist:
-    audio: dict[str, str] = {}
+def _variables(lines: Iterable[str], query_text: str, imported: Mapping[str, str]) -> dict[str, str]:
+    """What EXT-X-DEFINE tags define; a value may not refer to another variable."""
+    found: dict[str, str] = {}
+    query: dict[str, str] | None = None
+    for line in lines:
+        if not line.startswith("#EXT-X-DEFINE:"):
+            continue
+        attributes = attributes_of(line)
+        if "NAME" in attributes:
+            found[attributes["NAME"]] = attributes.get("VALUE", "")
+        elif (name := attributes.get("IMPORT")) is not None and name in imported:
+            found[name] = imported[name]
+        elif (name := attributes.get("QUERYPARAM")) is not None:
+            if query is None:
+                query = dict(parse_qsl(query_text, keep_blank_values=True))
+            if name in query:
+                found[name] = query[name]
+    return found
+
+
+# -- master -----------------------------------------------------------------------------------------------------------
+
+
+def _parse_master(lines: Sequence[str], url: str, variables: Mapping[str, str]) -> MasterPlaylist:
+    sounds: dict[str, list[Mapping[str, str]]] = {}
     for line in lines:
         if line.startswith("#EXT-X-MEDIA:"):
-            attributes = _attributes(line)
-            group = attributes.get("GROUP-ID", "")
-            # Of a group's renditions the default one, if there is one, else the first that is named.
-            wanted = group not in audio or attributes.get("DEFAULT") == "YES"
-            if attributes.get("TYPE") == "AUDIO" and "URI" in attributes and wanted:
-                audio[group] = urljoin(url, attributes["URI"])
+            attributes = attributes_of(line)
+            if attributes.get("TYPE") == "AUDIO":
+                sounds.setdefault(attributes.get("GROUP-ID", ""), []).append(attributes)
+    audio = {group: _rendition(renditions) for group, renditions in sounds.items()}
     variants: list[Variant] = []
     announced: Mapping[str, str] | None = None
     for line in lines:
         if line.startswith("#EXT-X-STREAM-INF:"):
-            announced = _attributes(line)
+            announced = attributes_of(line)
         elif line and not line.startswith("#") and announced is not None:
-            bandwidth = int(announced.get("BANDWIDTH", 0))
-            variants.append(Variant(urljoin(url, line), bandwidth, audio.get(announced.get("AUDIO", ""))))
+            uri = audio.get(announced.get("AUDIO", ""))
+            width, _, height = announced.get("RESOLUTION", "").lower().partition("x")
+            variants.append(
+                Variant(
+                    _joined(url, line),
+                    int(_number(announced.get("BANDWIDTH", ""), most=1e12) or 0),
+                    _joined(url, uri) if uri else None,
+                    int(max(_number(width, most=1e6) or 0, _number(height, most=1e6) or 0)),
+                    _is_sound_only(announced),
+                )
+            )
             announced = None
     if not variants:
         raise PlaylistError("offers no variant")
-    return MasterPlaylist(tuple(variants))
+    return MasterPlaylist(tuple(variants), variables)
 
 
-def _parse_media(lines: list[str], url: str) -> MediaPlaylist:
-    segments: list[Segment] = []
-    target = 0.0
-    ended = False
-    duration: float | None = None
-    begins_at: datetime | None = None
-    byte_range: str | None = None
-    header: Resource | None = None
-    gap = False
-    run = 0
+def _rendition(renditions: Sequence[Mapping[str, str]]) -> str | None:
+    """The address of the sound that a player would take; None when it is in the variant itself."""
+    for attribute in ("DEFAULT", "AUTOSELECT"):
+        for rendition in renditions:
+            if rendition.get(attribute) == "YES":
+                return rendition.get("URI")
+    return renditions[0].get("URI")
 
+
+def _is_sound_only(attributes: Mapping[str, str]) -> bool:
+    codecs = [codec.strip() for codec in attributes.get("CODECS", "").split(",") if codec.strip()]
+    return (
+        bool(codecs)
+        and "RESOLUTION" not in attributes
+        and all(codec.startswith(("mp4a", "ac-3", "ec-3", "fLaC", "Opus", "opus")) for codec in codecs)
+    )
+
+
+# -- media ------------------------------------------------------------------------------------------------------------
+
+
+def _parse_media(lines: Iterable[str], url: str) -> MediaPlaylist:
+    reader = _MediaReader(url)
     for line in lines:
-        tag, _, value = line.partition(":")
-        match tag:
+        if line.startswith("#"):
+            reader.tag(line)
+        elif line:
+            reader.address(line)
+    longest = max((segment.duration_seconds for segment in reader.segments), default=0.0)
+    dated = dated_on(_dated_back(_on_one_clock(tuple(reader.segments))))
+    return MediaPlaylist(dated, max(reader.target, longest), reader.ended)
+
+
+class _MediaReader:
+    """Reads a media playlist line by line."""
+
+    def __init__(self, url: str) -> None:
+        self.segments: deque[Segment] = deque(maxlen=_MOST_SEGMENTS)
+        self.target = 0.0
+        self.ended = False
+        self._url = url
+        self._number = 0
+        self._run = 0
+        self._header: Resource | None = None
+        self._keys: dict[str, Mapping[str, str]] = {}
+        self._keys_read_at = -1
+        # What belongs to the next segment only.
+        self._duration: float | None = None
+        self._begins_at: datetime | None = None
+        self._byte_range: str | None = None
+        self._gap = False
+
+    def tag(self, line: str) -> None:
+        """Reads a line that begins with `#`."""
+        name, _, value = line.partition(":")
+        match name:
             case "#EXTINF":
-                duration = _seconds(value.partition(",")[0])
+                seconds = _number(value.partition(",")[0], most=3600)
+                self._duration = self.target if seconds is None else seconds
             case "#EXT-X-PROGRAM-DATE-TIME":
-                begins_at = parse_instant(value)
+                self._begins_at = parse_instant(value)
             case "#EXT-X-BYTERANGE":
-                byte_range = value
+                self._byte_range = value
             case "#EXT-X-DISCONTINUITY":
-                run += 1
+                self._run += 1
             case "#EXT-X-MAP":
-                header = _header(value, url)
-                run += 1
+                self._read_header(attributes_of(line))
             case "#EXT-X-KEY":
-                if _attributes(line).get("METHOD") != "NONE":
-                    raise UnsupportedPlaylistError("the stream is encrypted")
+                self._read_key(attributes_of(line))
             case "#EXT-X-GAP":
-                gap = True
+                self._gap = True
+            case "#EXT-X-MEDIA-SEQUENCE":
+                self._number = int(_number(value, most=2**53) or 0)
             case "#EXT-X-TARGETDURATION":
-                target = _seconds(value)
+                self.target = _number(value, most=3600) or 0.0
             case "#EXT-X-ENDLIST":
-                ended = True
-            case _ if line and not line.startswith("#"):
-                if duration is None:
-                    raise PlaylistError("has a segment without a duration")
-                before = segments[-1].media if segments else None
-                media = _resource(urljoin(url, line), byte_range, before)
-                segments.append(Segment(media, duration, begins_at, header, run, gap))
-                duration, begins_at, byte_range, gap = None, None, None, False
-    longest = max((segment.duration_seconds for segment in segments), default=0.0)
-    return MediaPlaylist(_dated_on(_dated_back(tuple(segments))), max(target, longest), ended)
+                self.ended = True
+
+    def address(self, line: str) -> None:
+        """Reads a line that names a segment."""
+        if self._duration is None:
+            raise PlaylistError("has a segment without a duration")
+        url = _joined(self._url, line)
+        before = self.segments[-1].media if self.segments else None
+        media = Resource(url) if self._byte_range is None else _part(url, self._byte_range, before)
+        gap = self._gap or media is None or not url
+        media = replace(media or Resource(url), key=self._key())
+        self.segments.append(
+            Segment(media, self._duration, self._begins_at, self._header, self._run, gap, self._number)
+        )
+        self._number += 1
+        self._duration, self._begins_at, self._byte_range, self._gap = None, None, None, False
+
+    def _read_header(self, attributes: Mapping[str, str]) -> None:
+        uri = attributes.get("URI")
+        if uri is None:
+            return
+        url, byte_range = _joined(self._url, uri), attributes.get("BYTERANGE")
+        part = Resource(url) if byte_range is None else _part(url, byte_range, Resource(url, 0, 0))
+        header = replace(part or Resource(url), key=self._key())
+        if header != self._header and self.segments:
+            self._run += 1
+        self._header = header
+
+    def _read_key(self, attributes: Mapping[str, str]) -> None:
+        if attributes.get("METHOD", "NONE") == "NONE":
+            self._keys = {}
+            return
+        if self._keys_read_at != self._number:  # tags in a row are one key, in several formats
+            self._keys, self._keys_read_at = {}, self._number
+        self._keys[attributes.get("KEYFORMAT", "identity")] = attributes
+
+    def _key(self) -> Key | None:
+        """How what follows is encrypted."""
+        if not self._keys:
+            return None
+        identity = self._keys.get("identity")
+        if identity is not None and identity.get("METHOD") == "AES-128" and "URI" in identity:
+            iv = _initialisation_vector(identity.get("IV")) or self._number.to_bytes(16)
+            return Key(_joined(self._url, identity["URI"]), iv)
+        return Key(refusal=_name_of(self._keys))
 
 
-def parse_instant(text: str) -> datetime:
-    """An ISO 8601 date and time; without a zone it is taken for UTC. Raises ValueError.
+def _name_of(keys: Mapping[str, Mapping[str, str]]) -> str:
+    """What to call an encryption that cannot be read."""
+    systems = {
+        "com.apple.streamingkeydelivery": "FairPlay",
+        "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed": "Widevine",
+        "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
+        "com.microsoft.playready": "PlayReady",
+    }
+    named = [
+        f"{attributes.get('METHOD', '')[:20]} ({systems[form.lower()]})"
+        if form.lower() in systems
+        else attributes.get("METHOD", "")[:20]
+        for form, attributes in keys.items()
+    ]
+    return ", ".join(sorted(set(named))[:3])
+
+
+def _initialisation_vector(text: str | None) -> bytes | None:
+    if text is None or text[:2].lower() != "0x" or len(text) > 34:
+        return None
+    try:
+        return int(text, 16).to_bytes(16)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _part(url: str, byte_range: str, before: Resource | None) -> Resource | None:
+    """What `length[@offset]` names; without an offset it follows the part of the same file before it. None: unreadable."""
+    length_text, _, offset_text = byte_range.strip().partition("@")
+    length, offset = _number(length_text, most=2**53), _number(offset_text, most=2**53)
+    if not length:
+        return None
+    if offset is not None:
+        return Resource(url, int(offset), int(length))
+    if before is None or before.url != url or before.length is None:
+        return None
+    return Resource(url, before.offset + before.length, int(length))
+
+
+def parse_instant(text: str) -> datetime | None:
+    """An ISO 8601 date and time; without a zone it is taken for UTC. None for what is not a date of a livestream.
 
     The basic zone format `+0200`, which FFmpeg writes, is among what `fromisoformat` reads.
     """
-    instant = datetime.fromisoformat(text.strip())
-    if not 1970 < instant.year < 9000:  # beyond, a time zone or a duration could leave the calendar
-        raise ValueError("is no date of a livestream")
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if not 1971 < instant.year < 9000:  # beyond, a time zone or a duration could leave the calendar
+        return None
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 3600:  # "nan" and "inf" are floats, too
-        raise ValueError("is no duration of a segment")
-    return seconds
+def _number(text: str, *, most: float) -> float | None:
+    """The number from 0 to `most` that the text is; None for any other text ("nan" and "inf" are floats, too)."""
+    if len(text) > 40:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number <= most else None
 
 
-def _dated_on(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """Dates each segment that tells no date by the end of the one before it."""
-    dated: list[Segment] = []
+# -- dates ------------------------------------------------------------------------------------------------------------
+
+#: A date that is earlier than the segment before it ends by more than this was set back.
+_SET_BACK_SECONDS = 1.0
+
+
+def dated_on(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Dates each segment that gives no date by the end of the one before it."""
+    return tuple(_on(segments))
+
+
+def _on(segments: Iterable[Segment]) -> Iterator[Segment]:
+    ends_at: datetime | None = None
     for segment in segments:
-        if segment.begins_at is None and dated and dated[-1].ends_at is not None:
-            segment = replace(segment, begins_at=dated[-1].ends_at)
-        dated.append(segment)
-    return tuple(dated)
+        dated = replace(segment, begins_at=ends_at) if segment.begins_at is None and ends_at is not None else segment
+        ends_at = dated.ends_at
+        yield dated
 
 
-def _dated_back(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """Dates the segments before the first that tells a date, counting back from it."""
+def _dated_back(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Dates the segments before the first that gives a date, counting back from it."""
     first = next((index for index, segment in enumerate(segments) if segment.begins_at is not None), 0)
     dated = list(segments)
     for index in range(first - 1, -1, -1):
@@ -213,32 +434,16 @@ def _dated_back(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
     return tuple(dated)
 
 
-def _resource(url: str, byte_range: str | None, before: Resource | None) -> Resource:
-    """What `#EXT-X-BYTERANGE:length[@offset]` names; without an offset it follows the part of the same file before it."""
-    if byte_range is None:
-        return Resource(url)
-    length, _, offset = byte_range.partition("@")
-    if offset:
-        return Resource(url, int(offset), int(length))
-    if before is None or before.url != url or before.length is None:
-        raise PlaylistError("has a byte range without a beginning")
-    return Resource(url, before.offset + before.length, int(length))
-
-
-def _header(value: str, url: str) -> Resource:
-    attributes = _attributes(f":{value}")
-    length, _, offset = attributes.get("BYTERANGE", "").partition("@")
-    return Resource(urljoin(url, attributes["URI"]), int(offset or 0), int(length) if length else None)
-
-
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
-
-
-def _attributes(line: str) -> dict[str, str]:
-    """The attribute list behind a tag's colon, values without their quotes."""
-
-    def pairs() -> Iterator[tuple[str, str]]:
-        for name, value in _ATTRIBUTE.findall(line.partition(":")[2]):
-            yield name, value.strip('"')
-
-    return dict(pairs())
+def _on_one_clock(segments: Sequence[Segment]) -> Sequence[Segment]:
+    """The segments without the dates of a clock that was set back: the clock that was set last is right for all."""
+    valid_from = 0
+    ends_at: datetime | None = None
+    for index, segment in enumerate(segments):
+        begins_at = segment.begins_at or ends_at
+        overlap = (ends_at - segment.begins_at).total_seconds() if segment.begins_at and ends_at else 0.0
+        if overlap > max(_SET_BACK_SECONDS, segment.duration_seconds / 2):
+            valid_from = index
+        ends_at = begins_at and begins_at + timedelta(seconds=segment.duration_seconds)
+    if valid_from == 0:
+        return segments
+    return [replace(segment, begins_at=None) for segment in segments[:valid_from]] + list(segments[valid_from:])

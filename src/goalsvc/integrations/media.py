@@ -18,6 +18,7 @@ import httpx
 
 from goalsvc.clock import Clock
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError
+from goalsvc.integrations.decoding import decoded
 from goalsvc.integrations.egress import EgressRules, GuardedTransport
 from goalsvc.integrations.ffmpeg import THREADS, Probe, local_input, probe, run_ffmpeg
 from goalsvc.integrations.hls import (
@@ -25,7 +26,6 @@ from goalsvc.integrations.hls import (
     MediaPlaylist,
     PlaylistError,
     Resource,
-    UnsupportedPlaylistError,
     parse_playlist,
 )
 from goalsvc.integrations.outbound import keep_signatures_out_of_logs
@@ -288,23 +288,20 @@ class _Origin:
     async def _playlist(self, url: str) -> MasterPlaylist | MediaPlaylist:
         content = bytearray()
         async with self._get(url) as answer:
-            async for chunk in answer.aiter_bytes():
+            async for chunk in decoded(answer, self._limits.playlist_bytes):
                 content += chunk
-                if len(content) > self._limits.playlist_bytes:
-                    raise ClipImpossibleError(f"the playlist is over {self._limits.playlist_bytes} bytes")
         try:
-            return parse_playlist(content.decode(errors="replace"), str(answer.url))
-        except UnsupportedPlaylistError as error:
-            raise ClipImpossibleError(str(error)) from error
+            # Not on the event loop: megabytes take a while.
+            return await asyncio.to_thread(parse_playlist, content.decode(errors="replace"), str(answer.url))
         except PlaylistError as error:
             raise ExternalServiceError("hls", f"the playlist {error}") from error
 
     async def _append(self, resource: Resource, file: IO[bytes]) -> None:
+        if resource.key is not None:
+            raise ClipImpossibleError(f"the segments are encrypted ({resource.key.refusal or 'AES-128'})")
         async with self._get(resource.url, resource) as answer:
-            async for chunk in answer.aiter_bytes(64 * 1024):
+            async for chunk in decoded(answer, self._bytes_left):
                 self._bytes_left -= len(chunk)
-                if self._bytes_left < 0:
-                    raise ClipImpossibleError(f"the segments are over {self._limits.media_bytes} bytes")
                 file.write(chunk)
 
     @asynccontextmanager

@@ -36,10 +36,14 @@ async def create_post_from_livestream(
     completed_at: datetime,
 ) -> Outcome:
     """Makes the asset and the draft post of a goal's clip, and owes the clip itself. Their ids follow from the goal's."""
+    if context.settings.clips == "off":
+        return Returned(Reason.SWITCHED_OFF)
     session = await Session.by_id(ObjectId(session_id))
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
     user = await User.find_one({"_id": session.user_id})
+    if user is None or not user.byteplus.hls_url:
+        return Returned(Reason.NO_SOURCE)
     now, goal = context.clock.now(), ObjectId(goal_id)
     asset_id, post_id = derived_id(goal, "asset"), derived_id(goal, "post")
     cause = context.origin.cause.document() or None
@@ -55,7 +59,7 @@ async def create_post_from_livestream(
         id=post_id,
         sender=session.user_id,
         caption=caption,
-        tags=[*POST_TAGS, *(user.tags if user else []), *tags],
+        tags=[*POST_TAGS, *user.tags, *tags],
         asset_id=asset_id,
         metadata={"goal_id": goal},
         cause=cause,
@@ -102,8 +106,12 @@ async def clip_livestream_as_asset(
     session = await Session.by_id(ObjectId(session_id))
     user = await User.find_one({"_id": session.user_id}) if session else None
     hls_url = user.byteplus.hls_url if user else None
-    if not hls_url:
-        raise ClipImpossibleError("the streamer has no HLS source (users.byteplus.hls_url)")
+    if not hls_url or context.settings.clips == "off":
+        # The source was taken away, or clips were switched off, after the clip was promised: not a failure.
+        reason = Reason.NO_SOURCE if not hls_url else Reason.SWITCHED_OFF
+        facts = {"failed_at": context.clock.now(), "reason": reason.value}
+        await Asset.conclude(asset.id, AssetState.FAILED, facts)
+        return Returned(reason)
     begins_at = completed_at - timedelta(seconds=rewind_seconds)
     try:
         async with context.cutter.cut(hls_url, begins_at, duration) as path:

@@ -17,11 +17,11 @@ from goalsvc.tasks.task import task
 @task(lane=Lane.RECORDINGS)
 async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
-    outcome = await _control(context.rtc.start_record, goal_id, session_id)
+    outcome = await _control(context, context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
     if goal is None or _over(goal):
         # StopRecord may have come first, and will not come again: nobody else would stop this recording.
-        await _control(context.rtc.stop_record, goal_id, session_id)
+        await _control(context, context.rtc.stop_record, goal_id, session_id)
     return outcome
 
 
@@ -32,16 +32,20 @@ def _over(goal: Goal) -> bool:
 @task(lane=Lane.RECORDINGS)
 async def StopRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Stops the recording of a show."""
-    return await _control(context.rtc.stop_record, goal_id, session_id)
+    return await _control(context, context.rtc.stop_record, goal_id, session_id)
 
 
 @task(lane=Lane.RECORDINGS)
 async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to take snapshots of the session's room."""
-    return await _control(context.rtc.start_snapshot, goal_id, session_id)
+    return await _control(context, context.rtc.start_snapshot, goal_id, session_id)
 
 
-async def _control(call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str) -> Outcome:
+async def _control(
+    context: Context, call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str
+) -> Outcome:
+    if not context.settings.records:
+        return Returned(Reason.SWITCHED_OFF)
     rtc = await Session.rtc_of(ObjectId(session_id))
     if rtc is None:
         return Returned(Reason.UNKNOWN_SESSION)

@@ -1,0 +1,1 @@
+"""Clips cut from streams as providers make them, judged by their frames and their sound."""
