@@ -171,18 +171,22 @@ class TestStream:
         (letter,) = world.all("dead_letters")
         assert letter["reason"].startswith("clip_impossible: the stream has not gone on")
 
-    @pytest.mark.parametrize("impossible", [True, False])
-    async def test_that_does_not_hold_these_seconds(self, world: World, impossible: bool) -> None:
+    async def test_that_does_not_hold_these_seconds(self, world: World) -> None:
         world.has_dead_letters = True
-        show = await world.given(a_funded_show(hls_url="" if not impossible else "https://pull.example.com/a.m3u8"))
-        if impossible:
-            cutter_of(world).troubles = [ClipImpossibleError("the stream does not reach back so far")]
+        show = await world.given(a_funded_show())
+        cutter_of(world).troubles = [ClipImpossibleError("the stream does not reach back so far")]
         await perform(world, show)
         assert world.balance(show.streamer) == show.escrow
         assert [asset["state"] for asset in world.all("assets")] == ["failed"]
         (letter,) = world.all("dead_letters")
         assert (letter["task"], letter["tries"]) == ("clip_livestream_as_asset", 1)  # it would not help to try again
         assert letter["reason"].startswith("clip_impossible: ")
+
+    async def test_a_streamer_without_one_has_no_clip_and_no_dead_letter(self, world: World) -> None:
+        show = await world.given(a_funded_show(hls_url=""))
+        await perform(world, show)
+        assert world.balance(show.streamer) == show.escrow
+        assert world.all("assets") == world.all("posts") == world.all("dead_letters") == []
 
 
 class TestEscrowThatIsShort:

@@ -35,7 +35,10 @@ async def create_post_from_livestream(
     goal_id: str,
     completed_at: datetime,
 ) -> Outcome:
-    """Makes the asset and the draft post of a goal's clip, and owes the clip itself. Their ids follow from the goal's."""
+    """Makes the asset and the draft post of a goal's clip, and promises the clip itself. Their ids follow from the goal's.
+
+    A streamer without an HLS source gets neither.
+    """
     if context.settings.clips == "off":
         return Returned(Reason.SWITCHED_OFF)
     session = await Session.by_id(ObjectId(session_id))
@@ -109,8 +112,8 @@ async def clip_livestream_as_asset(
     if not hls_url or context.settings.clips == "off":
         # The source was taken away, or clips were switched off, after the clip was promised: not a failure.
         reason = Reason.NO_SOURCE if not hls_url else Reason.SWITCHED_OFF
-        facts = {"failed_at": context.clock.now(), "reason": reason.value}
-        await Asset.conclude(asset.id, AssetState.FAILED, facts)
+        failed = {"failed_at": context.clock.now(), "reason": reason.value}
+        await Asset.conclude(ObjectId(asset_id), AssetState.FAILED, failed)
         return Returned(reason)
     begins_at = completed_at - timedelta(seconds=rewind_seconds)
     try:
