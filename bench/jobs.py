@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 from arq import create_pool
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import RedisSettings
 from arq.worker import Worker as ArqWorker
 from arq.worker import func
 from redis.asyncio import Redis
@@ -23,15 +23,16 @@ from bench.lab import Lab
 from bench.report import Result, Spread, ratios
 from bench.webhooks import WrongResultError
 from goalsvc.context import Context
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
-from goalsvc.tasks.queue import deserialize, serialize
 from goalsvc.tasks.runner import Runner
-from goalsvc.tasks.task import MAIN_QUEUE, task
+from goalsvc.tasks.signing import JobSigner
+from goalsvc.tasks.task import task
 from goalsvc.wiring import open_context
-from goalsvc.worker import Worker, functions_of, options_of
+from goalsvc.worker import lane_workers
 
 _DATABASE = "jobs"
 _REDIS = 4
@@ -69,19 +70,10 @@ async def run_ours(settings: Settings, jobs: int) -> tuple[float, float]:
                 await context.queue.flush()
         await context.queue.flush()
         enqueued = perf_counter() - begun
-        pool = ArqRedis(
-            resources.redis.connection_pool,
-            job_serializer=serialize,
-            job_deserializer=deserialize,
-            default_queue_name=MAIN_QUEUE,
-        )
-        options = options_of(settings, runner, MAIN_QUEUE) | {
-            "functions": functions_of((no_op,), runner, MAIN_QUEUE),
-            "cron_jobs": None,
-        }
-        worker = Worker(redis_pool=pool, handle_signals=False, ctx={"context": context}, **options)
+        signer = JobSigner.from_settings(settings)
+        (worker,) = lane_workers(context, resources.redis, runner, signer, [Lane.MONEY])
         begun = perf_counter()
-        running = asyncio.create_task(worker.async_run())
+        running = asyncio.create_task(worker.run())
         await countdown.over.wait()
         await context.recorder.flush()
         took = perf_counter() - begun
@@ -127,7 +119,7 @@ async def _check(lab: Lab, jobs: int) -> None:
     """Raises WrongResultError unless every job has run, left its trace, and is gone from the queue."""
     traced = await lab.mongo[_DATABASE]["traces"].count_documents({"node.name": "no_op", "node.outcome": "returned"})
     redis: Redis = Redis.from_url(lab.redis_url(_REDIS))
-    waiting = await redis.zcard(MAIN_QUEUE)
+    waiting = await redis.zcard(Lane.MONEY.queue)
     await redis.aclose()
     if traced != jobs or waiting:
         raise WrongResultError(f"{traced} of {jobs} jobs left a trace, {waiting} are still in the queue")

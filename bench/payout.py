@@ -29,9 +29,10 @@ from goalsvc.domain.promises import Job
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL
+from goalsvc.tasks.arq_queue import ArqQueue
 from goalsvc.tasks.escrow import escrow_out
-from goalsvc.tasks.queue import ArqQueue
 from goalsvc.tasks.runner import Runner
+from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_context
 
 _DATABASE = "payout"
@@ -185,7 +186,7 @@ async def _settled(lab: Lab, goal_id: ObjectId) -> float:
     await store["goals"].update_one({"_id": goal_id}, {"$set": {"promises": [owed]}})
     account = {"_id": f"escrow:show_funding:{funding_id}", "completed_at": {"$ne": None}}
     async with Redis.from_url(lab.redis_url(_REDIS)) as redis:
-        queue = ArqQueue(redis, ALL, SystemClock())
+        queue = ArqQueue(redis, ALL, SystemClock(), JobSigner([lab.environment(_DATABASE, _REDIS)["GOALSVC_API_KEY"]]))
         begun = perf_counter()
         queue.enqueue(job)
         await queue.flush()

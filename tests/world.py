@@ -29,7 +29,6 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import httpx
-from arq.connections import ArqRedis
 from bson import CodecOptions, ObjectId
 from pymongo import MongoClient
 from redis.asyncio import Redis
@@ -38,6 +37,7 @@ from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
 from goalsvc.context import ClipCutter, Context
 from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
 from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pusher import RecordedNotifier
@@ -46,11 +46,12 @@ from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL as TASKS
-from goalsvc.tasks.queue import ArqQueue, deserialize, serialize
+from goalsvc.tasks.arq_queue import ArqQueue, deserialize, serialize
+from goalsvc.tasks.arq_worker import LaneWorker
 from goalsvc.tasks.runner import Runner
-from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE
+from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_context
-from goalsvc.worker import Worker, options_of
+from goalsvc.worker import lane_workers
 
 from .models.oracle import Happening, Kind, seconds_counted
 
@@ -201,31 +202,20 @@ class WorkersOnValkey:
 
     def __init__(self, clock: FakeClock, redis: Redis) -> None:
         self._clock, self._redis = clock, redis
-        self._inner = ArqQueue(redis, TASKS, SystemClock())
+        self._signer = JobSigner([API_KEY])
+        self._inner = ArqQueue(redis, TASKS, SystemClock(), self._signer)
         self._held_back: dict[str, Job] = {}
-        self._workers: list[Worker] = []
+        self._workers: list[LaneWorker] = []
 
     @asynccontextmanager
     async def working(self, context: Context, runner: Runner) -> AsyncIterator[None]:
-        """Runs a worker for each queue."""
-        running = []
-        for queue in (MAIN_QUEUE, CLIP_QUEUE):
-            pool = ArqRedis(
-                self._redis.connection_pool,
-                job_serializer=serialize,
-                job_deserializer=deserialize,
-                default_queue_name=queue,
-            )
-            # What is run by the clock is run by the story, whose clock it is.
-            options = options_of(context.settings, runner, queue) | {"cron_jobs": None}
-            worker = Worker(redis_pool=pool, handle_signals=False, ctx={"context": context}, **options)
-            self._workers.append(worker)
-            running.append(asyncio.create_task(worker.async_run(), name=queue))
+        """Runs a worker for each lane. What is run by the clock is run by the story, whose clock it is."""
+        self._workers = lane_workers(context, self._redis, runner, self._signer, tuple(Lane))
+        running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in self._workers]
         try:
             yield
         finally:
-            for worker in self._workers:
-                await worker.stop(5.0)
+            await asyncio.gather(*(worker.stop(5.0) for worker in self._workers))
             await asyncio.gather(*running, return_exceptions=True)
 
     # -- Queue --
@@ -248,8 +238,8 @@ class WorkersOnValkey:
                 del self._held_back[job.id]
                 self.enqueue(job)
             await self.flush()
-            queued = [await self._redis.zcard(queue) for queue in (MAIN_QUEUE, CLIP_QUEUE)]
-            if not any(queued) and not any(worker.tasks for worker in self._workers):
+            queued = [await self._redis.zcard(lane.queue) for lane in Lane]
+            if not any(queued) and not any(worker.running for worker in self._workers):
                 return
             assert monotonic() < deadline, f"workers are still busy after {REAL_SECONDS:g} s: {queued}"
             await asyncio.sleep(0.005)

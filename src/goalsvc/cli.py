@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goalsvc import garbage
+from goalsvc.domain.lanes import Lane
 from goalsvc.errors import GoalsvcError
 
 if TYPE_CHECKING:  # what a command needs is imported by that command: `goalsvc --help` shall not wait for all of it
@@ -90,8 +91,13 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
-    """Run a worker: what webhooks promise, it does."""
+def worker(
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="Run this lane only, in this process; may be given several times.")
+    ] = None,
+    end_with_stdin: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input closes.")] = False,
+) -> None:
+    """Run a worker: it does what webhooks promise."""
     garbage.pause()
     from goalsvc.worker import run_worker
 
@@ -100,9 +106,9 @@ def worker() -> None:
     try:
         import uvloop
 
-        uvloop.run(run_worker(settings))
+        uvloop.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
     except ImportError:  # uvloop has no build for this platform
-        asyncio.run(run_worker(settings))
+        asyncio.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
 
 
 @app.command()

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="What `Authorization: Bearer` must hold; empty: refuse all."
     )
     api_key_next: SecretStr = Field(default=SecretStr(""), description="Accepted as well as the API key, for rotation.")
+    job_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Signs jobs in Redis; the same for the API and all workers. Empty: derived from the API key.",
+    )
     api_url: str = Field(
         default="http://127.0.0.1:8000", description="Where `send`, `trace` and `replay` find the API."
     )
@@ -100,7 +104,9 @@ class Settings(BaseSettings):
     promise_sweep_seconds: float = Field(
         default=5.0, gt=0, description="A promise that is owed this long is enqueued anew."
     )
-    worker_max_jobs: int = Field(default=100, ge=1, description="How many jobs one worker runs side by side.")
+    worker_max_jobs: int = Field(
+        default=100, ge=1, description="How many jobs of the lane `money` one worker runs side by side."
+    )
     reconcile_seconds: float = Field(
         default=60.0,
         gt=0,

@@ -26,7 +26,8 @@ from goalsvc.resources import Resources
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus
 from goalsvc.tasks import ALL as TASKS
-from goalsvc.tasks.queue import ArqQueue
+from goalsvc.tasks.arq_queue import ArqQueue
+from goalsvc.tasks.signing import JobSigner
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
         notifier = await stack.enter_async_context(open_notifier(settings))
         cache = RedisCache(redis)
         recorder = BulkRecorder()
-        queue = ArqQueue(redis, TASKS, clock)
+        queue = ArqQueue(redis, TASKS, clock, JobSigner.from_settings(settings))
         stack.push_async_callback(recorder.flush)
         stack.push_async_callback(queue.flush)
         context = Context(

@@ -20,7 +20,7 @@ from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
-from goalsvc.tasks.queue import body_of, deserialize, job_of
+from goalsvc.tasks.arq_queue import body_of, deserialize, job_of
 from goalsvc.tasks.runner import Runner
 
 from .loop import PROCESS, Process

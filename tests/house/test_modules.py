@@ -14,7 +14,6 @@ LONGEST = 450
 #: Who reads the machine's clock besides `clock.py`, and why. (Durations are measured with `perf_counter` and `monotonic`.)
 MAY_READ_THE_TIME = {
     "clock.py": "it is the clock",
-    "worker.py": "arq reckons when a job is due by the machine's clock, and so must whoever claims jobs for it",
     "commands/clock.py": "the command line is the outside: what it sends happened now",
     "commands/replay.py": "the command line is the outside: what it sends anew happened now",
     "devstack/demo_show.py": "the demo is the outside: its performer comes and goes now",

@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import derived_id
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
@@ -21,7 +22,6 @@ from goalsvc.tasks.clips import clip_livestream_as_asset, create_post_from_lives
 from goalsvc.tasks.notices import deliver_notice
 from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
 from goalsvc.tasks.runner import Runner
-from goalsvc.tasks.task import CLIP_QUEUE
 from tests.receivers.fakes import NOW, Stage, settings_with
 from tests.receivers.scenes import GOAL, SESSION, STREAMER, Run, a_goal, a_session, set_up
 
@@ -204,7 +204,7 @@ class TestClipLivestreamAsAsset:
         assert (await asset()).state is AssetState.QUARANTINED
 
     def test_it_has_the_queue_of_long_work(self) -> None:
-        assert clip_livestream_as_asset.queue == CLIP_QUEUE
+        assert clip_livestream_as_asset.lane is Lane.CLIPS
 
 
 class TestRecording:

@@ -1,14 +1,17 @@
 """What is in the queue and is no job of ours is dropped: it is not run, not tried again, and ends no worker."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
-from goalsvc.tasks.queue import wake_key
-from goalsvc.tasks.task import MAIN_QUEUE
+from goalsvc.domain.lanes import Lane
+from goalsvc.tasks.arq_queue import wake_key
+from goalsvc.tasks.arq_worker import REFUSED, UNKNOWN
+from goalsvc.tasks.signing import JobSigner, Refusal
 from tests.stories.scenes import a_karaoke
-from tests.world import World
+from tests.world import API_KEY, World
 
 pytestmark = pytest.mark.real
 
@@ -21,8 +24,8 @@ def body(**changes: Any) -> bytes:
 async def plant(world: World, content: bytes, job_id: bytes) -> None:
     """Puts a job into the queue, as whoever can write to Redis could."""
     await world.redis.set(b"arq:job:" + job_id, content)
-    await world.redis.zadd(MAIN_QUEUE, {job_id: 0})
-    await world.redis.execute_command("LPUSH", wake_key(MAIN_QUEUE), b"1")  # type: ignore[no-untyped-call]
+    await world.redis.zadd(Lane.MONEY.queue, {job_id: 0})
+    await world.redis.execute_command("LPUSH", wake_key(Lane.MONEY.queue), b"1")  # type: ignore[no-untyped-call]
 
 
 async def assert_workers_go_on(world: World) -> None:
@@ -52,13 +55,52 @@ NO_JOBS = [
 ]
 
 
-async def test_what_is_no_job_is_dropped(busy_world: World, caplog: pytest.LogCaptureFixture) -> None:
+def refused() -> int:
+    """How many jobs were dropped so far, whatever the reason."""
+    counts: list[float] = [REFUSED.labels(refusal.value)._value.get() for refusal in Refusal]
+    return round(sum(counts))
+
+
+async def test_what_is_no_job_is_dropped_and_counted(busy_world: World, caplog: pytest.LogCaptureFixture) -> None:
+    before = refused()
     for number, content in enumerate(NO_JOBS):
         await plant(busy_world, content, job_id=f"planted-{number}".encode())
     await busy_world.settle()
-    dropped = [record for record in caplog.records if "is dropped" in record.getMessage()]
-    assert len(dropped) == len(NO_JOBS)
+    assert refused() - before == len(NO_JOBS)
+    dropped = [record for record in caplog.records if "jobs dropped" in record.getMessage()]
+    assert 1 <= len(dropped) <= len(Refusal), "one line per reason, not one per job"
     assert not any(record.exc_info for record in caplog.records)
+    await assert_workers_go_on(busy_world)
+
+
+async def test_nor_is_one_that_a_mistake_of_ours_signed(busy_world: World) -> None:
+    before, signer = refused(), JobSigner([API_KEY])
+    unreadable = [body(f=["transfer"]), body(f=None), body(k=[]), body(k={1: 2}), body(k=None)]
+    for number, content in enumerate(unreadable):
+        job_id = f"planted-{number}"
+        await plant(busy_world, signer.signed(job_id, content), job_id=job_id.encode())
+    await busy_world.settle()
+    assert refused() - before == len(unreadable)
+    await assert_workers_go_on(busy_world)
+
+
+async def test_a_job_of_a_later_version_is_left_to_that_version(
+    busy_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not dropped, so that its worker finds it; logged once, not at each look."""
+    for name in ("one", "two"):
+        await plant(busy_world, JobSigner([API_KEY]).signed(name, body(f="later_task")), job_id=name.encode())
+    later = UNKNOWN._value.get() + 2
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0)
+            running = await busy_world.redis.exists("arq:in-progress:one", "arq:in-progress:two")
+            if UNKNOWN._value.get() >= later and not running:
+                break
+    assert await busy_world.redis.zcard(Lane.MONEY.queue) == 2
+    assert await busy_world.redis.get("arq:retry:one") == b"0", "a look is not a try"
+    assert len([record for record in caplog.records if "has no task later_task" in record.getMessage()]) == 1
+    await busy_world.empties_redis()
     await assert_workers_go_on(busy_world)
 
 

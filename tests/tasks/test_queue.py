@@ -2,27 +2,29 @@
 
 import pickle
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 from arq.jobs import deserialize_job_raw
 from bson import Int64, ObjectId
+from pydantic import SecretStr
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.domain.promises import Job
+from goalsvc.errors import SettingsError
+from goalsvc.settings import Settings
 from goalsvc.tasks import ALL
-from goalsvc.tasks.queue import ArqQueue, body_of, deserialize, job_of, serialize, wake_key
-from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE
+from goalsvc.tasks.arq_queue import ArqQueue, body_of, deserialize, job_of, serialize, wake_key
+from goalsvc.tasks.signing import JobSigner, RefusedJobError
 from tests.receivers.fakes import NOW, FakeClock
 
 NOW_MS = to_epoch_milliseconds(NOW)
+SIGNER = JobSigner(["secret"])
 
 #: An argument of every type that a task takes.
 ARGUMENTS: dict[str, Any] = {
@@ -88,109 +90,162 @@ class TestBody:
             serialize({"goal_id": ObjectId()})
 
 
-@dataclass
-class Commands:
-    """A Redis of which only what is written is kept."""
+class TestSigning:
+    @pytest.fixture
+    def body(self) -> bytes:
+        return body_of(FULL, NOW_MS)
 
-    written: list[list[tuple[Any, ...]]] = field(default_factory=list)
-    down: int = 0
-    pending: list[tuple[Any, ...]] = field(default_factory=list)
+    def test_what_was_signed_comes_back(self, body: bytes) -> None:
+        assert SIGNER.verified("id", SIGNER.signed("id", body)) == body
 
-    @asynccontextmanager
-    async def pipeline(self, transaction: bool) -> AsyncIterator["Commands"]:
-        assert transaction
-        self.pending = []
-        yield self
+    def test_it_is_still_a_job_in_arqs_format(self, body: bytes) -> None:
+        """A worker of the version before, which verifies nothing, reads it."""
+        name, _, kwargs, _, _ = deserialize_job_raw(SIGNER.signed("id", body), deserializer=deserialize)
+        assert job_of(FULL.id, name, kwargs) == back(FULL)
 
-    def set(self, key: str, body: bytes, *, nx: bool, px: int) -> None:
-        self.pending.append(("set", key, body, nx, px))
+    def test_every_altered_byte_is_noticed(self, body: bytes) -> None:
+        signed = SIGNER.signed("id", body)
+        for place in range(len(signed)):
+            altered = signed[:place] + bytes([signed[place] ^ 1]) + signed[place + 1 :]
+            with pytest.raises(RefusedJobError):
+                SIGNER.verified("id", altered)
 
-    def zadd(self, queue: str, members: dict[str, int], *, nx: bool) -> None:
-        self.pending.append(("zadd", queue, members, nx))
+    def test_a_signature_belongs_to_one_id(self, body: bytes) -> None:
+        with pytest.raises(RefusedJobError, match="altered"):
+            SIGNER.verified("another", SIGNER.signed("id", body))
 
-    def lpush(self, key: str, *tokens: bytes) -> None:
-        self.pending.append(("lpush", key, len(tokens)))
+    def test_what_is_not_signed_is_refused(self, body: bytes) -> None:
+        with pytest.raises(RefusedJobError, match="unsigned"):
+            SIGNER.verified("id", body)
 
-    def ltrim(self, key: str, begin: int, end: int) -> None:
-        self.pending.append(("ltrim", key, begin, end))
+    def test_another_key_is_refused(self, body: bytes) -> None:
+        with pytest.raises(RefusedJobError, match="altered"):
+            SIGNER.verified("id", JobSigner(["another"]).signed("id", body))
 
-    async def execute(self) -> None:
-        if self.down:
-            self.down -= 1
-            raise RedisConnectionError("down")
-        self.written.append(self.pending)
+    def test_a_key_in_rotation_is_accepted(self, body: bytes) -> None:
+        assert JobSigner(["next", "secret"]).verified("id", SIGNER.signed("id", body)) == body
 
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        return [command[1:] for commands in self.written for command in commands if command[0] == name]
+    @pytest.mark.parametrize("secrets", [[], [""], ["", ""]])
+    def test_without_a_key_nothing_is_signed(self, secrets: list[str]) -> None:
+        with pytest.raises(SettingsError, match="GOALSVC_JOB_KEY: required"):
+            JobSigner(secrets)
+
+    def test_the_key_is_derived_from_the_api_key(self, body: bytes) -> None:
+        settings = Settings(mongodb_url="", redis_url="", api_key=SecretStr("secret"))
+        assert JobSigner.from_settings(settings).verified("id", SIGNER.signed("id", body)) == body
+
+    def test_a_job_key_of_its_own_wins(self, body: bytes) -> None:
+        settings = Settings(mongodb_url="", redis_url="", api_key=SecretStr("a"), job_key=SecretStr("secret"))
+        assert JobSigner.from_settings(settings).verified("id", SIGNER.signed("id", body)) == body
 
 
 @pytest.fixture
-def redis() -> Commands:
-    return Commands()
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as opened:
+        await opened.flushall()
+        yield opened
 
 
 @pytest.fixture
-def queue(redis: Commands) -> ArqQueue:
-    return ArqQueue(cast("Redis", redis), ALL, FakeClock())
+def queue(redis: Redis) -> ArqQueue:
+    return ArqQueue(redis, ALL, FakeClock(), SIGNER)
 
 
+async def waiting(redis: Redis, lane: Lane = Lane.MONEY) -> dict[str, float]:
+    """The ids in that lane, each with the seconds until it is due by Redis's own clock."""
+    seconds, microseconds = await redis.time()
+    now = seconds + microseconds / 1e6
+    return {job_id.decode(): at / 1000 - now for job_id, at in await redis.zrange(lane.queue, 0, -1, withscores=True)}
+
+
+async def tokens(redis: Redis, lane: Lane = Lane.MONEY) -> int:
+    return len(await redis.execute_command("LRANGE", wake_key(lane.queue), 0, -1))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.real
 class TestArqQueue:
-    async def test_a_job_is_a_body_and_a_place_in_the_queue(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_a_job_is_a_body_and_a_place_in_the_queue(self, queue: ArqQueue, redis: Redis) -> None:
         queue.enqueue(FULL)
         await queue.flush()
-        ((key, body, taken_once, lives),) = redis.named("set")
-        assert (key, taken_once, lives) == ("arq:job:goals/g/p", True, 24 * 3600 * 1000)
-        assert body == body_of(FULL, NOW_MS)
-        assert redis.named("zadd") == [(MAIN_QUEUE, {"goals/g/p": NOW_MS}, True)]
+        body = await redis.get("arq:job:goals/g/p")
+        assert SIGNER.verified("goals/g/p", body) == body_of(FULL, NOW_MS)
+        assert 23 < await redis.pttl("arq:job:goals/g/p") / 3_600_000 <= 24
+        assert -10 < (await waiting(redis))["goals/g/p"] <= 0
 
-    async def test_whoever_waits_is_woken(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_a_worker_that_waits_is_woken(self, queue: ArqQueue, redis: Redis) -> None:
         queue.enqueue(FULL)
         await queue.flush()
-        assert redis.named("lpush") == [(wake_key(MAIN_QUEUE), 1)]
+        assert await tokens(redis) == 1
 
-    async def test_what_comes_meanwhile_goes_out_together(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_what_comes_meanwhile_goes_out_together(self, queue: ArqQueue, redis: Redis) -> None:
+        await queue.flush()
+        before = (await redis.info("commandstats")).get("cmdstat_evalsha", {}).get("calls", 0)
         for number in range(16):
             queue.enqueue(Job(f"j{number}", "transfer", {}))
         await queue.flush()
-        assert len(redis.written) == 1
-        assert len(redis.named("set")) == 16
-        assert redis.named("lpush") == [(wake_key(MAIN_QUEUE), 4)]
+        assert len(await waiting(redis)) == 16
+        assert await tokens(redis) == 4
+        assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] - before <= 2  # once more where it is new
 
-    async def test_clips_go_to_their_own_queue(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_each_lane_has_its_queue(self, queue: ArqQueue, redis: Redis) -> None:
         queue.enqueue(Job("c", "clip_livestream_as_asset", {}))
+        queue.enqueue(Job("n", "deliver_notice", {}))
         await queue.flush()
-        assert redis.named("zadd") == [(CLIP_QUEUE, {"c": NOW_MS}, True)]
-        assert redis.named("lpush") == [(wake_key(CLIP_QUEUE), 1)]
+        assert list(await waiting(redis, Lane.CLIPS)) == ["c"]
+        assert list(await waiting(redis, Lane.NOTICES)) == ["n"]
+        assert await tokens(redis, Lane.CLIPS) == 1
+        assert await waiting(redis) == {}
 
-    async def test_what_is_due_later_waits_and_its_body_lives_longer(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_what_is_due_later_waits_and_its_body_lives_longer(self, queue: ArqQueue, redis: Redis) -> None:
         queue.enqueue(Job("l", "transfer", {}, due_at=NOW + timedelta(hours=30)))
         await queue.flush()
-        assert redis.named("zadd") == [(MAIN_QUEUE, {"l": NOW_MS + 30 * 3600 * 1000}, True)]
-        assert redis.named("set")[0][3] == 54 * 3600 * 1000
+        assert (await waiting(redis))["l"] == pytest.approx(30 * 3600, abs=60)
+        assert await redis.pttl("arq:job:l") == pytest.approx(54 * 3_600_000, abs=60_000)
 
-    async def test_what_was_due_is_due_now(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_what_was_due_is_due_now(self, queue: ArqQueue, redis: Redis) -> None:
         queue.enqueue(Job("l", "transfer", {}, due_at=NOW - timedelta(hours=30)))
         await queue.flush()
-        assert redis.named("zadd") == [(MAIN_QUEUE, {"l": NOW_MS}, True)]
+        assert -10 < (await waiting(redis))["l"] <= 0
 
-    async def test_without_redis_it_is_lost_but_nobody_fails(self, queue: ArqQueue, redis: Commands) -> None:
-        """Enqueueing is a hint; the sweep finds what was lost."""
-        redis.down = 1
-        queue.enqueue(Job("lost", "transfer", {}))
+    @pytest.mark.parametrize("behind", [-10, 10])
+    async def test_a_host_whose_clock_differs_delays_nothing(self, redis: Redis, behind: int) -> None:
+        """Due times are by Redis's clock, so that an API and a worker need not agree."""
+        differs = FakeClock(datetime.now(UTC) - timedelta(seconds=behind))
+        queue = ArqQueue(redis, ALL, differs, SIGNER)
+        queue.enqueue(Job("now", "transfer", {}))
+        queue.enqueue(Job("due", "transfer", {}, due_at=differs.now()))
+        queue.enqueue(Job("soon", "transfer", {}, due_at=differs.now() + timedelta(seconds=60)))
         await queue.flush()
+        due = await waiting(redis)
+        assert due["now"] <= 0
+        assert due["due"] <= 0
+        assert due["soon"] == pytest.approx(60, abs=5)
+
+    async def test_a_job_that_waits_is_not_taken_twice(self, queue: ArqQueue, redis: Redis) -> None:
+        queue.enqueue(Job("j", "transfer", {"amount": 1}, due_at=NOW + timedelta(hours=1)))
+        queue.enqueue(Job("j", "transfer", {"amount": 2}))
+        await queue.flush()
+        assert (await waiting(redis))["j"] > 3000
+        assert b"amount\x01" in await redis.get("arq:job:j")
+
+    async def test_without_redis_it_is_lost_but_no_caller_fails(self, redis: Redis, queue: ArqQueue) -> None:
+        """Enqueueing is a hint; the sweep finds what was lost."""
+        down = ArqQueue(Redis(port=1), ALL, FakeClock(), SIGNER)
+        down.enqueue(Job("lost", "transfer", {}))
+        await down.flush()
         queue.enqueue(Job("kept", "transfer", {}))
         await queue.flush()
-        assert redis.named("zadd") == [(MAIN_QUEUE, {"kept": NOW_MS}, True)]
+        assert list(await waiting(redis)) == ["kept"]
 
     async def test_one_that_cannot_be_written_does_not_take_the_others_with_it(
-        self, queue: ArqQueue, redis: Commands
+        self, queue: ArqQueue, redis: Redis
     ) -> None:
         """The sweep would enqueue it again and again, each time together with others."""
         queue.enqueue(Job("poison", "transfer", {"goal_id": ObjectId()}))
         queue.enqueue(Job("kept", "transfer", {}))
         await queue.flush()
-        assert redis.named("zadd") == [(MAIN_QUEUE, {"kept": NOW_MS}, True)]
+        assert list(await waiting(redis)) == ["kept"]
 
-    async def test_flush_with_nothing_to_do(self, queue: ArqQueue, redis: Commands) -> None:
+    async def test_flush_with_nothing_to_do(self, queue: ArqQueue, redis: Redis) -> None:
         await queue.flush()
-        assert redis.written == []
+        assert await redis.dbsize() == 0

@@ -8,8 +8,8 @@ import pytest
 from pymongo import MongoClient
 from redis.asyncio import Redis
 
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
-from goalsvc.tasks.task import MAIN_QUEUE
 from tests.world import open_world
 
 pytestmark = pytest.mark.real
@@ -49,7 +49,7 @@ async def test_what_waits_for_it_waits_in_redis(
         async with asyncio.timeout(10):
             await pusher.full.wait()
         async with Redis.from_url(redis_url) as redis:
-            assert await redis.zcard(MAIN_QUEUE) == NOTICES, "nothing is taken out of Redis before it is done"
+            assert await redis.zcard(Lane.NOTICES.queue) == NOTICES, "nothing is taken out of Redis before it is done"
         pusher.answers.set()
         await world.settle()
         assert pusher.told == set(names)

@@ -1,56 +1,53 @@
 """A worker that is told to stop finishes what it has in hand."""
 
 import asyncio
-from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
-from arq.worker import func
 
-from goalsvc.tasks.queue import deserialize, serialize
-from goalsvc.worker import Worker
+from goalsvc.clock import SystemClock
+from goalsvc.context import Context
+from goalsvc.domain.lanes import Lane
+from goalsvc.domain.outcome import Outcome, Reason, Returned
+from goalsvc.domain.promises import Job
+from goalsvc.models.database import WITH_PROMISES
+from goalsvc.tasks.arq_queue import ArqQueue
+from goalsvc.tasks.arq_worker import LaneWorker
+from goalsvc.tasks.runner import Runner
+from goalsvc.tasks.signing import JobSigner
+from goalsvc.tasks.task import task
 from tests.world import World
 
-QUEUE = "stopped"
+SIGNER = JobSigner(["secret"])
 
 
-class SlowToClaim(Worker):
+class SlowToClaim(LaneWorker):
     """Waits, before it claims, until it is let."""
 
     claiming: asyncio.Event
     let: asyncio.Event
 
-    async def _claim(self, claim: Any, most: int) -> tuple[int, float | None]:
+    async def _claim(self, most: int) -> tuple[int, float]:
         self.claiming.set()
         await self.let.wait()
-        return await super()._claim(claim, most)
+        return await super()._claim(most)
 
 
 @pytest.mark.real
-async def test_what_is_being_claimed_is_in_hand(busy_world: World) -> None:
+async def test_what_is_being_claimed_is_in_hand(world: World) -> None:
     ran: list[str] = []
 
-    async def note(ctx: dict[str, Any]) -> None:
-        ran.append(ctx["job_id"])
+    @task(lane=Lane.ANALYTICS)
+    async def note(context: Context, *, name: str) -> Outcome:
+        ran.append(name)
+        return Returned(Reason.ALREADY_DONE)
 
-    pool = ArqRedis(
-        busy_world.redis.connection_pool,
-        job_serializer=serialize,
-        job_deserializer=deserialize,
-        default_queue_name=QUEUE,
-    )
-    worker = SlowToClaim(
-        functions=[func(note, name="note", keep_result=0)],
-        queue_name=QUEUE,
-        redis_pool=pool,
-        job_serializer=serialize,
-        job_deserializer=deserialize,
-        handle_signals=False,
-    )
+    worker = SlowToClaim(Lane.ANALYTICS, world.redis, Runner((note,), WITH_PROMISES), world.context, SIGNER, at_once=10)
     worker.claiming, worker.let = asyncio.Event(), asyncio.Event()
-    await pool.enqueue_job("note", _job_id="one")
-    running = asyncio.create_task(worker.async_run())
+    queue = ArqQueue(world.redis, (note,), SystemClock(), SIGNER)
+    queue.enqueue(Job("one", "note", {"name": "one"}))
+    await queue.flush()
+    running = asyncio.create_task(worker.run())
     await worker.claiming.wait()
     stopping = asyncio.create_task(worker.stop(5.0))
     for _ in range(10):
@@ -59,5 +56,6 @@ async def test_what_is_being_claimed_is_in_hand(busy_world: World) -> None:
     worker.let.set()
     await stopping
     assert ran == ["one"]
-    assert await busy_world.redis.exists(in_progress_key_prefix + "one") == 0
+    assert await world.redis.exists(in_progress_key_prefix + "one") == 0
+    assert await world.redis.zcard(Lane.ANALYTICS.queue) == 0
     await asyncio.gather(running, return_exceptions=True)

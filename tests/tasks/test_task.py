@@ -3,10 +3,11 @@
 import pytest
 
 from goalsvc.context import Context
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.errors import MissingArgumentError
 from goalsvc.tasks import ALL
-from goalsvc.tasks.task import CLIP_QUEUE, MAIN_QUEUE, RetryPolicy, task
+from goalsvc.tasks.task import RetryPolicy, task
 
 
 @task(timeout=5, retry=RetryPolicy(tries=3))
@@ -44,12 +45,22 @@ class TestTask:
         with pytest.raises(MissingArgumentError, match="example: goal_id: required, but missing in the job"):
             example.arguments_from({"amount": 1})
 
-    def test_long_work_has_a_queue_of_its_own(self) -> None:
-        assert {task.name for task in ALL if task.queue == CLIP_QUEUE} == {"clip_livestream_as_asset"}
-        assert {task.queue for task in ALL} == {MAIN_QUEUE, CLIP_QUEUE}
+    def test_each_lane_has_a_queue_of_its_own(self) -> None:
+        assert len({lane.queue for lane in Lane}) == len(Lane)
+
+    def test_what_calls_an_outside_service_is_not_in_the_lane_of_money(self) -> None:
+        outside = {task.name: task.lane for task in ALL if task.lane is not Lane.MONEY}
+        assert outside == {
+            "deliver_notice": Lane.NOTICES,
+            "StartRecord": Lane.RECORDINGS,
+            "StopRecord": Lane.RECORDINGS,
+            "StartSnapshot": Lane.RECORDINGS,
+            "create_post_from_livestream": Lane.ANALYTICS,
+            "clip_livestream_as_asset": Lane.CLIPS,
+        }
 
     def test_nothing_that_is_quick_may_take_long(self) -> None:
-        assert all(task.timeout_seconds <= 60 for task in ALL if task.queue == MAIN_QUEUE)
+        assert all(task.timeout_seconds <= 60 for task in ALL if task.lane is not Lane.CLIPS)
 
     def test_the_tasks_of_the_specification_have_its_names(self) -> None:
         named = {

@@ -10,7 +10,7 @@ from goalsvc.api.errors import responses
 from goalsvc.clock import MovableClock
 from goalsvc.context import Context
 from goalsvc.errors import InvalidError, NotFoundError
-from goalsvc.tasks.queue import hasten
+from goalsvc.tasks.arq_queue import hasten
 
 router = APIRouter(prefix="/v1/test-clock", tags=["Test clock"])
 

@@ -1,5 +1,6 @@
 """The tasks: what workers do. `goalsvc.tasks.registry` lists every one."""
 
+from importlib import import_module
 from typing import Any
 
 from goalsvc.tasks.registry import ALL, sweep_promises
@@ -8,9 +9,10 @@ __all__ = ["ALL", "sweep_promises"]
 
 
 def __getattr__(name: str) -> Any:
-    """`arq goalsvc.tasks.WorkerSettings`: made when arq asks for it, so that importing tasks reads no environment."""
-    if name == "WorkerSettings":
-        from goalsvc.worker import worker_settings
+    """Returns `WorkerSettings` for `arq goalsvc.tasks.WorkerSettings`, when arq asks for it: importing reads no environment.
 
-        return worker_settings()
+    The worker is above the tasks, so it is named as arq names things, not imported.
+    """
+    if name == "WorkerSettings":
+        return import_module("goalsvc.worker").worker_settings()
     raise AttributeError(name)

@@ -14,8 +14,8 @@ from bson import ObjectId
 from prometheus_client import Counter
 
 from goalsvc.context import Context
-from goalsvc.domain.origin import Origin
-from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome
+from goalsvc.domain.origin import Cause, Origin
+from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import (
     TracedFollowUp,
@@ -83,6 +83,16 @@ class Runner:
             origin = attempt.origin
         return None
 
+    def task(self, name: str) -> Task[Any] | None:
+        """Returns the task of that name, if this version has it."""
+        return self._tasks.get(name)
+
+    async def tick(self, context: Context, task: Task[[]]) -> str | None:
+        """Runs a periodic task once. Returns its error, if it failed: there is no dead letter, the next tick tries again."""
+        job = Job(f"periodic:{task.name}", task.name, {}, origin=Origin.new(Cause(task=task.name)))
+        attempt = await self._attempt(context, job, task, {}, job.origin)
+        return None if attempt.error is None else _told(attempt.error)
+
     # -- one task ---------------------------------------------------------------------------------------------------
 
     async def _attempt(
@@ -102,7 +112,10 @@ class Runner:
         except Exception as raised:
             error = raised
         answer: Answer = outcome if error is None and outcome is not None else Failed(_told(error))
-        if not isinstance(error, NotYetError):
+        idle = isinstance(outcome, Returned) and job.promise is None  # a periodic run that changed nothing
+        if idle:
+            JOBS.labels(task.name, "returned").inc()
+        elif not isinstance(error, NotYetError):
             reports = outcome.reports if isinstance(outcome, Done) else ()
             milliseconds = (perf_counter() - begun) * 1000
             node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))

@@ -18,10 +18,6 @@ from goalsvc.errors import MissingArgumentError
 
 P = ParamSpec("P")
 
-#: The queue of everything that is quick, and the queue of clips.
-MAIN_QUEUE = Lane.MONEY.queue
-CLIP_QUEUE = Lane.CLIPS.queue
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -49,11 +45,6 @@ class Task(Generic[P]):
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None
     """Called with the arguments once a job of this task has become a dead letter."""
-
-    @property
-    def queue(self) -> str:
-        """Name of the queue in Redis in which its jobs wait."""
-        return CLIP_QUEUE if self.lane is Lane.CLIPS else MAIN_QUEUE
 
     async def __call__(self, context: Context, *args: P.args, **kwargs: P.kwargs) -> Outcome:
         """Runs the function itself, as a test or another task may."""
