@@ -15,6 +15,7 @@ RUN python -m venv /opt/goalsvc \
 
 COPY pyproject.toml README.md ./
 COPY src src
+COPY examples examples
 RUN python -m hatchling build -t wheel \
     && /opt/goalsvc/bin/python -m pip install --no-deps --no-index dist/*.whl \
     && /opt/goalsvc/bin/python -m pip check \
