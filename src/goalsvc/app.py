@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 
-from goalsvc import __version__, garbage
+from goalsvc import __version__, garbage, metrics
 from goalsvc.api import (
     asyncapi,
     channels,
@@ -28,6 +28,7 @@ from goalsvc.api import (
 )
 from goalsvc.api.cors import CrossOrigin
 from goalsvc.api.dependencies import KeyFirst, require_api_key
+from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
 from goalsvc.errors import InvalidError
 from goalsvc.settings import Settings
@@ -48,13 +49,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app; without settings it reads the environment when it starts."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Draining]]:
         own = settings or Settings.from_environment()
         async with open_context(own) as (context, resources):
             app.state.context = context
             app.state.resources = resources
             app.state.webhook_secrets = own.webhook_secrets
-            yield
+            draining = Draining()
+            with draining.on_sigterm(own.drain_seconds):
+                yield {STATE: draining}
 
     app = FastAPI(
         title="goalsvc",
@@ -92,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def serving() -> FastAPI:
     """The app in a process that does nothing but serve it (`goalsvc serve`)."""
+    metrics.introduce("api")
     app = create_app(Settings.from_environment())
     garbage.resume()
     return app

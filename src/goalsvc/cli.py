@@ -72,6 +72,10 @@ def serve(
 ) -> None:
     """Run the API."""
     garbage.pause()
+    if workers > 1:
+        from goalsvc.metrics import share_between_processes
+
+        share_between_processes()
     import uvicorn
 
     settings = _settings()

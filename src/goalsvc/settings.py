@@ -117,6 +117,15 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a performer must be missed before his clock is paused; longer than Pusher repeats a webhook.",
     )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        description="How long the API says 503 at `/readyz` after SIGTERM before it closes its port, in seconds.",
+    )
+    metrics_key: SecretStr = Field(
+        default=SecretStr(""), description="What `Authorization: Bearer` must hold at `/metrics`; empty: open to all."
+    )
     dev_dir: str = Field(
         default="",
         description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",

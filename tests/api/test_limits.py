@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -161,3 +161,30 @@ class TestHeads:
             for _ in range(2 * heads.LIMIT_BYTES // len(request)):
                 connection.sendall(request)
                 assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+class TestSlowClients:
+    @pytest.mark.parametrize(
+        "begun",
+        [
+            pytest.param(b"GET / HTTP/1.1\r\nHost:", id="half a head"),
+            pytest.param(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf", id="half a body"),
+        ],
+    )
+    def test_are_closed(self, port: int, begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(heads, "ARRIVAL_SECONDS", 0.1)
+        with socket.create_connection((HOST, port), timeout=10) as connection:
+            connection.sendall(begun)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+            assert connection.recv(4096) == b""
+
+    def test_a_connection_between_two_requests_is_not_slow(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(heads, "ARRIVAL_SECONDS", 0.1)
+        request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        waited = Event()
+        with socket.create_connection((HOST, port), timeout=10) as connection:
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            waited.wait(0.3)  # nothing is to happen meanwhile
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -1,19 +1,24 @@
 """Whether the process lives, whether it is ready, and its figures."""
 
 import asyncio
+import hmac
 from collections.abc import Awaitable
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from goalsvc.api.dependencies import ResourcesOf
+from goalsvc.api.dependencies import ContextOf, ResourcesOf
+from goalsvc.api.draining import Draining
+from goalsvc.api.errors import WebError, responses
+from goalsvc.metrics import exposition
 
 router = APIRouter(tags=["Health"])
 
 #: Readiness is asked for every few seconds; it must not hang where a database does.
 _PATIENCE_SECONDS = 2.0
+_ASKS_FOR_KEY = {"WWW-Authenticate": "Bearer"}
 
 
 class Liveness(BaseModel):
@@ -27,6 +32,7 @@ class Readiness(BaseModel):
 
     mongodb: str = Field(examples=["ok"])
     redis: str = Field(examples=["ok"])
+    stopping: bool = Field(default=False, description="Whether the process has been told to stop, and drains.")
 
 
 @router.get("/healthz", summary="Liveness")
@@ -40,7 +46,7 @@ async def healthz() -> Liveness:
     summary="Readiness",
     responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "One of them does not answer."}},
 )
-async def readyz(resources: ResourcesOf) -> JSONResponse:
+async def readyz(request: Request, resources: ResourcesOf) -> JSONResponse:
     """Whether database and Redis answer."""
 
     async def state(question: Awaitable[object]) -> str:
@@ -51,12 +57,21 @@ async def readyz(resources: ResourcesOf) -> JSONResponse:
             return f"unreachable ({type(error).__name__})"
         return "ok"
 
+    if Draining.is_begun(request):
+        return JSONResponse({"mongodb": "ok", "redis": "ok", "stopping": True}, 503)
     mongodb, redis = await asyncio.gather(state(resources.database.ping()), state(resources.redis.ping()))
     ready = mongodb == redis == "ok"
     return JSONResponse({"mongodb": mongodb, "redis": redis}, 200 if ready else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-async def metrics() -> Response:
-    """Counters of webhooks, receivers and jobs, in Prometheus's text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=responses(401))
+async def metrics(request: Request, context: ContextOf) -> Response:
+    """Counters, gauges and histograms in Prometheus's text format; over all API processes that share the port.
+
+    With `GOALSVC_METRICS_KEY` set, the request needs it as a bearer token.
+    """
+    key = context.settings.metrics_key.get_secret_value()
+    given = request.headers.get("authorization", "").encode()
+    if key and not hmac.compare_digest(given, f"Bearer {key}".encode()):
+        raise WebError(401, "unauthorized", "send GOALSVC_METRICS_KEY as `Authorization: Bearer …`", _ASKS_FOR_KEY)
+    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

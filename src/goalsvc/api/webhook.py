@@ -12,7 +12,7 @@ from time import perf_counter
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from pymongo.errors import PyMongoError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +25,7 @@ from goalsvc.domain.outcome import Answer, Done, Failed, Reason, Report, Returne
 from goalsvc.domain.performance import STALE_AFTER
 from goalsvc.domain.trace import follow_ups_of, node_of, segment_document, signal_node
 from goalsvc.errors import GoalsvcError
+from goalsvc.metrics import DELAYS, DURATIONS
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
 from goalsvc.tasks.dispatch import enqueue_these
@@ -32,6 +33,12 @@ from goalsvc.tasks.dispatch import enqueue_these
 log = logging.getLogger(__name__)
 
 WEBHOOKS = Counter("goalsvc_webhooks_total", "Webhook requests by how they were answered.", ["answer"])
+DURATION = Histogram(
+    "goalsvc_webhook_duration_seconds", "Time from a signed webhook's arrival to its answer.", buckets=DURATIONS
+)
+LATENESS = Histogram(
+    "goalsvc_webhook_lateness_seconds", "Time from a webhook's own time to its arrival.", buckets=DELAYS
+)
 
 router = APIRouter(tags=["Webhook"])
 
@@ -281,11 +288,13 @@ async def answer_webhook(request: Request) -> Response:
     try:
         body = await read_body(request, context.settings.webhook_limit_bytes)
         verify(request.headers, body, request.app.state.webhook_secrets)
-        at, events = parse(body, context.clock.now())
+        now = context.clock.now()
+        at, events = parse(body, now)
     except WebError as error:
         WEBHOOKS.labels(error.code).inc()
         raise
-    with UNDER_WAY.one_more():
+    LATENESS.observe((now - at).total_seconds())
+    with UNDER_WAY.one_more(), DURATION.time():
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             if len(events) == 1:
                 reports = [await take(context, events[0], at)]
