@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from goalsvc.clock import Clock
 from goalsvc.domain.origin import NOWHERE, Origin
-from goalsvc.domain.promises import Job
+from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.settings import Settings
 
 T = TypeVar("T")
@@ -163,8 +163,13 @@ class Context:
     origin: Origin = NOWHERE
     """The place in the trace of the receiver, task or call that holds this context, and the cause of what it does."""
 
-    def within(self, origin: Origin) -> "Context":
+    promise: PromiseRef | None = None
+    """The promise on whose behalf the task runs that holds this context; None outside of a job."""
+
+    def within(self, origin: Origin, promise: PromiseRef | None = None) -> "Context":
         """The same context at another place; made for every receiver and task, so without `dataclasses.replace`."""
         inner = object.__new__(type(self))
         inner.__dict__.update(self.__dict__, origin=origin)
+        if promise is not None:
+            inner.__dict__["promise"] = promise
         return inner

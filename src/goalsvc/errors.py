@@ -117,6 +117,12 @@ class TransferConflictError(GoalsvcError):
     code = "transfer_conflict"
 
 
+class NotPromisedError(GoalsvcError):
+    """No document promises this movement of tokens: its job was planted, is left over, or the documents were restored."""
+
+    code = "not_promised"
+
+
 class NoticeTooLargeError(GoalsvcError):
     """The data of a Pusher event is over Pusher's 10 KB; it would never be accepted."""
 

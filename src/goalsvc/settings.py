@@ -98,6 +98,31 @@ class Settings(BaseSettings):
         default=False, description="Whether `byteplus.hls_url` may point to a private or local address."
     )
 
+    platform_fee_bps: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="The platform's part of a payout, in hundredths of a percent, where the goal names none (`fee_bps`).",
+    )
+    session_limit: float = Field(
+        default=86_400,
+        gt=0,
+        description="A session without a webhook and without a call for this long is ended with its goals, in seconds.",
+    )
+    show_begin_limit: float = Field(
+        default=0,
+        ge=0,
+        description="How long a funded show waits for its performer before it expires, in seconds; 0: without limit.",
+    )
+    request_limit: float = Field(
+        default=3600, gt=0, description="When a TriggerGoal without `exp` expires, in seconds after it is made."
+    )
+    withdrawal_limit: float = Field(
+        default=604_800,
+        gt=0,
+        description="A withdrawal that is neither confirmed nor returned for this long returns by itself, in seconds.",
+    )
+
     task_tries: int = Field(
         default=7, ge=1, le=50, description="How often a failing task is tried before it is a dead letter."
     )

@@ -1,5 +1,6 @@
 """The money: what each end and each completion does to the escrow behind a goal."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from bson import ObjectId
 from goalsvc.domain.escrow import escrow_account, performed_share
 from goalsvc.domain.goals import GoalKind, Level
 from goalsvc.domain.outcome import Done, Outcome, Reason
+from goalsvc.errors import InvalidError
 from goalsvc.models.session import Session, ShowPair
 from goalsvc.models.wallet import Account
 from goalsvc.receivers.escrow import (
@@ -32,6 +34,7 @@ from .scenes import (
     SESSION,
     STREAMER,
     VIEWER,
+    E,
     Run,
     a_deposit,
     a_session,
@@ -44,6 +47,11 @@ from .scenes import (
 SHOW_ESCROW = f"show_funding:{FUNDING}"
 EXCLUSIVE_ESCROW = f"exclusive:{GOAL}"
 TRIGGER_ESCROW = f"trigger:{GOAL}"
+
+
+def funded(event: E) -> E:
+    """The same event, of a show that names what funded it."""
+    return replace(event, metadata=event.metadata.model_copy(update={"funding_goal_id": FUNDING}))
 
 
 def share(outcome: Outcome) -> tuple[str, str, int]:
@@ -107,6 +115,20 @@ class TestTriggerShowEscrowTransfer:
         outcome = await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.SHOW))
         assert reason_of(outcome) is Reason.NO_FUNDING
 
+    @pytest.mark.parametrize("has_session", [True, False])
+    async def test_a_show_whose_pair_was_removed_knows_what_funded_it(self, stage: Stage, has_session: bool) -> None:
+        if has_session:
+            await a_session(GoalKind.SHOW, show_goal_pairs=[])
+        event = funded(goal_event(GoalCompleted, GoalKind.SHOW))
+        follow_up = debt_of(await deliver(stage, trigger_show_escrow_transfer, event))
+        assert (follow_up.arguments["escrow_id"], follow_up.arguments["user_id"]) == (SHOW_ESCROW, STREAMER)
+
+    async def test_the_fee_of_the_goal_is_fixed_in_the_promise(self, stage: Stage) -> None:
+        await a_session(GoalKind.SHOW)
+        event = goal_event(GoalCompleted, GoalKind.SHOW)
+        event = replace(event, metadata=event.metadata.model_copy(update={"fee_bps": 250}))
+        assert debt_of(await deliver(stage, trigger_show_escrow_transfer, event)).arguments["fee_bps"] == 250
+
     async def test_returns_for_other_kinds(self, stage: Stage) -> None:
         outcome = await deliver(stage, trigger_show_escrow_transfer, goal_event(GoalCompleted, GoalKind.KARAOKE))
         assert reason_of(outcome) is Reason.OTHER_GOAL_KIND
@@ -117,6 +139,11 @@ class TestTriggerShowEscrowTransfer:
 
 
 class TestTriggerShowEscrowRefund:
+    async def test_a_show_whose_pair_was_removed_knows_what_funded_it(self, stage: Stage) -> None:
+        await a_session(GoalKind.SHOW, show_goal_pairs=[])
+        event = funded(goal_event(GoalEnded, GoalKind.SHOW, Run.SHORT))
+        assert debt_of(await deliver(stage, trigger_show_escrow_refund, event)).arguments["escrow_id"] == SHOW_ESCROW
+
     async def test_owes_the_refund_of_a_show_that_stopped_short(self, stage: Stage) -> None:
         await a_session(GoalKind.SHOW)
         event = goal_event(GoalEnded, GoalKind.SHOW, Run.SHORT)
@@ -301,6 +328,7 @@ class TestTriggerExclusiveGoalEscrowRefund:
 
 class TestHandleTriggerPrivateGoalEscrow:
     async def test_owes_the_hold_of_an_agreed_request_to_its_exclusive(self, stage: Stage) -> None:
+        await a_session(GoalKind.TRIGGER)
         await a_deposit(GoalKind.TRIGGER)
         event = goal_event(GoalEnded, GoalKind.TRIGGER)
         follow_up = debt_of(await deliver(stage, handle_trigger_private_goal_escrow, event))
@@ -313,6 +341,21 @@ class TestHandleTriggerPrivateGoalEscrow:
         exclusive_id = arguments["to_escrow_id"].removeprefix("exclusive:")
         assert ObjectId.is_valid(exclusive_id)
         assert arguments["transfer_id"] == f"hold-{TRIGGER_ESCROW}-{exclusive_id}"
+
+    async def test_the_hold_of_an_exclusive_that_cannot_begin_goes_back_to_the_viewer(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.TRIGGER)
+        event = goal_event(GoalEnded, GoalKind.TRIGGER)
+        assert share(await deliver(stage, handle_trigger_private_goal_escrow, event)) == (
+            "escrow.refunded",
+            VIEWER,
+            HELD,
+        )
+
+    async def test_a_hold_that_has_no_viewer_is_a_failure_that_is_seen(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.TRIGGER)
+        event = without_viewer(goal_event(GoalEnded, GoalKind.TRIGGER))
+        with pytest.raises(InvalidError, match=r"metadata\.viewer_id: required"):
+            await handle_trigger_private_goal_escrow(stage.context, event)
 
     async def test_owes_the_hold_of_a_declined_one_to_the_viewer(self, stage: Stage) -> None:
         await a_deposit(GoalKind.TRIGGER)

@@ -1,20 +1,22 @@
 """Escrow: what viewers put in goes to the streamer, or back to them; every share once."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from goalsvc.domain.escrow import escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.escrow import FEES, escrow_account, tag_of, transfer_id_of, user_account
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
+from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
-from goalsvc.domain.promises import Job, Promise
-from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, TransferConflictError
+from goalsvc.domain.promises import Job, Promise, PromiseRef
+from goalsvc.errors import ConflictError, InsufficientFundsError, InvalidError, NotFoundError, TransferConflictError
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.goal import Goal
 from goalsvc.models.records import BiEscrow, DeadLetter
-from goalsvc.models.wallet import Account, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks import ALL
 from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow, transfer, transfer_escrow
 from goalsvc.tasks.runner import Runner
@@ -40,17 +42,31 @@ async def balance(account: str) -> int:
     return await Account.balance_of(account)
 
 
-async def a_funded_show(*amounts: int) -> list[ObjectId]:
+async def a_funded_show(*amounts: int, fee_bps: int = 0, task: str = "escrow_out") -> list[ObjectId]:
     """A completed show whose escrow holds these contributions; ids of the earnings."""
     promise = Promise(
-        id="escrow_out",
-        task="escrow_out",
-        arguments={"escrow_id": ESCROW, "user_id": STREAMER, "nbf": BEGAN, "exp": NOW, "goal_id": str(GOAL)},
+        id=task,
+        task=task,
+        arguments={"escrow_id": ESCROW, "user_id": STREAMER, "nbf": BEGAN, "exp": NOW, "goal_id": str(GOAL)}
+        | ({"fee_bps": fee_bps} if fee_bps else {}),
         at=NOW,
     )
     await a_goal(GoalKind.SHOW, active=False, promises=[promise])
     await Account(id=escrow_account(ESCROW), balance=sum(amounts)).insert()
     return [await an_earning(ESCROW, f"u-{number}", amount) for number, amount in enumerate(amounts)]
+
+
+async def promises(task: str, arguments: dict[str, Any]) -> PromiseRef:
+    """The goal of the scene promises that as well; the promise."""
+    promise = Promise(id=task, task=task, arguments=arguments, at=NOW)
+    await Goal.get_motor_collection().update_one(
+        {"_id": GOAL}, {"$push": {"promises": promise.model_dump(exclude_none=True)}}, upsert=True
+    )
+    return PromiseRef("goals", GOAL, task)
+
+
+async def add_to(account: str, amount: int) -> None:
+    await Account.get_motor_collection().update_one({"_id": account}, {"$inc": {"balance": amount}}, upsert=True)
 
 
 async def pay(stage: Stage, **changes: Any) -> Outcome:
@@ -110,22 +126,100 @@ class TestEscrowOut:
             assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
             assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
 
-    async def test_exp_is_an_hour_later(self, stage: Stage) -> None:
-        await a_funded_show()
-        for seconds in (3599, 3600, 3601):
-            await an_earning(ESCROW, VIEWER, 1, created_at=NOW + timedelta(seconds=seconds))
+    @pytest.mark.parametrize(
+        "at", [BEGAN - timedelta(days=3650), BEGAN - timedelta(milliseconds=1), NOW + timedelta(days=1)]
+    )
+    async def test_earnings_of_any_date(self, stage: Stage, at: datetime) -> None:
+        await a_funded_show(7)
+        await an_earning(ESCROW, VIEWER, 1, created_at=at)
         assert await pay(stage) == Done("2 shares", fulfils=Fulfils.NONE_YET)
 
-    async def test_not_what_came_before_the_session_began(self, stage: Stage) -> None:
-        await a_funded_show(7)
-        await an_earning(ESCROW, VIEWER, 1, created_at=BEGAN - timedelta(milliseconds=1))
-        assert await pay(stage) == Done("1 shares", fulfils=Fulfils.NONE_YET)
-
-    async def test_not_what_another_streamer_or_escrow_earned(self, stage: Stage) -> None:
+    async def test_the_name_of_the_escrow_alone_selects_its_earnings(self, stage: Stage) -> None:
         await a_funded_show(7)
         await an_earning(ESCROW, VIEWER, 1, user_id="another")
         await an_earning(f"show_funding:{GOAL}", VIEWER, 1)
-        assert await pay(stage) == Done("1 shares", fulfils=Fulfils.NONE_YET)
+        assert await pay(stage) == Done("2 shares", fulfils=Fulfils.NONE_YET)
+
+    async def test_what_is_left_after_the_last_share_is_a_dead_letter(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await add_to(escrow_account(ESCROW), 5)
+        await pay(stage)
+        await work(stage)
+        assert await balance(user_account(STREAMER)) == 300
+        (letter,) = await DeadLetter.find().to_list()
+        assert (letter.id, letter.task, letter.goal_id) == (f"goals/{GOAL}/escrow_out", "escrow_out", str(GOAL))
+        assert letter.reason == f"escrow_not_empty: escrow:{ESCROW} holds 5 tokens after the last of 2 shares"
+        assert sent(stage, "escrow.completed") == 1
+
+    async def test_without_a_share_but_with_tokens_nothing_is_complete(self, stage: Stage) -> None:
+        await a_funded_show()
+        await add_to(escrow_account(ESCROW), 5)
+        await pay(stage)
+        (letter,) = await DeadLetter.find().to_list()
+        assert "holds 5 tokens after the last of 0 shares" in letter.reason
+        assert sent(stage, "escrow.completed") == 0
+
+    @pytest.mark.parametrize("amount", [0, -30, 2.5, "7", None, True])
+    async def test_an_amount_that_is_none_moves_nothing_and_holds_up_no_other(self, stage: Stage, amount: Any) -> None:
+        await a_funded_show(100)
+        bad = await an_earning(ESCROW, VIEWER, 1)
+        await Earning.get_motor_collection().update_one({"_id": bad}, {"$set": {"amount": amount}})
+        await pay(stage)
+        await work(stage)
+        assert await balance(user_account(STREAMER)) == 100
+        (letter,) = await DeadLetter.find().to_list()
+        assert letter.id == f"goals/{GOAL}/escrow_out:{bad}"
+        assert letter.reason == f"earning {bad}: amount: must be a whole number above 0, is {amount!r}"
+
+    async def test_each_earning_says_that_it_is_paid(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        await work(stage)
+        assert [(e.state, e.settled_at) async for e in Earning.find()] == [("paid", NOW)] * 2
+
+    async def test_without_its_promise_it_does_nothing(self, stage: Stage) -> None:
+        await a_funded_show(100)
+        await Goal.get_motor_collection().update_one({"_id": GOAL}, {"$set": {"promises": []}})
+        before = await stage.everything()
+        assert await pay(stage) == Returned(Reason.NOT_PROMISED)
+        assert stage.queue.jobs == []
+        assert await stage.everything() == before
+
+    async def test_shares_of_a_lost_future_move_nothing(self, stage: Stage) -> None:
+        await a_funded_show(100, 200)
+        await pay(stage)
+        await Goal.get_motor_collection().update_one({"_id": GOAL}, {"$set": {"promises": []}})
+        await work(stage)
+        assert (await balance(user_account(STREAMER)), await balance(escrow_account(ESCROW))) == (0, 300)
+        assert sent(stage, "escrow.completed.individual") == 0
+        assert await DeadLetter.find().count() == 0
+
+    async def test_a_share_that_fails_for_ever_does_not_hold_up_the_others(self, stage: Stage) -> None:
+        first, _ = await a_funded_show(100, 200)
+        await pay(stage)
+        await Earning.get_motor_collection().delete_one({"_id": first})
+        await work(stage)
+        assert await balance(user_account(STREAMER)) == 200
+
+    async def test_the_platforms_fee_is_rounded_down_and_the_rest_is_the_streamers(self, stage: Stage) -> None:
+        await a_funded_show(100, 3, 33, fee_bps=1000)
+        await pay(stage, fee_bps=1000)
+        await work(stage)
+        assert await balance(FEES) == 10 + 0 + 3
+        assert await balance(user_account(STREAMER)) == 90 + 3 + 30
+        assert await balance(escrow_account(ESCROW)) == 0
+
+    async def test_all_of_it_can_be_the_platforms(self, stage: Stage) -> None:
+        await a_funded_show(100, fee_bps=10_000)
+        await pay(stage, fee_bps=10_000)
+        await work(stage)
+        assert (await balance(FEES), await balance(user_account(STREAMER))) == (100, 0)
+
+    async def test_a_planted_share_takes_no_other_fee_than_was_promised(self, stage: Stage) -> None:
+        await a_funded_show(100)
+        await pay(stage, fee_bps=9_000)
+        await work(stage)
+        assert (await balance(FEES), await balance(escrow_account(ESCROW))) == (0, 100)
 
     async def test_the_streamer_gets_all_of_it(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200, 1)
@@ -197,7 +291,7 @@ class TestEscrowOut:
 
 class TestRefundEscrow:
     async def test_everybody_gets_back_what_he_gave(self, stage: Stage) -> None:
-        earnings = await a_funded_show(100, 200)
+        earnings = await a_funded_show(100, 200, task="refund_escrow")
         assert await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL)) == Done(
             "2 shares", fulfils=Fulfils.NONE_YET
         )
@@ -212,6 +306,7 @@ class TestRefundEscrow:
         await a_funded_show(100, 200)
         await pay(stage)
         await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
+        await promises("refund_escrow", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
         await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL))
         await work(stage)
         assert await balance(escrow_account(ESCROW)) == 200
@@ -246,10 +341,11 @@ class TestTransferEscrow:
 
     async def test_a_share_behind_which_no_earning_stands_names_its_amount(self, stage: Stage) -> None:
         await a_deposit(GoalKind.EXCLUSIVE)
-        await a_goal(GoalKind.EXCLUSIVE, active=False)
         escrow = f"exclusive:{GOAL}"
         metadata = {"doc_id": str(GOAL), "user_id": STREAMER, "amount": 166}
         share = {"to_user_id": STREAMER, "escrow_id": escrow, "event": "escrow.completed", "metadata": metadata}
+        owed = Promise(id="transfer_escrow:escrow.completed", task="transfer_escrow", arguments=share, at=NOW)
+        await a_goal(GoalKind.EXCLUSIVE, active=False, promises=[owed])
         promise = f"goals/{GOAL}/transfer_escrow:escrow.completed"
         stage.queue.enqueue(Job("j", "transfer_escrow", share, promise=promise))
         await work(stage)
@@ -258,53 +354,110 @@ class TestTransferEscrow:
 
 
 class TestTransfer:
-    async def move(self, stage: Stage, **changes: Any) -> Outcome:
+    TRANSFER = f"escrow-{ESCROW}-{EARNING}-{STREAMER}"
+
+    async def owed(self, stage: Stage) -> None:
+        await a_deposit(GoalKind.SHOW)
+        await a_goal(GoalKind.SHOW, active=False)
+        await promises("escrow_out", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
+
+    async def move(self, stage: Stage, promise: str | None = "escrow_out", **changes: Any) -> Outcome:
         arguments: dict[str, Any] = {
-            "transfer_id": f"escrow-{ESCROW}-d-{STREAMER}",
+            "transfer_id": self.TRANSFER,
             "from_user_id": None,
             "to_user_id": STREAMER,
-            "amount": 100,
+            "amount": HELD,
             "tags": [f"escrow::{ESCROW}"],
-            "metadata": {"doc_id": "d", "user_id": STREAMER},
+            "metadata": {"doc_id": str(EARNING), "user_id": STREAMER},
         }
-        return await transfer(stage.context, **arguments | changes)
+        ref = None if promise is None else PromiseRef("goals", GOAL, promise)
+        return await transfer(stage.context.within(NOWHERE, ref), **arguments | changes)
 
     async def test_without_a_payer_the_escrow_pays(self, stage: Stage) -> None:
-        await a_deposit(GoalKind.SHOW)
-        assert await self.move(stage) == Done(f"100 tokens to user:{STREAMER}")
-        assert (await balance(escrow_account(ESCROW)), await balance(user_account(STREAMER))) == (200, 100)
+        await self.owed(stage)
+        assert await self.move(stage) == Done(f"{HELD} tokens to user:{STREAMER}")
+        assert (await balance(escrow_account(ESCROW)), await balance(user_account(STREAMER))) == (0, HELD)
 
     async def test_the_same_again_is_a_no_op(self, stage: Stage) -> None:
-        await a_deposit(GoalKind.SHOW)
+        await self.owed(stage)
         await self.move(stage)
         assert await self.move(stage) == Returned(Reason.ALREADY_PAID)
-        assert await balance(user_account(STREAMER)) == 100
+        assert await balance(user_account(STREAMER)) == HELD
 
     @pytest.mark.parametrize("changes", [{"amount": 99}, {"to_user_id": VIEWER}, {"tags": [f"escrow::{ESCROW}", "x"]}])
     async def test_the_same_id_with_other_content_is_an_error(self, stage: Stage, changes: dict[str, Any]) -> None:
-        await a_deposit(GoalKind.SHOW)
+        await self.owed(stage)
         await self.move(stage)
         with pytest.raises(TransferConflictError):
             await self.move(stage, **changes)
-        assert await balance(escrow_account(ESCROW)) == 200
+        assert await balance(escrow_account(ESCROW)) == 0
+
+    @pytest.mark.parametrize(
+        ("promise", "changes"),
+        [
+            (None, {}),
+            ("other", {}),
+            ("escrow_out", {"amount": HELD - 1}),
+            ("escrow_out", {"amount": HELD + 1}),
+            ("escrow_out", {"to_user_id": VIEWER}),
+            ("escrow_out", {"transfer_id": f"escrow-{ESCROW}-x-{STREAMER}"}),
+            ("escrow_out", {"transfer_id": f"refund-{ESCROW}-{EARNING}-{STREAMER}"}),
+            ("escrow_out", {"metadata": {"doc_id": str(GOAL), "user_id": STREAMER}}),
+            ("escrow_out", {"metadata": {"doc_id": str(EARNING), "user_id": STREAMER, "amount": HELD}}),
+            ("escrow_out", {"tags": ["escrow::show_funding:other"]}),
+            ("escrow_out", {"from_user_id": VIEWER}),
+            ("escrow_out", {"fee_bps": 100}),
+        ],
+    )
+    async def test_what_no_document_promises_moves_nothing(
+        self, stage: Stage, promise: str | None, changes: dict[str, Any]
+    ) -> None:
+        await self.owed(stage)
+        await add_to(user_account(VIEWER), 1000)
+        await add_to(escrow_account("show_funding:other"), 1000)
+        before = await stage.everything()
+        assert await self.move(stage, promise, **changes) == Returned(Reason.NOT_PROMISED)
+        assert await stage.everything() == before
+
+    @pytest.mark.parametrize("amount", [0, -101, 2.5, "7", None, True])
+    async def test_an_amount_is_a_whole_number_above_zero(self, stage: Stage, amount: Any) -> None:
+        await self.owed(stage)
+        before = await stage.everything()
+        with pytest.raises(InvalidError, match="must be a whole number above 0"):
+            await self.move(stage, amount=amount)
+        assert await stage.everything() == before
 
     async def test_more_than_is_held_moves_nothing(self, stage: Stage) -> None:
-        await a_deposit(GoalKind.SHOW)
+        await self.owed(stage)
+        await add_to(escrow_account(ESCROW), -1)
         before = await stage.everything()
         with pytest.raises(InsufficientFundsError):
-            await self.move(stage, amount=HELD + 1)
+            await self.move(stage)
         assert await stage.everything() == before
 
     async def test_an_escrow_is_settled_one_way(self, stage: Stage) -> None:
-        await a_deposit(GoalKind.SHOW)
+        await self.owed(stage)
         await self.move(stage)
+        other = await an_earning(ESCROW, VIEWER, 5)
+        await add_to(escrow_account(ESCROW), 5)
+        await promises("refund_escrow", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
         with pytest.raises(ConflictError) as caught:
-            await self.move(stage, transfer_id=f"refund-{ESCROW}-e-{VIEWER}", to_user_id=VIEWER)
+            await self.move(
+                stage,
+                "refund_escrow",
+                transfer_id=f"refund-{ESCROW}-{other}-{VIEWER}",
+                to_user_id=VIEWER,
+                amount=5,
+                metadata={"doc_id": str(other), "user_id": VIEWER},
+            )
         assert caught.value.code == "settled_otherwise"
 
-    async def test_from_a_user(self, stage: Stage) -> None:
-        await Account(id=user_account(VIEWER), balance=100).insert()
-        await self.move(stage, transfer_id="tip", from_user_id=VIEWER, amount=40, tags=[])
+    async def test_from_a_user_whose_transfer_is_promised(self, stage: Stage) -> None:
+        await add_to(user_account(VIEWER), 100)
+        tip = {"transfer_id": "tip", "from_user_id": VIEWER, "to_user_id": STREAMER, "amount": 40, "tags": []}
+        await a_goal(GoalKind.SHOW)
+        await promises("transfer", tip)
+        await self.move(stage, "transfer", **tip)
         assert (await balance(user_account(VIEWER)), await balance(user_account(STREAMER))) == (60, 40)
 
 
@@ -318,6 +471,9 @@ class TestHoldExclusive:
             "to_escrow_id": exclusive,
             "amount": HELD,
         }
-        assert await hold_exclusive(stage.context, **arguments) == Done(f"{HELD} tokens to escrow:{exclusive}")
-        assert await hold_exclusive(stage.context, **arguments) == Returned(Reason.ALREADY_PAID)
+        assert await hold_exclusive(stage.context, **arguments) == Returned(Reason.NOT_PROMISED)
+        await a_goal(GoalKind.TRIGGER, active=False)
+        context = stage.context.within(NOWHERE, await promises("hold_exclusive", arguments))
+        assert await hold_exclusive(context, **arguments) == Done(f"{HELD} tokens to escrow:{exclusive}")
+        assert await hold_exclusive(context, **arguments) == Returned(Reason.ALREADY_PAID)
         assert (await balance(escrow_account(f"trigger:{GOAL}")), await balance(escrow_account(exclusive))) == (0, HELD)

@@ -52,6 +52,7 @@ async def contribute(context: Context, goal: Goal, user_id: str, amount: int, ke
             "from_user_id": user_id,
             "amount": amount,
             "created_at": now,
+            "state": "held",
             "goal_id": goal_id,
             "transfer_id": transfer_id,
             "cause": cause.document(),

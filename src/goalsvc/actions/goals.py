@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
@@ -17,8 +17,8 @@ from goalsvc.actions.known import known_goal, known_session
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
-from goalsvc.domain.escrow import escrow_account, tag_of, trigger_escrow, user_account
-from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata, ShowPlan
+from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_escrow, user_account
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
@@ -38,6 +38,7 @@ class GoalPlan:
     exp: datetime | None
     metadata: Mapping[str, Any]
     exclusive_to: str | None
+    fee_bps: int | None = None
 
 
 async def create_goal(context: Context, call: Call, plan: GoalPlan) -> Goal:
@@ -60,6 +61,8 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
         raise ConflictError("session_ended", "the session has ended")
     now = context.clock.now()
     exp = _expiry_of(plan, now)
+    if exp is None and plan.kind is GoalKind.TRIGGER:
+        exp = now + timedelta(seconds=context.settings.request_limit)
     metadata = _metadata_of(plan, session)
     if plan.exclusive_to is not None and metadata.viewer_id not in (None, plan.exclusive_to):
         raise InvalidError("conditions.exclusive_to", "is another viewer than metadata.viewer_id")
@@ -117,17 +120,22 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     if given != session.user_id:
         raise InvalidError("metadata.user_id", "must be the session's streamer; it may be left out")
     _check_storable(plan.metadata)
+    if plan.metadata.get("funding_goal_id") is not None:
+        raise InvalidError("metadata.funding_goal_id", "must be absent: it is set when a FundingGoal begins its show")
     for field in plan.metadata:
         if field.startswith("$") or "." in field or "\0" in field:
             raise InvalidError(f"metadata.{field}", "field names must not begin with `$` or hold `.`")
     try:
-        metadata = Metadata.model_validate({**plan.metadata, "user_id": session.user_id})
+        fee = {} if plan.fee_bps is None else {"fee_bps": plan.fee_bps}
+        metadata = Metadata.model_validate({**plan.metadata, **fee, "user_id": session.user_id})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         raise InvalidError(".".join(["metadata", *map(str, first["loc"])]), first["msg"]) from None
     for name, show in (("show", metadata.show), ("exclusive", metadata.exclusive)):
-        if isinstance(show, ShowPlan) and show.target <= 0:
-            raise InvalidError(f"metadata.{name}.target", "must be greater than 0 (seconds)")
+        if isinstance(show, ShowPlan) and not 0 < show.target <= LONGEST_TARGET_SECONDS:
+            raise InvalidError(f"metadata.{name}.target", f"must be from 1 to {LONGEST_TARGET_SECONDS} (seconds)")
+    if metadata.fee_bps is not None and not 0 <= metadata.fee_bps <= WHOLE_BPS:
+        raise InvalidError("fee_bps", f"must be from 0 to {WHOLE_BPS} (hundredths of a percent)")
     if not 0 <= metadata.price <= 10**12:
         raise InvalidError("metadata.price", "must be from 0 to 10^12 (tokens)")
     viewer = metadata.viewer_id
@@ -158,8 +166,12 @@ def _check_storable(metadata: Mapping[str, Any]) -> None:
 
 
 def _check_kind(goal: Goal, viewer: str | None) -> None:
-    """Raises InvalidError when the goal lacks what its kind needs."""
+    """Raises InvalidError when the goal lacks what its kind needs, or has what its kind may not have."""
     metadata = goal.metadata
+    if goal.kind in PERFORMED:
+        for number, level in enumerate(goal.levels):
+            if level.target > LONGEST_TARGET_SECONDS:
+                raise InvalidError(f"levels.{number}.target", f"must be at most {LONGEST_TARGET_SECONDS} (seconds)")
     match goal.kind:
         case GoalKind.FUNDING if metadata.show is None:
             raise InvalidError(
@@ -171,6 +183,8 @@ def _check_kind(goal: Goal, viewer: str | None) -> None:
             raise InvalidError("metadata.exclusive", "required for a TriggerGoal (what is asked for: {title, target})")
         case GoalKind.TRIGGER if metadata.price and not metadata.private:
             raise InvalidError("metadata.price", "only a private request has a price (metadata.private)")
+        case kind if metadata.price and kind is not GoalKind.TRIGGER:
+            raise InvalidError("metadata.price", f"must be absent: a {kind} charges no price")
         case GoalKind.EXCLUSIVE if viewer is None:
             raise InvalidError("conditions.exclusive_to", "required for an ExclusiveGoal (its viewer)")
         case GoalKind.FUNDING | GoalKind.SHOW | GoalKind.KARAOKE if not goal.levels:

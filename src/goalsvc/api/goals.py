@@ -14,6 +14,7 @@ from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, 
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger
 from goalsvc.api.views import GoalView, Page
+from goalsvc.domain.escrow import WHOLE_BPS
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.trace import assemble
 from goalsvc.errors import InvalidError
@@ -84,6 +85,13 @@ class GoalBody(BaseModel):
         "`exclusive{title, target}`. ExclusiveGoal: `viewer_id`. What else is in it is kept. `user_id` is the session's.",
     )
     conditions: ConditionsBody = ConditionsBody()
+    fee_bps: int | None = Field(
+        default=None,
+        ge=0,
+        le=WHOLE_BPS,
+        description="The platform's part of the payout in hundredths of a percent, rounded down for the platform; kept in "
+        "`metadata.fee_bps`. Absent: `GOALSVC_PLATFORM_FEE_BPS`.",
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> "GoalBody":
@@ -149,6 +157,7 @@ async def create_goal(context: ContextOf, call: CallOf, body: GoalBody) -> GoalV
         exp=body.exp,
         metadata=body.metadata,
         exclusive_to=body.conditions.exclusive_to,
+        fee_bps=body.fee_bps,
     )
     return GoalView.of(await actions.create_goal(context, call, plan))
 

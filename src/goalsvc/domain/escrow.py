@@ -5,6 +5,8 @@ from enum import StrEnum
 from bson import ObjectId
 
 ISSUER = "issuer"
+#: The platform's share of payouts.
+FEES = "fees"
 
 
 def user_account(user_id: str) -> str:
@@ -15,6 +17,16 @@ def user_account(user_id: str) -> str:
 def escrow_account(escrow_id: str) -> str:
     """Id of that escrow's account."""
     return f"escrow:{escrow_id}"
+
+
+def debt_account(user_id: str) -> str:
+    """Returns the id of the account of what that user owes after a reversal; it alone, with the issuer's, may be negative."""
+    return f"debt:{user_id}"
+
+
+def payout_account(withdrawal_id: str) -> str:
+    """Returns the id of the account that holds a withdrawal until it is confirmed or returned."""
+    return f"payout:{withdrawal_id}"
 
 
 def show_escrow(funding_goal_id: ObjectId) -> str:
@@ -59,3 +71,17 @@ def tag_of(escrow_id: str) -> str:
 def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:
     """The part of an escrow that is the performer's: by the second, cut to whole tokens; the rest is the viewer's."""
     return held * min(performed_seconds, target_seconds) // target_seconds
+
+
+#: All of a payout, in hundredths of a percent.
+WHOLE_BPS = 10_000
+
+
+def fee_of(amount: int, fee_bps: int) -> int:
+    """Returns the platform's part of that payout, rounded down; the rest is the streamer's."""
+    return amount * min(max(fee_bps, 0), WHOLE_BPS) // WHOLE_BPS
+
+
+def is_amount(value: object) -> bool:
+    """Returns whether that can be an amount of tokens: a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

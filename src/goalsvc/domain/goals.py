@@ -99,6 +99,14 @@ class Metadata(_Value):
     private: bool = False
     price: int = 0
     exclusive: ShowPlan | None = None
+    funding_goal_id: Reference = None
+    """ShowGoal: the FundingGoal whose escrow pays for it, also where the session's pair was removed."""
+    fee_bps: int | None = None
+    """The platform's share of a payout in hundredths of a percent; absent: `GOALSVC_PLATFORM_FEE_BPS`."""
+
+
+#: The largest target of anything that is performed.
+LONGEST_TARGET_SECONDS = 86_400
 
 
 def level_of(levels: Sequence[Level], progress: int) -> int:

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     ALREADY_STORED = "already_stored"
     OVERTAKEN = "overtaken"
     TOLD_BY_SHARE = "told_by_share"
+    NOT_PROMISED = "not_promised"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class Goal(HasPromises):
     breakdown_id: Any = None
     exp: datetime | None = None
     triggerer: UserId | None = None
+    begin_by: datetime | None = None
+    """A funded show that has not started by then ends, and is refunded."""
 
     class Settings:
         """Where and how Beanie keeps goals; `_cls` and its values are those of MongoEngine, which others use."""
@@ -69,6 +71,11 @@ class Goal(HasPromises):
                 [("metadata.user_id", ASCENDING)],
                 name="performer",
                 partialFilterExpression={"active": True, "_cls": "Goal.ExclusiveGoal"},
+            ),
+            IndexModel(
+                [("begin_by", ASCENDING)],
+                name="begin_by",
+                partialFilterExpression={"active": True, "begin_by": {"$exists": True}},
             ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(

@@ -13,9 +13,17 @@ from typing import Any, Protocol, TypeVar
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from goalsvc.domain.escrow import ISSUER, Settlement
+from goalsvc.domain.escrow import FEES, ISSUER, Settlement, is_amount
 from goalsvc.domain.origin import NO_CAUSE, Cause
-from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
+from goalsvc.errors import (
+    ConflictError,
+    GoalsvcError,
+    InsufficientFundsError,
+    InvalidError,
+    NotPromisedError,
+    TransferConflictError,
+)
+from goalsvc.models.debts import repay_debts
 from goalsvc.models.wallet import Account, Transfer
 
 T = TypeVar("T")
@@ -34,8 +42,18 @@ class Order:
     from_user_id: str | None = None
     to_user_id: str | None = None
     settlement: Settlement | None = None
+    fee: int = 0
+    """What goes from `debit` to the account `fees` besides, by a transfer of its own (`fee-{transfer_id}`)."""
     cause: Cause = NO_CAUSE
     """What it goes back to; stored in the transfer, and not part of its content."""
+    reference: str | None = None
+    account: str | None = None
+    """The account for which the reference is unique."""
+    overdraft: bool = False
+    """Whether `debit` may become negative, as a debt does."""
+    guard: "Guard | None" = None
+    claim: Any = None
+    """What the guard needs to know of this order."""
 
     def same_as(self, transfer: Transfer) -> bool:
         """Whether that transfer is this one; the time at which it was made does not matter."""
@@ -44,7 +62,12 @@ class Order:
             and (transfer.amount, transfer.from_user_id, transfer.to_user_id)
             == (self.amount, self.from_user_id, self.to_user_id)
             and list(transfer.tags) == list(self.tags)
+            and transfer.reference == self.reference
         )
+
+
+#: Checks orders of one transaction that carry it, and writes what belongs to them; what it raises undoes the transaction.
+Guard = Callable[[Sequence[Order], datetime, Any], Awaitable[None]]
 
 
 class Transactions(Protocol):
@@ -87,9 +110,12 @@ class Ledger:
     ) -> tuple[Transfer, bool]:
         """Makes the transfer, and `also(session)` in the same transaction; the transfer, and whether it was made now.
 
-        Raises InsufficientFundsError, TransferConflictError (the id is taken by another transfer), ConflictError
-        `settled_otherwise`, LedgerBusyError; in each case nothing was changed.
+        Raises InvalidError (an amount that is not above 0), InsufficientFundsError, TransferConflictError (the id is taken by
+        another transfer), ConflictError `settled_otherwise`, LedgerBusyError, and what the order's guard raises; in each case
+        nothing was changed.
         """
+        if not is_amount(order.amount):
+            raise InvalidError("amount", f"must be a whole number greater than 0, is {order.amount!r}")
         waiting = _Waiting(order, now, also, asyncio.get_running_loop().create_future())
         key = (order.debit, order.settlement)
         line = self._lines.get(key)
@@ -134,7 +160,9 @@ class Ledger:
         try:
             try:
                 await self._database.transaction(lambda session: _move([waiting], [transfer], session))
-            except (DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError) as error:
+            except (
+                DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError, NotPromisedError
+            ) as error:  # fmt: skip
                 # Made before? Then that is the answer, whatever the accounts say today.
                 made = await Transfer.by_id(waiting.order.transfer_id)
                 if made is None:
@@ -166,18 +194,37 @@ def _transfer_of(waiting: _Waiting) -> Transfer:
         amount=order.amount,
         tags=list(order.tags),
         metadata=dict(order.metadata),
-        cause=order.cause.document() or None,
         created_at=waiting.now,
+        cause=order.cause.document() or None,
+        reference=order.reference,
+        account=order.account if order.reference is not None else None,
+    )
+
+
+def _fee_of(waiting: _Waiting) -> Transfer:
+    """Returns the transfer of an order's fee, made in the same transaction."""
+    order = waiting.order
+    return Transfer(
+        id=f"fee-{order.transfer_id}",
+        debit=order.debit,
+        credit=FEES,
+        amount=order.fee,
+        tags=[*order.tags, "fee"],
+        metadata={"transfer_id": order.transfer_id},
+        created_at=waiting.now,
+        cause=order.cause.document() or None,
     )
 
 
 async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
     """Within a transaction: takes the tokens from the one account that all have in common, and gives them where they go."""
     first = batch[0].order
-    amount = sum(waiting.order.amount for waiting in batch)
+    fees = [_fee_of(waiting) for waiting in batch if waiting.order.fee]
+    made = [*transfers, *fees]
+    amount = sum(transfer.amount for transfer in made)
     received: dict[str, int] = {}
-    for waiting in batch:
-        received[waiting.order.credit] = received.get(waiting.order.credit, 0) + waiting.order.amount
+    for transfer in made:
+        received[transfer.credit] = received.get(transfer.credit, 0) + transfer.amount
     changes = [
         _debit(first, amount, len(batch)),
         *(
@@ -185,26 +232,38 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
             for account, more in sorted(received.items())
         ),
     ]
-    made = await Account.get_motor_collection().bulk_write(changes, session=session)
-    if made.matched_count + made.upserted_count < len(changes):
-        # Whoever receives is found or made; so it is the one who pays.
+    written = await Account.get_motor_collection().bulk_write(changes, session=session)
+    await _ask_guards(batch, session)
+    if written.matched_count + written.upserted_count < len(changes):
+        # An account that receives is found or made; so it is the one that pays.
         raise await _refusal(first, amount, session)
-    await Transfer.insert_many(list(transfers), session=session)
+    await Transfer.insert_many(made, session=session)
+    await repay_debts(transfers, batch[0].now, session)
     for waiting in batch:
         if waiting.also is not None:
             await waiting.also(session)
 
 
+async def _ask_guards(batch: Sequence[_Waiting], session: Any) -> None:
+    guards: dict[Guard, list[Order]] = {}
+    for waiting in batch:
+        if waiting.order.guard is not None:
+            guards.setdefault(waiting.order.guard, []).append(waiting.order)
+    for guard, orders in guards.items():
+        await guard(orders, batch[0].now, session)
+
+
 def _debit(order: Order, amount: int, shares: int) -> UpdateOne:
     where: dict[str, Any] = {"_id": order.debit}
     update: dict[str, Any] = {"$inc": {"balance": -amount}}
-    if order.debit != ISSUER:
+    negative = order.debit == ISSUER or order.overdraft
+    if not negative:
         where["balance"] = {"$gte": amount}
     if order.settlement is not None:
         where["settlement"] = {"$in": [None, order.settlement.value]}
         update["$set"] = {"settlement": order.settlement.value}
         update["$inc"]["shares_settled"] = shares
-    return UpdateOne(where, update, upsert=order.debit == ISSUER)
+    return UpdateOne(where, update, upsert=negative)
 
 
 async def _refusal(order: Order, amount: int, session: Any) -> GoalsvcError:

@@ -9,7 +9,7 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from goalsvc.domain.goals import Level, Reference, UserId
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Level, Reference, UserId
 from goalsvc.domain.origin import Origin
 from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
 
@@ -216,6 +216,7 @@ class Session(HasPromises):
         cls, session_id: ObjectId, viewer_id: str, nbf: datetime, duration_seconds: int
     ) -> Self | None:
         """Lets the viewer watch from `nbf` on for so long; None when the window is open already, or there is no session."""
+        duration_seconds = min(duration_seconds, LONGEST_TARGET_SECONDS)
         window = {"nbf": nbf, "duration": duration_seconds, "exp": nbf + timedelta(seconds=duration_seconds)}
         where = {"_id": session_id, f"viewers.{viewer_id}.nbf": {"$ne": nbf}}
         return await cls.change(where, {"$set": {f"viewers.{viewer_id}": window}})

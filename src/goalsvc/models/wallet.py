@@ -1,6 +1,7 @@
-"""The documents of the wallet: accounts, transfers and earnings. `goalsvc.models.ledger` moves the tokens.
+"""The wallet: accounts, the transfers between them, and the earnings that escrows hold.
 
-An account is a user's, an escrow's, or the issuer's (deposits come from it; it alone may be negative).
+An account is a user's, an escrow's, a withdrawal's (`payout:`), a debt's, the platform's (`fees`), or the issuer's, from which
+deposits come. Only the issuer and debts may be negative. `goalsvc.models.ledger` makes the transfers.
 """
 
 import math
@@ -121,6 +122,9 @@ class Transfer(Document):
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
     created_at: datetime | None = None
+    reference: str | None = None
+    """The caller's own id of it, unique for the account that it names (`account`)."""
+    account: str | None = None
 
     class Settings:
         """Where and how Beanie keeps transfers."""
@@ -131,12 +135,27 @@ class Transfer(Document):
             IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="from", sparse=True),
             IndexModel([("to_user_id", ASCENDING), ("_id", ASCENDING)], name="to", sparse=True),
             IndexModel([("tags", ASCENDING), ("_id", ASCENDING)], name="tags"),
+            IndexModel([("debit", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="debit"),
+            IndexModel([("credit", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="credit"),
+            IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="created"),
+            IndexModel(
+                [("account", ASCENDING), ("reference", ASCENDING)],
+                name="reference",
+                unique=True,
+                sparse=True,
+            ),
         ]
 
     @classmethod
     async def by_id(cls, transfer_id: str) -> "Transfer | None":
         """The transfer of that id."""
         return await cls.find_one({"_id": transfer_id})
+
+
+#: The fields of an earning that name no escrow.
+_NO_ESCROWS = (
+    "user_id", "from_user_id", "amount", "created_at", "goal_id", "transfer_id", "state", "settled_at", "metadata", "tags",
+)  # fmt: skip
 
 
 class Earning(Sharing):
@@ -149,6 +168,9 @@ class Earning(Sharing):
     from_user_id: UserId
     amount: int
     created_at: datetime
+    state: str | None = None
+    """`held`, `paid` or `refunded`; absent in an earning of another service that is not settled yet."""
+    settled_at: datetime | None = None
 
     class Settings:
         """Where and how Beanie keeps earnings."""
@@ -158,26 +180,22 @@ class Earning(Sharing):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
             IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
+            # The escrow is the name of a field, `_show_funding:{funding_goal_id}`, so no other index can find its earnings.
+            IndexModel([("$**", ASCENDING)], name="escrow", wildcardProjection=dict.fromkeys(_NO_ESCROWS, 0)),
         ]
 
     @classmethod
-    async def amount_of(cls, earning_id: ObjectId) -> int | None:
-        """How many tokens were contributed; None when there is no such earning."""
+    async def amount_of(cls, earning_id: ObjectId) -> Any:
+        """Returns what its `amount` holds, which may be no amount at all; None when there is no such earning."""
         found = await cls.shared().read(earning_id)
-        return None if found is None else int(found["amount"])
+        return None if found is None else found.get("amount", 0)
 
     @classmethod
-    async def stream(
-        cls, user_id: str, escrow_id: str, nbf: datetime | None = None, exp: datetime | None = None
-    ) -> AsyncIterator[Mapping[str, Any]]:
-        """Every earning of that streamer that the escrow holds, made within [nbf, exp]; as they come, not held in memory."""
-        where: dict[str, Any] = {"user_id": user_id, f"_{escrow_id}": {"$exists": True}}
-        window = {operator: instant for operator, instant in (("$gte", nbf), ("$lte", exp)) if instant is not None}
-        if window:
-            where["created_at"] = window
+    async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
+        """Yields every earning that the escrow holds, of any date, whatever else is in it; not held in memory."""
         wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
-        cursor = cls.get_motor_collection().find(where, wanted, batch_size=500).sort("created_at", ASCENDING)
-        async for earning in cursor:
+        where = {f"_{escrow_id}": {"$exists": True}}
+        async for earning in cls.get_motor_collection().find(where, wanted, batch_size=500):
             yield earning
 
     @classmethod

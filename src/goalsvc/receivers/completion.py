@@ -5,7 +5,7 @@ from datetime import timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.goals import Conditions, GoalKind, Level, Metadata
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Conditions, GoalKind, Level, Metadata
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.models.clip import insert_once
@@ -96,11 +96,13 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         return Returned(Reason.NO_SHOW)
     funding_goal = ObjectId(event.goal_id)
     session_id = event.conditions.session_id
+    begin_limit = context.settings.show_begin_limit
     show = ShowGoal(
         id=derived_id(funding_goal, "show"),
         levels=[Level(title=plan.title, target=plan.target)],
         conditions=Conditions(session_id=session_id),
-        metadata=Metadata.model_validate({"user_id": event.streamer_id, "funding_goal_id": event.goal_id}),
+        metadata=Metadata(user_id=event.streamer_id, funding_goal_id=funding_goal, fee_bps=event.metadata.fee_bps),
+        begin_by=event.at + timedelta(seconds=begin_limit) if begin_limit else None,
     )
     # Paired first: a show that is performed and completed before it is paired would be paid to nobody.
     paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
@@ -135,13 +137,17 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
     if viewer is None:
         return Returned(Reason.NO_VIEWER)
     trigger_goal = ObjectId(event.goal_id)
+    # Another service may ask for more than a day: the time must still be a date.
+    target = min(max(plan.target, 60), LONGEST_TARGET_SECONDS)
     exclusive = ExclusiveGoal(
         id=exclusive_of(trigger_goal),
         levels=[Level(title=plan.title, target=plan.target)] if plan.target else [],
         conditions=Conditions(session_id=session_id, exclusive_to=viewer, trigger_goal_id=trigger_goal),
-        metadata=Metadata(user_id=event.streamer_id, viewer_id=viewer, price=event.metadata.price),
+        metadata=Metadata(
+            user_id=event.streamer_id, viewer_id=viewer, price=event.metadata.price, fee_bps=event.metadata.fee_bps
+        ),
         # A performer who never comes must not hold the viewer's tokens for ever.
-        exp=event.at + timedelta(seconds=max(plan.target, 60) + context.settings.exclusive_begin_limit),
+        exp=event.at + timedelta(seconds=target + context.settings.exclusive_begin_limit),
     )
     # Paired first, so that what is performed at once is noted in its pair; not again when an earlier try came further: the
     # exclusive may be over by now, and its pair removed.

@@ -1,7 +1,8 @@
 """The money: what each end and each completion does to the escrow behind a goal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from bson import ObjectId
 
@@ -9,6 +10,7 @@ from goalsvc.context import Context
 from goalsvc.domain.escrow import (
     COMPLETED,
     REFUNDED,
+    WHOLE_BPS,
     escrow_account,
     exclusive_escrow,
     performed_share,
@@ -18,7 +20,7 @@ from goalsvc.domain.escrow import (
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.errors import RetryableError
+from goalsvc.errors import InvalidError, RetryableError
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Account
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed
@@ -27,10 +29,14 @@ from goalsvc.tasks.ending import deactivate_goal
 from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow, transfer_escrow
 
 
-def _share(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int) -> FollowUp:
+def _share(
+    goal_id: str, escrow_id: str, event: str, user_id: str, amount: int, fee: Mapping[str, Any] | None = None
+) -> FollowUp:
     """One share of an escrow that no earning stands behind: the goal itself does."""
     metadata = {"doc_id": goal_id, "user_id": user_id, "amount": amount}
-    follow_up = transfer_escrow.follow_up(to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata)
+    follow_up = transfer_escrow.follow_up(
+        to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata, **(fee or {})
+    )
     return follow_up.called(f"transfer_escrow:{event}")
 
 
@@ -52,17 +58,19 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
     if not event.target_reached:
         return Returned(Reason.NOT_THE_LAST_LEVEL)
     session = await _session_of(event)
-    if isinstance(session, Reason):
-        return Returned(session)
-    pair = session.pair_of_show(ObjectId(event.goal_id))
-    if pair is None or pair.funding_goal is None:
-        return Returned(Reason.NO_FUNDING)
+    funding_goal = _funding_of(event, session)
+    if isinstance(funding_goal, Reason):
+        return Returned(funding_goal)
+    began, ended, performer = None, None, event.streamer_id
+    if isinstance(session, Session):
+        began, ended, performer = session.statuses.started, session.statuses.ended, session.user_id
     payout = escrow_out.follow_up(
-        escrow_id=show_escrow(pair.funding_goal),
-        user_id=session.user_id,
-        nbf=session.statuses.started or pair.funding_goal.generation_time,
-        exp=session.statuses.ended or context.clock.now(),
+        escrow_id=show_escrow(funding_goal),
+        user_id=performer,
+        nbf=began or funding_goal.generation_time,
+        exp=ended or context.clock.now(),
         goal_id=event.goal_id,
+        **_fee(context, event),
     )
     return Done(follow_ups=(payout,))
 
@@ -78,20 +86,36 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
     },
 )
 async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outcome:
-    """Owes every contributor his tokens back when a show, or its funding, ended below its target."""
+    """Promises every contributor their tokens back when a show, or its funding, ended below its target."""
     if event.target_reached:
         return Returned(Reason.TARGET_REACHED)
     if event.kind is GoalKind.FUNDING:
         escrow_id, user_id = show_escrow(ObjectId(event.goal_id)), event.streamer_id
     else:
         session = await _session_of(event)
-        if isinstance(session, Reason):
-            return Returned(session)
-        pair = session.pair_of_show(ObjectId(event.goal_id))
-        if pair is None or pair.funding_goal is None:
-            return Returned(Reason.NO_FUNDING)
-        escrow_id, user_id = show_escrow(pair.funding_goal), session.user_id
+        funding_goal = _funding_of(event, session)
+        if isinstance(funding_goal, Reason):
+            return Returned(funding_goal)
+        escrow_id = show_escrow(funding_goal)
+        user_id = session.user_id if isinstance(session, Session) else event.streamer_id
     return Done(follow_ups=(refund_escrow.follow_up(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id),))
+
+
+def _funding_of(event: GoalEvent, session: Session | Reason) -> ObjectId | Reason:
+    """Returns the FundingGoal that pays for this show: of its pair, or where that was removed, of its own metadata."""
+    pair = session.pair_of_show(ObjectId(event.goal_id)) if isinstance(session, Session) else None
+    if pair is not None and pair.funding_goal is not None:
+        return pair.funding_goal
+    if event.metadata.funding_goal_id is not None:
+        return event.metadata.funding_goal_id
+    return session if isinstance(session, Reason) else Reason.NO_FUNDING
+
+
+def _fee(context: Context, event: GoalEvent) -> Mapping[str, Any]:
+    """Returns the argument that fixes the platform's fee for this payout; none where no fee is taken."""
+    given = event.metadata.fee_bps
+    fee_bps = context.settings.platform_fee_bps if given is None else min(max(given, 0), WHOLE_BPS)
+    return {"fee_bps": fee_bps} if fee_bps else {}
 
 
 async def _session_of(event: GoalEvent) -> Session | Reason:
@@ -114,7 +138,8 @@ async def trigger_exclusive_escrow_transfer(context: Context, event: GoalComplet
     escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
-    return Done(f"{held} tokens", follow_ups=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held),))
+    share = _share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held, _fee(context, event))
+    return Done(f"{held} tokens", follow_ups=(share,))
 
 
 async def _held_for(event: GoalEvent) -> tuple[str, int]:
@@ -143,7 +168,8 @@ async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome
     if share == 0:
         return Returned(Reason.NOT_PERFORMED)
     what = f"{share} of {held} tokens for {min(event.progress, event.target)} of {event.target} s"
-    return Done(what, follow_ups=(_share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share),))
+    payout = _share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share, _fee(context, event))
+    return Done(what, follow_ups=(payout,))
 
 
 @receiver(
@@ -163,15 +189,22 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
         end = deactivate_goal.follow_up(goal_id=event.goal_id, paused_since=paused)
         end = end.called(f"exclusive_grace:{event.event_id}").not_before(context.clock.now() + grace)
         return Done(f"ends in {grace.total_seconds():g} s unless resumed", follow_ups=(end,))
-    if event.viewer_id is None:
-        return Returned(Reason.NO_VIEWER)
     escrow_id, held = await _held_for(event)
+    if event.viewer_id is None:
+        return _without_viewer(escrow_id, held)
     share = held - performed_share(held, event.progress, event.target) if event.target else held
     if share == 0:
         return Returned(Reason.NOTHING_HELD)
     return Done(
         f"{share} of {held} tokens", follow_ups=(_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),)
     )
+
+
+def _without_viewer(escrow_id: str, held: int) -> Outcome:
+    """Returns that there is nothing to do. Raises InvalidError while tokens are held: a dead letter then names the goal."""
+    if held:
+        raise InvalidError("metadata.viewer_id", f"required: escrow {escrow_id} holds {held} tokens for the viewer")
+    return Returned(Reason.NO_VIEWER)
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -182,18 +215,18 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
     returns={Reason.OTHER_GOAL_KIND, Reason.NOT_PRIVATE, Reason.NOTHING_HELD, Reason.NO_VIEWER},
 )
 async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded) -> Outcome:
-    """Owes the hold of a private request to its exclusive when it was agreed to, else back to the viewer."""
+    """Promises the hold of a private request to its exclusive when it was agreed to and can begin, else to the viewer."""
     if not event.metadata.private:
         return Returned(Reason.NOT_PRIVATE)
-    if event.viewer_id is None:
-        return Returned(Reason.NO_VIEWER)
     goal_id = ObjectId(event.goal_id)
     escrow_id = trigger_escrow(goal_id)
     held = await Account.freeze(escrow_id)
+    if event.viewer_id is None:
+        return _without_viewer(escrow_id, held)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
     follow_ups: Sequence[FollowUp]
-    if event.triggerer is None:
+    if event.triggerer is None or not await _can_begin(event):
         follow_ups = [_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
     else:
         exclusive_id = exclusive_of(goal_id)
@@ -206,3 +239,10 @@ async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded)
             )
         ]
     return Done(f"{held} tokens", follow_ups=tuple(follow_ups))
+
+
+async def _can_begin(event: GoalEnded) -> bool:
+    """Returns whether an exclusive can begin from this request; if not, its hold goes back to the viewer."""
+    if event.metadata.exclusive is None or event.conditions.session_id is None:
+        return False
+    return await Session.by_id(event.conditions.session_id) is not None

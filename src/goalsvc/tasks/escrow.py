@@ -2,10 +2,11 @@
 
 `escrow_out` and `refund_escrow` walk over the earnings of a show and enqueue one chain for each share. Their promise stays
 in the goal until the last share is through, so what a crash or an emptied queue swallows is enqueued again; a share that
-has been settled is passed over, and a transfer that has been made is not made twice.
+has been settled is passed over, and a transfer that has been made is not made twice. Each transfer checks, in its
+transaction, that the promise is still there (`goalsvc.models.claims`).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,16 +14,28 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.escrow import COMPLETED, REFUNDED, Settlement, escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.escrow import (
+    COMPLETED,
+    FEES,
+    REFUNDED,
+    WHOLE_BPS,
+    Settlement,
+    escrow_account,
+    fee_of,
+    tag_of,
+    transfer_id_of,
+    user_account,
+)
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
-from goalsvc.domain.promises import Job
+from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import follow_ups_of
-from goalsvc.errors import NotFoundError
+from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError
+from goalsvc.models.claims import Claim, check_amount, split, verify_claims
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
-from goalsvc.models.records import BiEscrow
-from goalsvc.models.wallet import Account, Earning
+from goalsvc.models.records import BiEscrow, DeadLetter
+from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.signals.events import (
     EscrowCompleted,
     EscrowRefunded,
@@ -30,9 +43,6 @@ from goalsvc.signals.events import (
     EscrowShareRefunded,
 )
 from goalsvc.tasks.task import RetryPolicy, Task, task
-
-#: Tokens that come late are still paid out: `escrow_out` looks at earnings made up to so long after its `exp`.
-LATE_EARNINGS = timedelta(hours=1)
 
 #: How many shares are enqueued at a time, and how long the sweep leaves them alone.
 _BATCH = 500
@@ -47,18 +57,16 @@ _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
 
 @task(timeout=60)
 async def escrow_out(
-    context: Context, *, escrow_id: str, user_id: str, nbf: datetime, exp: datetime, goal_id: str
+    context: Context, *, escrow_id: str, user_id: str, nbf: datetime, exp: datetime, goal_id: str, fee_bps: int = 0
 ) -> Outcome:
-    """Pays every earning of the streamer that the escrow holds, made within [nbf, exp + 1 hour]."""
-    earnings = Earning.stream(user_id, escrow_id, nbf, exp + LATE_EARNINGS)
-    return await _settle_all(context, escrow_out, goal_id, escrow_id, COMPLETED, earnings, user_id)
+    """Pays every earning that the escrow holds to the streamer, whatever its date; `nbf` and `exp` are for analytics."""
+    return await _settle_all(context, escrow_out, goal_id, escrow_id, COMPLETED, user_id, fee_bps)
 
 
 @task(timeout=60)
 async def refund_escrow(context: Context, *, escrow_id: str, user_id: str, goal_id: str) -> Outcome:
-    """Gives every earning of the streamer that the escrow holds back to whom it came from."""
-    earnings = Earning.stream(user_id, escrow_id)
-    return await _settle_all(context, refund_escrow, goal_id, escrow_id, REFUNDED, earnings, None)
+    """Returns every earning that the escrow holds to the user that it came from. `user_id` is the streamer, for analytics."""
+    return await _settle_all(context, refund_escrow, goal_id, escrow_id, REFUNDED, None, 0)
 
 
 async def _settle_all(
@@ -67,10 +75,14 @@ async def _settle_all(
     goal_id: str,
     escrow_id: str,
     event: str,
-    earnings: AsyncIterator[Mapping[str, Any]],
     payee: str | None,
+    fee_bps: int,
 ) -> Outcome:
-    promise = f"goals/{goal_id}/{settling.name}"
+    ref = PromiseRef("goals", ObjectId(goal_id), settling.name)
+    goal = await Goal.by_id(ref.document_id)
+    promised = goal.promise(settling.name) if goal is not None else None
+    if promised is None or promised.arguments.get("escrow_id") != escrow_id:
+        return Returned(Reason.NOT_PROMISED)
     account: Account | None = None
     shares = outstanding = 0
     batch: list[Mapping[str, Any]] = []
@@ -84,11 +96,18 @@ async def _settle_all(
             share = transfer_id_of(event, escrow_id, str(earning["_id"]), to_user_id)
             if share not in settled:
                 outstanding += 1
-                context.queue.enqueue(_share_job(share, escrow_id, event, earning, to_user_id, promise, context.origin))
+                context.queue.enqueue(
+                    _share_job(share, escrow_id, event, earning, to_user_id, str(ref), context.origin, fee_bps)
+                )
         await context.queue.flush()
         batch.clear()
 
-    async for earning in earnings:
+    async for earning in Earning.stream(escrow_id):
+        try:
+            _check_share(earning, payee)
+        except InvalidError as error:
+            await _bury(context, ref, promised.arguments, error.message, letter=f"{ref}:{earning['_id']}")
+            continue
         shares += 1
         batch.append(earning)
         if len(batch) == _BATCH:
@@ -99,12 +118,56 @@ async def _settle_all(
 
     now = context.clock.now()
     if outstanding:
-        await Goal.defer(ObjectId(goal_id), settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
+        await Goal.defer(ref.document_id, settling.name, now + _UNDER_WAY + shares * _FOR_EACH_SHARE)
         return Done(f"{shares} shares", fulfils=Fulfils.NONE_YET)
     # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
+    remainder = await _report_remainder(context, ref, escrow_id, shares)
+    if remainder and not shares:
+        return Done(f"no shares, {remainder} tokens are left")
     report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
     return Done(f"{shares} shares", reports=(report,))
+
+
+def _check_share(earning: Mapping[str, Any], payee: str | None) -> None:
+    """Raises InvalidError for an earning that cannot be settled; it concerns only itself."""
+    check_amount(earning)
+    if payee is None and not isinstance(earning.get("from_user_id"), str | int):
+        raise InvalidError(f"earning {earning['_id']}: from_user_id", "required for a refund")
+
+
+async def _report_remainder(context: Context, ref: PromiseRef, escrow_id: str, shares: int) -> int:
+    """Writes a dead letter when the escrow is not empty after its last share; returns what is left."""
+    remainder = await Account.balance_of(escrow_account(escrow_id))
+    goal = await Goal.by_id(ref.document_id) if remainder else None
+    promised = goal.promise(ref.promise_id) if goal is not None else None
+    if promised is not None:
+        what = (
+            f"escrow_not_empty: {escrow_account(escrow_id)} holds {remainder} tokens after the last of {shares} shares"
+        )
+        await _bury(context, ref, promised.arguments, what)
+    return remainder
+
+
+async def _bury(
+    context: Context, ref: PromiseRef, arguments: Mapping[str, Any], reason: str, *, letter: str | None = None
+) -> None:
+    """Writes a dead letter that runs the whole settlement again when it is redriven."""
+    now, name = context.clock.now(), ref.promise_id.partition(":")[0]
+    await DeadLetter.bury(
+        DeadLetter(
+            id=letter or str(ref),
+            task=name,
+            arguments=dict(arguments),
+            reason=reason,
+            at=now,
+            tries=1,
+            promise=str(ref),
+            parent=context.origin.parent or None,
+            cause=context.origin.cause.document(),
+            goal_id=str(ref.document_id),
+        )
+    )
 
 
 def _share_job(
@@ -115,12 +178,20 @@ def _share_job(
     to_user_id: str,
     promise: str,
     origin: Origin,
+    fee_bps: int,
 ) -> Job:
     doc_id = str(earning["_id"])
     metadata = {"doc_id": doc_id, "user_id": to_user_id}
     first = update_bi_escrow.step(escrow_id=escrow_id, event=event, metadata=metadata)
-    then = transfer_escrow.step(to_user_id=to_user_id, escrow_id=escrow_id, event=event, metadata=metadata)
+    then = transfer_escrow.step(
+        to_user_id=to_user_id, escrow_id=escrow_id, event=event, metadata=metadata, **_fee(fee_bps)
+    )
     return Job(share, first["task"], first["arguments"], promise=promise, fulfils=False, origin=origin, then=(then,))
+
+
+def _fee(fee_bps: int) -> Mapping[str, Any]:
+    """The argument that says so, where a fee is taken; absent where none is."""
+    return {"fee_bps": fee_bps} if fee_bps else {}
 
 
 async def _settled_of(
@@ -168,7 +239,7 @@ async def _write_bi(
 
 @task()
 async def transfer_escrow(
-    context: Context, *, to_user_id: str, escrow_id: str, event: str, metadata: Mapping[str, Any]
+    context: Context, *, to_user_id: str, escrow_id: str, event: str, metadata: Mapping[str, Any], fee_bps: int = 0
 ) -> Outcome:
     """Settles one share: the chain `transfer`, then the signal that it is there.
 
@@ -179,6 +250,7 @@ async def transfer_escrow(
         amount = await Earning.amount_of(ObjectId(metadata["doc_id"]))
         if amount is None:
             raise NotFoundError(f"there is no earning {metadata['doc_id']}")
+    check_amount({"_id": metadata["doc_id"], "amount": amount})
     transfer_id = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
     move = transfer.step(
         transfer_id=transfer_id,
@@ -187,12 +259,13 @@ async def transfer_escrow(
         amount=amount,
         tags=[tag_of(escrow_id)],
         metadata=dict(metadata),
+        **_fee(fee_bps),
     )
     tell = announce_escrow_share.step(
         transfer_id=transfer_id,
         to_user_id=to_user_id,
         escrow_id=escrow_id,
-        amount=amount,
+        amount=amount - fee_of(amount, fee_bps),
         event=event,
         metadata=dict(metadata),
     )
@@ -209,28 +282,61 @@ async def transfer(
     amount: int,
     tags: list[str],
     metadata: Mapping[str, Any] | None = None,
+    fee_bps: int = 0,
 ) -> Outcome:
     """Moves tokens, double entry, all or nothing. Without `from_user_id` the escrow named in the tags pays.
 
-    The transfer id is the primary key: the same transfer again is a no-op, the same id with other content an error.
+    Of a payout, the platform's fee goes to the account `fees` in the same transaction. The transfer id is the primary key: the
+    same transfer again is a no-op, the same id with other content an error. Moves nothing that no document promises.
     """
     escrow_id = next((tag.removeprefix("escrow::") for tag in tags if tag.startswith("escrow::")), None)
     debit = user_account(from_user_id) if from_user_id is not None else escrow_account(escrow_id or "")
     by_shares = from_user_id is None and metadata is not None and "amount" not in metadata
+    event = {"escrow": COMPLETED, "refund": REFUNDED}.get(transfer_id.partition("-")[0])
+    settlement = Settlement(transfer_id.partition("-")[0]) if by_shares and event is not None else None
+    fee_bps = fee_bps if event == COMPLETED else 0
+    check_amount({"_id": transfer_id, "amount": amount}, "transfer")
+    to_user, fee = split(amount, fee_bps)
+    to_platform = fee_bps >= WHOLE_BPS
     order = Order(
         transfer_id=transfer_id,
         debit=debit,
-        credit=user_account(to_user_id),
-        amount=amount,
+        credit=FEES if to_platform else user_account(to_user_id),
+        amount=to_user,
+        fee=fee,
         tags=tags,
         metadata=metadata or {},
         from_user_id=from_user_id,
-        to_user_id=to_user_id,
-        settlement=Settlement(transfer_id.partition("-")[0]) if by_shares else None,
+        to_user_id=None if to_platform else to_user_id,
+        settlement=settlement,
+        guard=verify_claims,
+        claim=Claim(
+            promise=context.promise,
+            escrow_id=escrow_id,
+            event=event,
+            user_id=to_user_id,
+            earning_id=_earning_of(metadata) if by_shares else None,
+            doc_id=str((metadata or {}).get("doc_id", "")),
+            fee_bps=fee_bps,
+        ),
         cause=context.origin.cause,
     )
-    made, new = await context.ledger.post(order, context.clock.now())
-    return Done(f"{amount} tokens to {made.credit}") if new else Returned(Reason.ALREADY_PAID)
+    return await _post(context, order)
+
+
+def _earning_of(metadata: Mapping[str, Any] | None) -> ObjectId:
+    doc_id = (metadata or {}).get("doc_id")
+    if not ObjectId.is_valid(doc_id or ""):
+        raise InvalidError("metadata.doc_id", "must be the id of an earning")
+    return ObjectId(doc_id)
+
+
+async def _post(context: Context, order: Order) -> Outcome:
+    try:
+        made, new = await context.ledger.post(order, context.clock.now())
+    except NotPromisedError:
+        return Returned(Reason.NOT_PROMISED)
+    return Done(f"{made.amount} tokens to {made.credit}") if new else Returned(Reason.ALREADY_PAID)
 
 
 @task()
@@ -257,6 +363,7 @@ async def announce_escrow_share(
     )
     report = await context.bus.send(context, told)
     if "amount" in metadata:  # a share of its own, not one of many
+        await _check_exclusive(context, escrow_id)
         return Done(
             reports=(report, await context.bus.send(context, _all_settled(escrow_id, event, 1, to_user_id, now)))
         )
@@ -286,9 +393,27 @@ async def conclude_escrow_share(
     if account is None:
         return Done()
     payee = metadata["user_id"]
-    report = await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, payee, now))
     settling = escrow_out if event == COMPLETED else refund_escrow
+    if (promise := context.promise) is not None:
+        await _report_remainder(context, promise, escrow_id, account.shares_settled)
+    report = await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, payee, now))
     return Done("the last share", reports=(report,), fulfils=settling.name)
+
+
+async def _check_exclusive(context: Context, escrow_id: str) -> None:
+    """Writes a dead letter when an escrow that its goal divides is not empty after the last of these shares."""
+    promise = context.promise
+    if promise is None or not await Account.balance_of(escrow_account(escrow_id)):
+        return
+    goal = await Goal.by_id(promise.document_id)
+    shares = [each for each in goal.promises if each.task == transfer_escrow.name] if goal is not None else []
+    for share in shares:
+        arguments = share.arguments
+        metadata = arguments.get("metadata", {})
+        due = transfer_id_of(arguments["event"], escrow_id, metadata["doc_id"], metadata["user_id"])
+        if await Transfer.by_id(due) is None:
+            return  # its own run looks once more
+    await _report_remainder(context, promise, escrow_id, len(shares))
 
 
 def _all_settled(
@@ -315,7 +440,8 @@ async def hold_exclusive(
         credit=escrow_account(to_escrow_id),
         amount=amount,
         tags=[tag_of(from_escrow_id), tag_of(to_escrow_id)],
+        guard=verify_claims,
+        claim=Claim(promise=context.promise),
         cause=context.origin.cause,
     )
-    _, new = await context.ledger.post(order, context.clock.now())
-    return Done(f"{amount} tokens to {order.credit}") if new else Returned(Reason.ALREADY_PAID)
+    return await _post(context, order)

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from goalsvc.context import Context
 from goalsvc.domain.origin import Cause, Origin
-from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Returned
+from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import (
     TracedFollowUp,
@@ -73,6 +73,8 @@ class Runner:
             attempt = await self._attempt(context, job, task, arguments, origin)
             if attempt.error is not None:
                 return await self._after_failure(context, job, task, arguments, attempt, tried)
+            if attempt.outcome == Returned(Reason.NOT_PROMISED):
+                return None  # nothing of its chain is promised either
             if isinstance(attempt.outcome, Done):
                 steps[:0] = attempt.outcome.then
             promise_id = self._fulfilled_by(job, attempt.outcome, last=not steps)
@@ -103,8 +105,9 @@ class Runner:
         outcome: Outcome | None = None
         error: Exception | None = None
         try:
+            promise = PromiseRef.parse(job.promise) if job.promise is not None else None
             async with asyncio.timeout(task.timeout_seconds):
-                outcome = await task.function(context.within(own), **task.arguments_from(arguments))
+                outcome = await task.function(context.within(own, promise), **task.arguments_from(arguments))
             if problems := failures_of(outcome):
                 error = ReceiverFailedError("; ".join(problems))
         except TimeoutError:

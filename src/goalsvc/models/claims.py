@@ -1,0 +1,156 @@
+"""Claims: why tokens may leave an escrow. Every job that moves money shows, in its transaction, the promise that covers it.
+
+A job in Redis is only a hint. One that was planted, that is left over, or that belongs to another state of the database finds
+no promise that covers it, and moves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount, transfer_id_of
+from goalsvc.domain.promises import PromiseRef
+from goalsvc.errors import ConflictError, InvalidError, NotPromisedError
+from goalsvc.models.goal import Goal
+from goalsvc.models.ledger import Order
+from goalsvc.models.records import DeadLetter
+from goalsvc.models.wallet import Earning
+
+#: What an earning's `state` is once it is settled that way.
+SETTLED_STATE = {Settlement.PAY: "paid", Settlement.REFUND: "refunded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a movement of tokens rests on."""
+
+    promise: PromiseRef | None
+    escrow_id: str | None = None
+    event: str | None = None
+    user_id: str | None = None
+    """The user whose share it is."""
+    earning_id: ObjectId | None = None
+    """The earning that is settled; None where the goal's promise itself names the amount."""
+    doc_id: str = ""
+    fee_bps: int = 0
+
+    @property
+    def transfer_id(self) -> str | None:
+        """The one id that the transfer of this share may have."""
+        if self.event is None or self.escrow_id is None or self.user_id is None:
+            return None
+        return transfer_id_of(self.event, self.escrow_id, self.doc_id, self.user_id)
+
+
+def split(amount: int, fee_bps: int) -> tuple[int, int]:
+    """Returns the amounts of the two transfers that pay this share: to its user and to the platform.
+
+    Where the platform's part is all of it, one transfer makes it.
+    """
+    fee = fee_of(amount, fee_bps)
+    return (amount - fee, fee) if fee < amount else (amount, 0)
+
+
+async def verify_claims(orders: Sequence[Order], now: datetime, session: Any) -> None:
+    """Within a transaction: raises NotPromisedError unless a promise covers each order, and settles the orders' earnings.
+
+    Raises ConflictError `settled_otherwise` for an earning that was settled the other way.
+    """
+    promises = await _promises_of(orders, session)
+    by_earning: dict[ObjectId, Order] = {}
+    for order in orders:
+        claim: Claim = order.claim
+        promise = promises.get(claim.promise) if claim.promise is not None else None
+        if promise is None or not _covers(promise, order, claim):
+            raise NotPromisedError(f"no document promises transfer {order.transfer_id}")
+        if claim.earning_id is not None:
+            by_earning[claim.earning_id] = order
+    if by_earning:
+        await _settle_earnings(by_earning, now, session)
+
+
+async def _promises_of(orders: Sequence[Order], session: Any) -> Mapping[PromiseRef, Mapping[str, Any]]:
+    """Returns the promises that these orders name, as far as their goals hold them, or dead letters in their stead.
+
+    A share that failed for the last time takes the promise of them all into its dead letter; the others are still owed.
+    """
+    named = {order.claim.promise for order in orders}
+    wanted = {ref for ref in named if ref is not None and ref.collection == "goals"}
+    if not wanted:
+        return {}
+    where: dict[str, Any] = {"_id": {"$in": list({ref.document_id for ref in wanted})}}
+    found: dict[PromiseRef, Mapping[str, Any]] = {}
+    async for goal in Goal.get_motor_collection().find(where, {"promises": 1}, session=session):
+        for promise in goal.get("promises") or ():
+            ref = PromiseRef("goals", goal["_id"], promise.get("id"))
+            if ref in wanted:
+                found[ref] = promise
+    if missing := {str(ref): ref for ref in wanted if ref not in found}:
+        where = {"_id": {"$in": list(missing)}, "state": "dead"}
+        wanted_fields = {"task": 1, "arguments": 1}
+        async for letter in DeadLetter.get_motor_collection().find(where, wanted_fields, session=session):
+            found[missing[letter["_id"]]] = letter
+    return found
+
+
+def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
+    """Returns whether that promise is one to make this very transfer, or to settle the escrow of which it is a share."""
+    arguments: Mapping[str, Any] = promise.get("arguments") or {}
+    fee_bps = arguments.get("fee_bps", 0)
+    is_share = claim.transfer_id == order.transfer_id and arguments.get("escrow_id") == claim.escrow_id
+    paid = claim.event == COMPLETED
+    match promise.get("task"):
+        case "escrow_out":
+            same_payee = paid and arguments.get("user_id") == claim.user_id
+            return is_share and same_payee and claim.earning_id is not None and fee_bps == claim.fee_bps
+        case "refund_escrow":
+            return is_share and not paid and claim.earning_id is not None
+        case "transfer_escrow":
+            amount: Any = (arguments.get("metadata") or {}).get("amount")
+            same_payee = arguments.get("to_user_id") == claim.user_id and arguments.get("event") == claim.event
+            same_amount = is_amount(amount) and split(amount, claim.fee_bps if paid else 0) == (order.amount, order.fee)
+            return is_share and same_payee and same_amount and claim.earning_id is None and fee_bps == claim.fee_bps
+        case "hold_exclusive":
+            return (arguments.get("transfer_id"), arguments.get("amount")) == (order.transfer_id, order.amount)
+        case "transfer":
+            return (
+                arguments.get("transfer_id"), arguments.get("amount"), arguments.get("to_user_id"),
+                arguments.get("from_user_id"), list(arguments.get("tags", ())),
+            ) == (order.transfer_id, order.amount, order.to_user_id, order.from_user_id, list(order.tags))  # fmt: skip
+        case _:
+            return False
+
+
+async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, session: Any) -> None:
+    earnings = Earning.get_motor_collection()
+    found = {
+        earning["_id"]: earning async for earning in earnings.find({"_id": {"$in": list(orders)}}, session=session)
+    }
+    states = set()
+    for earning_id, order in orders.items():
+        earning, claim = found.get(earning_id), order.claim
+        if earning is None or f"_{claim.escrow_id}" not in earning:
+            raise NotPromisedError(f"escrow {claim.escrow_id} holds no earning {earning_id}")
+        check_amount(earning)
+        paid = claim.event == COMPLETED
+        if (order.amount, order.fee) != split(earning["amount"], claim.fee_bps if paid else 0):
+            raise NotPromisedError(f"earning {earning_id} is of {earning['amount']} tokens")
+        if not paid and str(earning.get("from_user_id")) != claim.user_id:
+            raise NotPromisedError(f"earning {earning_id} is not from user {claim.user_id}")
+        state = SETTLED_STATE[Settlement.PAY if paid else Settlement.REFUND]
+        if earning.get("state") in set(SETTLED_STATE.values()) - {state}:
+            raise ConflictError("settled_otherwise", f"earning {earning_id} was {earning['state']}")
+        states.add(state)
+    (state,) = states  # the orders of one transaction have one settlement in common
+    changes = {"$set": {"state": state, "settled_at": now}}
+    await earnings.update_many({"_id": {"$in": list(orders)}}, changes, session=session)
+
+
+def check_amount(holder: Mapping[str, Any], what: str = "earning") -> None:
+    """Raises InvalidError for an earning or a transfer whose amount is not a whole number above 0."""
+    if not is_amount(holder.get("amount")):
+        fault = f"must be a whole number above 0, is {holder.get('amount')!r}"
+        raise InvalidError(f"{what} {holder['_id']}: amount", fault)
