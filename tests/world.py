@@ -146,6 +146,11 @@ class InProcessQueue:
         """Loses the next jobs of that task, as a crash between a write and its enqueue does."""
         self._to_lose[task] += times
 
+    @property
+    def waiting(self) -> list[Job]:
+        """All jobs that wait."""
+        return [waiting.job for waiting in self._waiting.values()]
+
     # -- Queue --
 
     def enqueue(self, job: Job) -> None:
@@ -479,6 +484,10 @@ class World:
         """How many tokens that escrow holds."""
         return self._balance(escrow_account(escrow_id))
 
+    def account(self, account_id: str) -> int:
+        """How many tokens that account holds."""
+        return self._balance(account_id)
+
     def goal(self, goal: "Performed | str") -> Document:
         """The goal's document."""
         return self._one("goals", ObjectId(goal if isinstance(goal, str) else goal.id))
@@ -578,7 +587,10 @@ class World:
         either = {"$in": [funding_id, str(funding_id)]}
         session = self.database.sessions.find_one({"show_goal_pairs.funding_goal": either})
         deciding = self.database.goals.find_one({"_id": funding_id})
-        if session is not None:
+        show = self.database.goals.find_one({"metadata.funding_goal_id": either})
+        if show is not None:
+            deciding = show
+        elif session is not None:
             (pair,) = (p for p in session["show_goal_pairs"] if p["funding_goal"] in (funding_id, str(funding_id)))
             deciding = self._one("goals", ObjectId(pair["show_goal"]))
         assert deciding is not None

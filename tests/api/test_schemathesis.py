@@ -199,7 +199,8 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         "POST /v1/goals metadata": [
             {"show": plan, "exclusive": plan, "viewer_id": viewer, "private": True, "price": 300}
             for viewer in (VIEWER, POOR)
-        ],
+        ]
+        + [{"show": plan, "exclusive": plan, "viewer_id": VIEWER}],
         "events": [[{"name": "member_added", "channel": f"presence-enc-goal@{show}", "user_id": STREAMER}]],
         "goal_id": [show, funding, requests[0]],
         "POST /v1/goals/{goal_id}/agree goal_id": [*requests, show],

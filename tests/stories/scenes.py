@@ -93,17 +93,21 @@ def a_stage(*, tags: tuple[str, ...] = ("verified",), hls_url: str = HLS_URL, ro
     return scene
 
 
-def a_funding(*, target: int = 300, seconds: int = 360, lasts: float | None = None) -> Scene[Goal]:
+def a_funding(
+    *, target: int = 300, seconds: int = 360, lasts: float | None = None, fee_bps: int | None = None
+) -> Scene[Goal]:
     """A FundingGoal of so many tokens for a show of so many seconds; it ends after `lasts` seconds, if given."""
 
     async def scene(world: World) -> Goal:
         stage = await world.given(a_stage())
-        return await _make_funding(world, stage.session_id, target, seconds, lasts)
+        return await _make_funding(world, stage.session_id, target, seconds, lasts, fee_bps)
 
     return scene
 
 
-async def _make_funding(world: World, session_id: str, target: int, seconds: int, lasts: float | None) -> Goal:
+async def _make_funding(
+    world: World, session_id: str, target: int, seconds: int, lasts: float | None, fee_bps: int | None = None
+) -> Goal:
     body: dict[str, Any] = {
         "kind": "FundingGoal",
         "session_id": session_id,
@@ -112,6 +116,8 @@ async def _make_funding(world: World, session_id: str, target: int, seconds: int
     }
     if lasts is not None:
         body["exp"] = (world.clock.now() + timedelta(seconds=lasts)).isoformat()
+    if fee_bps is not None:
+        body["fee_bps"] = fee_bps
     made = await world.post("/v1/goals", body)
     return Goal(made["id"], session_id)
 

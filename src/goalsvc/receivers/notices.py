@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, GoalKind
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
@@ -118,7 +118,7 @@ async def notify_stream_authorized_for_agreed_trigger_goal(context: Context, eve
 
 def window_end(nbf: datetime, duration_seconds: int) -> datetime:
     """Until when a viewer may watch who may from `nbf` on, for so long."""
-    return nbf + timedelta(seconds=duration_seconds)
+    return nbf + timedelta(seconds=min(duration_seconds, LONGEST_TARGET_SECONDS))
 
 
 @receiver(on(GoalEnded, GoalKind.EXCLUSIVE), returns={Reason.OTHER_GOAL_KIND})

@@ -26,15 +26,20 @@ _COUNTING_SECONDS = 0.05
 async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datetime | None = None) -> Outcome:
     """Ends the goal if it is active, and sends `goal.ended`; with `paused_since`, only if it is still paused since then.
 
-    Its last seconds are counted first, so that `goal.ended` tells the final progress.
+    Its last seconds are counted first, so that `goal.ended` tells the final progress. A job ends no goal that has not promised
+    it: the job may be left over from another state of the database.
     """
-    identity, now = ObjectId(goal_id), context.clock.now()
+    identity, now, promise = ObjectId(goal_id), context.clock.now(), context.promise
     extra: Mapping[str, Any] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
+    if promise is not None:
+        extra = {**extra, "promises.id": promise.promise_id}
     goal = await Goal.deactivate(identity, now, context.origin, extra=extra)
     if goal is None:
         goal = await Goal.by_id(identity)
         if goal is None:
             return Returned(Reason.UNKNOWN_GOAL)
+        if goal.active and promise is not None and goal.promise(promise.promise_id) is None:
+            return Returned(Reason.NOT_PROMISED)
         if goal.active:
             return Returned(Reason.RESUMED)
         if goal.promise(ENDED) is None:

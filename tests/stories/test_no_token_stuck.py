@@ -1,0 +1,233 @@
+"""Nobody is paid for what no document promises, and no token stays where nothing leads to it."""
+
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from goalsvc.domain.promises import Job
+from tests.world import Document, World
+
+from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, contributes
+
+pytestmark = pytest.mark.real
+
+
+def snapshot(world: World) -> dict[str, list[Document]]:
+    """Every document, as a backup has it."""
+    return {name: list(world.database[name].find()) for name in world.database.list_collection_names()}
+
+
+def restore(world: World, backup: dict[str, list[Document]]) -> None:
+    """The database as the backup has it; Redis is left as it is."""
+    for name in world.database.list_collection_names():
+        if name.startswith("system."):
+            continue
+        world.database[name].delete_many({})
+        if documents := backup.get(name):
+            world.database[name].insert_many(documents)
+
+
+async def until_shares_wait(world: World) -> None:
+    """Lets the workers run until the shares of the escrow are in the queue."""
+    while not any(job.task == "update_bi_escrow" for job in world.jobs.waiting):
+        assert await world.jobs.work_one(world.context), "no share was ever enqueued"
+
+
+class TestRestoredDatabase:
+    """MongoDB is restored and Redis is not emptied: jobs of the lost future move nothing."""
+
+    async def test_shares_of_a_show_that_was_never_performed(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        backup = snapshot(world)
+        await world.performs(show, seconds=400)
+        await until_shares_wait(world)
+        restore(world, backup)
+        world.arrivals.clear()
+        await world.settle()
+        assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (0, show.escrow)
+        assert world.goal(show)["active"]
+        assert not [t for t in world.all("transfers") if t["_id"].startswith("escrow-")]
+        assert world.told("wallet.updated") == []
+
+    async def test_every_job_of_the_lost_future(self, world: World) -> None:
+        """Whatever was in the queue when the backup came back: the show can still be performed, and is paid once."""
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        backup = snapshot(world)
+        await world.performs(show, seconds=400)
+        for _ in range(3):
+            await world.jobs.work_one(world.context)
+        restore(world, backup)
+        world.arrivals.clear()
+        await world.settle()
+        assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (0, show.escrow)
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (show.escrow, 0)
+
+
+class TestPlantedJobs:
+    """What is put into the queue by another hand moves nothing, whatever it says."""
+
+    @pytest.mark.parametrize("promise", [None, "escrow_out", "goal.ended"])
+    async def test_a_transfer_between_users(self, world: World, promise: str | None) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=1))
+        await world.deposits("bob", 101)
+        tip = {"transfer_id": "t", "from_user_id": "bob", "to_user_id": "mallory", "amount": 101, "tags": []}
+        ref = None if promise is None else f"goals/{show.id}/{promise}"
+        world.context.queue.enqueue(Job("planted", "transfer", tip, promise=ref))
+        await world.settle()
+        assert (world.balance("bob"), world.balance("mallory")) == (101, 0)
+
+    async def test_the_settlement_of_a_show_that_goes_on(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        for task in ("escrow_out", "refund_escrow"):
+            arguments = {"escrow_id": show.escrow_id, "user_id": "mallory", "goal_id": show.id}
+            window = {"nbf": world.clock.now(), "exp": world.clock.now()} if task == "escrow_out" else {}
+            world.context.queue.enqueue(
+                Job(f"planted-{task}", task, arguments | window, promise=f"goals/{show.id}/{task}")
+            )
+        await world.settle()
+        assert (world.balance("mallory"), world.escrow(show.escrow_id)) == (0, show.escrow)
+
+
+class TestEarnings:
+    async def test_of_any_date_are_paid(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        early = world.clock.now().replace(year=2001)
+        world.database.earnings.update_many({}, {"$set": {"created_at": early}})
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (show.escrow, 0)
+        assert {earning["state"] for earning in world.all("earnings")} == {"paid"}
+
+    async def test_of_an_unknown_date_are_refunded(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        world.database.earnings.update_many({}, {"$unset": {"created_at": True}})
+        await world.ends(show)
+        await world.settle(patience=60)
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        assert {earning["state"] for earning in world.all("earnings")} == {"refunded"}
+
+    @pytest.mark.parametrize("amount", [-30, 0, 1.5, "30", None])
+    async def test_of_no_amount_moves_nothing_and_is_a_dead_letter(self, world: World, amount: Any) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=2))
+        foreign = ObjectId()
+        earning = {"_id": foreign, "user_id": show.streamer, "from_user_id": "eve", f"_{show.escrow_id}": True}
+        world.database.earnings.insert_one(earning | ({} if amount is None else {"amount": amount}))
+        await world.ends(show)
+        await world.settle(patience=60)
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        assert world.balance("eve") == 0
+        (letter,) = world.all("dead_letters")
+        assert f"earning {foreign}: amount" in letter["reason"]
+        world.has_dead_letters = True
+
+    async def test_that_nobody_earned_leave_a_dead_letter_that_can_be_redriven(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=2))
+        lost = world.database.earnings.find_one_and_delete({"from_user_id": "viewer-1"})
+        assert lost is not None
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        assert world.escrow(show.escrow_id) == lost["amount"]
+        (letter,) = world.all("dead_letters")
+        assert letter["reason"].startswith("escrow_not_empty: ")
+        world.database.earnings.insert_one(lost)
+        await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle(patience=60)
+        assert (world.escrow(show.escrow_id), world.balance(show.streamer)) == (0, show.escrow)
+
+
+class TestPairs:
+    @pytest.mark.parametrize("completed", [True, False])
+    async def test_a_pair_that_another_writer_removed(self, world: World, completed: bool) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        world.database.sessions.update_one({}, {"$set": {"show_goal_pairs": []}})
+        await world.performs(show, seconds=400 if completed else 100)
+        await world.ends(show) if not completed else None
+        await world.settle(patience=60)
+        assert world.escrow(show.escrow_id) == 0
+        assert world.balance(show.streamer) == (show.escrow if completed else 0)
+
+
+class TestTargets:
+    @pytest.mark.parametrize("target", [86_401, 10**12])
+    @pytest.mark.parametrize("kind", ["ShowGoal", "KaraokeGoal", "ExclusiveGoal", "FundingGoal", "TriggerGoal"])
+    async def test_more_than_a_day_is_refused(self, world: World, kind: str, target: int) -> None:
+        stage = await world.given(a_stage())
+        plan = {"title": "Long", "target": target}
+        body: dict[str, Any] = {"kind": kind, "session_id": stage.session_id, "levels": [plan]}
+        match kind:
+            case "FundingGoal":
+                body |= {"levels": [{"title": "", "target": 10}], "metadata": {"show": plan}}
+            case "TriggerGoal":
+                body |= {"levels": [], "metadata": {"viewer_id": "bob", "private": True, "exclusive": plan}}
+            case "ExclusiveGoal":
+                body |= {"conditions": {"exclusive_to": "bob"}}
+        response = await world.call("POST", "/v1/goals", body)
+        assert response.status_code == 422
+        assert "86400" in response.text
+
+    async def test_a_target_of_another_service_strands_no_hold(self, world: World) -> None:
+        """A request that another service wrote asks for 10^12 seconds; it is agreed to, and performed for a while."""
+        request = await world.given(a_request(price=300, seconds=360))
+        asked = {"$set": {"metadata.exclusive.target": 10**12}}
+        world.database.goals.update_one({"_id": ObjectId(request.id)}, asked)
+        await world.post(f"/v1/goals/{request.id}/agree")
+        await world.settle()
+        await world.post(f"/v1/sessions/{request.session_id}/end")
+        await world.settle(patience=60)
+        assert (world.balance("bob"), world.escrow(request.escrow_id)) == (300, 0)
+
+
+class TestPrices:
+    @pytest.mark.parametrize("kind", ["ShowGoal", "KaraokeGoal", "ExclusiveGoal", "FundingGoal"])
+    async def test_only_what_is_charged_has_a_price(self, world: World, kind: str) -> None:
+        stage = await world.given(a_stage())
+        body: dict[str, Any] = {
+            "kind": kind,
+            "session_id": stage.session_id,
+            "levels": [{"title": "", "target": 10}],
+            "metadata": {"price": 5, "show": {"title": "", "target": 5}},
+        }
+        if kind == "ExclusiveGoal":
+            body["conditions"] = {"exclusive_to": "bob"}
+        response = await world.call("POST", "/v1/goals", body)
+        assert response.status_code == 422
+        assert "metadata.price" in response.text
+
+    async def test_a_request_without_an_end_gets_one(self, world: World) -> None:
+        stage = await world.given(a_stage())
+        await world.deposits("bob", 300)
+        metadata = {"viewer_id": "bob", "private": True, "price": 300, "exclusive": {"title": "", "target": 60}}
+        body = {"kind": "TriggerGoal", "session_id": stage.session_id, "metadata": metadata}
+        made = await world.post("/v1/goals", body)
+        assert "exp" in made
+        await world.settle(patience=3600)
+        assert (world.balance("bob"), world.escrow(f"trigger:{made['id']}")) == (300, 0)
+
+
+class TestFees:
+    async def test_what_the_goal_says_goes_to_the_platform(self, world: World) -> None:
+        funding = await world.given(a_funding(target=300, fee_bps=1000))
+        for viewer, amount in {"v1": 101, "v2": 199}.items():
+            await world.deposits(viewer, amount)
+            await contributes(world, funding, viewer, amount)
+        await world.settle()
+        (pair,) = world.session(funding.session_id)["show_goal_pairs"]
+        show = Show(str(pair["show_goal"]), funding.session_id, funding.id, {"v1": 101, "v2": 199}, 360)
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        assert world.account("fees") == 10 + 19
+        assert world.balance(show.streamer) == 300 - 29
+
+    async def test_more_than_all_of_it_is_refused(self, world: World) -> None:
+        stage = await world.given(a_stage())
+        body = {"kind": "ShowGoal", "session_id": stage.session_id, "levels": [{"target": 5}], "fee_bps": 10_001}
+        assert (await world.call("POST", "/v1/goals", body)).status_code == 422
+
+    async def test_nobody_points_a_show_at_the_escrow_of_another(self, world: World) -> None:
+        show = await world.given(a_funded_show())
+        metadata = {"funding_goal_id": show.funding_id}
+        body = {"kind": "ShowGoal", "session_id": show.session_id, "levels": [{"target": 5}], "metadata": metadata}
+        assert (await world.call("POST", "/v1/goals", body)).status_code == 422
