@@ -112,6 +112,14 @@ class Ledger(Protocol):
         ...
 
 
+class Contributions(Protocol):
+    """Makes contributions to FundingGoals (`goalsvc.models.contributions.Contributions`)."""
+
+    async def make(self, contribution: Any, origin: Origin) -> Any:
+        """Makes the contribution, once for each transfer id; what became of it."""
+        ...
+
+
 class Clocks(Protocol):
     """Moves the clocks of goals (`goalsvc.models.clocks.GoalClocks`)."""
 
@@ -159,6 +167,7 @@ class Context:
     cutter: ClipCutter
     cache: Cache
     ledger: Ledger
+    contributions: Contributions
     clocks: Clocks
     origin: Origin = NOWHERE
     """The place in the trace of the receiver, task or call that holds this context, and the cause of what it does."""

@@ -122,6 +122,16 @@ class Settings(BaseSettings):
         gt=0,
         description="A withdrawal that is neither confirmed nor returned for this long returns by itself, in seconds.",
     )
+    allow_self_payment: bool = Field(
+        default=False,
+        description="Whether streamers may contribute to their own goals, and viewers agree to their own requests.",
+    )
+    progress_notices_per_second: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="How many `goal.progress.updated` are sent per second and goal at most; the last value always is.",
+    )
 
     task_tries: int = Field(
         default=7, ge=1, le=50, description="How often a failing task is tried before it is a dead letter."

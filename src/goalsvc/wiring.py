@@ -18,6 +18,7 @@ from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
 from goalsvc.models.clocks import GoalClocks
+from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import open_database
 from goalsvc.models.ledger import Ledger
 from goalsvc.models.recorder import BulkRecorder
@@ -93,6 +94,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             cutter=_CutterOnDemand(settings, clock),
             cache=cache,
             ledger=Ledger(database),
+            contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
             clocks=GoalClocks(clock),
         )
         yield context, Resources(database, redis, cache, notifier)

@@ -78,7 +78,7 @@ def transfer_id_made_random() -> Any:
 @contextmanager
 def idempotency_key_ignored() -> Iterator[None]:
     """The same contribution, or deposit, sent twice is made twice."""
-    ignored = _random_id(contributions.key_digest)
+    ignored = _random_id(ids.key_digest)
     with patch.object(contributions, "key_digest", ignored), patch.object(wallets, "key_digest", ignored):
         yield
 

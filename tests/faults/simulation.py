@@ -36,6 +36,7 @@ from goalsvc.domain.outcome import Reason
 from goalsvc.domain.performance import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
 from goalsvc.models.clocks import GoalClocks, Move
+from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
 from goalsvc.models.ledger import Ledger, Order
 from goalsvc.models.shared import SharedCollection, Sharing
@@ -213,6 +214,9 @@ class Simulation:
             cutter=self.cutter,
             cache=SimulatedCache(self.network),
             ledger=Ledger(Database(self.connection, "simulated")),
+            contributions=Contributions(
+                Database(self.connection, "simulated"), self.clock.now, allow_self_payment=False
+            ),
             clocks=WatchedClocks(GoalClocks(self.clock), self),
         )
 

@@ -18,6 +18,7 @@ from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.clocks import GoalClocks
+from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Ledger
@@ -135,6 +136,7 @@ class Stage:
     cutter: RecordedCutter
     cache: MemoryCache
     ledger: Ledger
+    contributions: Contributions
     clocks: GoalClocks
 
     @property
@@ -151,6 +153,7 @@ class Stage:
             cutter=self.cutter,
             cache=self.cache,
             ledger=self.ledger,
+            contributions=self.contributions,
             clocks=self.clocks,
         )
 
@@ -222,5 +225,6 @@ async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -
         cutter=RecordedCutter(),
         cache=MemoryCache(),
         ledger=Ledger(Snapshots(database)),
+        contributions=Contributions(Snapshots(database), clock.now, allow_self_payment=False),
         clocks=GoalClocks(clock),
     )

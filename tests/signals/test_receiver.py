@@ -82,7 +82,17 @@ class TestCatalogue:
         [
             (
                 GoalProgressed,
-                {"amount", "conditions", "context", "progress", "breakdown_id", "levels", "metadata", "exp"},
+                {
+                    "amount",
+                    "contributions",
+                    "conditions",
+                    "context",
+                    "progress",
+                    "breakdown_id",
+                    "levels",
+                    "metadata",
+                    "exp",
+                },
             ),
             (GoalCompleted, {"conditions", "context", "progress", "levels", "metadata"}),
             (GoalEnded, {"active", "progress", "levels", "conditions", "context", "exp", "triggerer", "metadata"}),

@@ -38,9 +38,8 @@ async def test_of_twenty_viewers_at_once(world: World) -> None:
     await world.settle()
     assert (world.progress(funding), held(world, funding)) == (total, total)
     assert len(world.all("earnings")) == 20
-    progress = sorted(told["progress"] for told in world.told("goal.progress.updated"))
-    assert len(set(progress)) == 20
-    assert progress[-1] == total
+    (told,) = world.told("goal.progress.updated")
+    assert (told["progress"], told["amount"], told["contributions"]) == (total, total, 20)
 
 
 async def test_twenty_of_one_viewer_who_can_afford_seven(world: World) -> None:
@@ -106,3 +105,38 @@ async def test_deposits_with_one_key_at_once(world: World) -> None:
     assert world.balance("bob") == 70
     other = await world.call("POST", "/v1/wallets/bob/deposits", {"amount": 71}, key="once")
     assert (other.status_code, other.json()["code"]) == (409, "transfer_conflict")
+
+
+async def test_a_capped_one_takes_what_is_missing(world: World) -> None:
+    funding = await world.given(a_funding(target=100))
+    await world.deposits("bob", 500)
+    path, body = f"/v1/goals/{funding.id}/contributions", {"user_id": "bob", "amount": 130, "cap": True}
+    first = await world.post(path, body, key="once")
+    assert (first["amount"], first["surplus"], first["progress"]) == (100, 30, 100)
+    again = await world.call("POST", path, body, key="once")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (again.json()["amount"], again.json()["surplus"]) == (100, 30)
+    other = await world.call("POST", path, {"user_id": "bob", "amount": 130}, key="once")
+    assert (other.status_code, other.json()["code"]) == (409, "transfer_conflict")
+    assert (world.balance("bob"), held(world, funding)) == (400, 100)
+
+
+async def test_two_capped_ones_at_once_never_overshoot(world: World) -> None:
+    funding = await world.given(a_funding(target=100))
+    for name in ("bob", "carol", "dave"):
+        await world.deposits(name, 80)
+    path = f"/v1/goals/{funding.id}/contributions"
+    given = await asyncio.gather(
+        *(world.call("POST", path, {"user_id": name, "amount": 80, "cap": True}) for name in ("bob", "carol", "dave"))
+    )
+    assert answers(list(given)) == {(201, ""): 2, (409, "goal_inactive"): 1}
+    assert sorted(one.json().get("amount", 0) for one in given) == [0, 20, 80]
+    assert held(world, funding) == 100
+
+
+async def test_streamers_do_not_fund_their_own_goals(world: World) -> None:
+    funding = await world.given(a_funding(target=100))
+    await world.deposits(funding.streamer, 80)
+    refused = await contribution(world, funding, funding.streamer, 80)
+    assert (refused.status_code, refused.json()["code"]) == (409, "self_payment")
+    assert (world.balance(funding.streamer), held(world, funding)) == (80, 0)

@@ -56,6 +56,12 @@ class TestRequest:
         assert (told["viewer_id"], told["nbf"][:19]) == ("bob", agreed_at.isoformat()[:19])
         assert world.notifier.named("stream.authorized")[0].channels == ("private-user@bob",)
 
+    async def test_its_own_viewer_cannot_agree_to_it(self, world: World) -> None:
+        request = await world.given(a_request())
+        refused = await world.call("POST", f"/v1/goals/{request.id}/agree", {"user_id": request.viewer})
+        assert (refused.status_code, refused.json()["code"]) == (409, "self_payment")
+        assert world.goal(request)["active"] is True
+
     async def test_agreed_to_twice_or_then_declined(self, world: World) -> None:
         request = await world.given(a_request())
         await world.post(f"/v1/goals/{request.id}/agree", {"user_id": "moderator"})

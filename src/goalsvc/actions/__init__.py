@@ -1,6 +1,6 @@
 """What a caller may ask for: one function each, rules and one write. The API, the console and the command line call these."""
 
-from goalsvc.actions.contributions import contribute, key_digest
+from goalsvc.actions.contributions import contribute
 from goalsvc.actions.dead_letters import redrive
 from goalsvc.actions.ends import agree, decline, end_goal
 from goalsvc.actions.goals import GoalPlan, create_goal
@@ -15,6 +15,5 @@ __all__ = [
     "decline",
     "end_goal",
     "end_session",
-    "key_digest",
     "redrive",
 ]

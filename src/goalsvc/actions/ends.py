@@ -39,6 +39,8 @@ async def agree(context: Context, call: Call, goal_id: ObjectId, user_id: str | 
         return goal
     _refuse_ended(goal, context.clock.now())
     triggerer = user_id or goal.metadata.user_id
+    if triggerer == goal.metadata.viewer_id and not context.settings.allow_self_payment:
+        raise ConflictError("self_payment", "user_id: must not be the viewer who made the request")
     session_id = goal.conditions.session_id
     if session_id is None:
         return await _end(context, call, goal_id, triggerer=triggerer)

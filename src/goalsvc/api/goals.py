@@ -108,6 +108,11 @@ class ContributionBody(BaseModel):
 
     user_id: UserIdText = Field(description="Who contributes.")
     amount: int = Field(gt=0, le=10**12, strict=True, description="Tokens.")
+    cap: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether at most what is missing to the last level is taken; the rest stays in the wallet.",
+    )
 
 
 class ContributionView(BaseModel):
@@ -117,10 +122,13 @@ class ContributionView(BaseModel):
     goal_id: str
     user_id: str = Field(description="The streamer.")
     from_user_id: str = Field(description="Who contributed.")
-    amount: int
+    amount: int = Field(description="Tokens that were taken.")
+    surplus: int = Field(description="Tokens that were offered with `cap` and left in the wallet.")
     transfer_id: str
     created_at: datetime | None
-    progress: int = Field(description="The goal's progress when this was answered.")
+    progress: int = Field(
+        description="The goal's progress with this contribution; in a repeated answer, its progress now."
+    )
 
 
 class AgreeBody(BaseModel):
@@ -207,20 +215,20 @@ async def create_contribution(
     context: ContextOf, goal_id: IdText, body: ContributionBody, key: IdempotencyKey, response: Response
 ) -> ContributionView:
     """Debits the viewer's wallet, fills the escrow, writes the earning and raises progress: all of it, or nothing."""
-    goal = await known_goal(ObjectId(goal_id))
-    transfer, new = await actions.contribute(context, goal, body.user_id, body.amount, key)
-    if not new:
+    contributed = await actions.contribute(context, ObjectId(goal_id), body.user_id, body.amount, key, cap=body.cap)
+    if not contributed.new:
         response.headers["Idempotent-Replayed"] = "true"
-    now = await known_goal(ObjectId(goal_id))
+    made = contributed.made
     return ContributionView(
-        id=str(transfer.metadata["doc_id"]),
+        id=made.earning_id,
         goal_id=goal_id,
-        user_id=goal.metadata.user_id,
-        from_user_id=body.user_id,
-        amount=transfer.amount,
-        transfer_id=transfer.id,
-        created_at=transfer.created_at,
-        progress=now.progress,
+        user_id=contributed.streamer,
+        from_user_id=made.user_id,
+        amount=made.amount,
+        surplus=made.surplus,
+        transfer_id=made.transfer_id,
+        created_at=made.created_at,
+        progress=contributed.progress,
     )
 
 

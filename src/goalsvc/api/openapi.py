@@ -242,6 +242,7 @@ ANSWERS: dict[str, Any] = {
         "user_id": "u-alice-1",
         "from_user_id": "u-bob-2",
         "amount": 250,
+        "surplus": 0,
         "transfer_id": f"contribution-{_GOAL_ID}-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c",
         "created_at": _AT,
         "progress": 750,

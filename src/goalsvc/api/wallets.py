@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalsvc.actions import key_digest
 from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, Limit, UserIdText, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, repeated_by_the_ledger
 from goalsvc.api.views import BalanceView, Page, TransferView
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
+from goalsvc.domain.ids import key_digest
 from goalsvc.errors import InvalidError
 from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Account, Transfer

@@ -9,6 +9,11 @@ from bson import ObjectId
 USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
 
 
+def key_digest(key: str) -> str:
+    """An Idempotency-Key, which may hold any text, as part of an id."""
+    return hashlib.sha256(key.encode()).hexdigest()[:40]
+
+
 def derived_id(cause: ObjectId, purpose: str) -> ObjectId:
     """An id that follows from another document's: the same cause and purpose, the same id; sorted in time like its cause."""
     digest = hashlib.sha256(f"{purpose}:{cause}".encode()).digest()

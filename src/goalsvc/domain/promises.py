@@ -29,6 +29,8 @@ class Promise(BaseModel):
     """What the follow-up goes back to (`Cause.document`)."""
     progress: int | None = None
     """The goal's progress right after this promise's amount was added; absent until it is."""
+    closed: bool = False
+    """Whether the announcement of contributions that this promises has begun: later ones are another promise."""
 
     @classmethod
     def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, origin: Origin) -> "Promise":

@@ -36,9 +36,10 @@ DOCUMENTS: Sequence[type[Document]] = (
 #: The documents that can owe tasks, by collection.
 WITH_PROMISES: dict[str, type[HasPromises]] = {"goals": Goal, "sessions": Session, "users": User}
 
-#: How often a transaction that others got in the way of is tried again, and how long it waits at most in between.
-TRANSACTION_TRIES = 12
-LONGEST_PAUSE_SECONDS = 0.25
+#: How long a transaction that meets others is tried again, and how long it waits at first and at most in between.
+TRANSACTION_SECONDS = 8.0
+FIRST_PAUSE_SECONDS = 0.004
+LONGEST_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,23 @@ class Database:
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Runs `work(session)` in a transaction and returns what it returned: all of it happens, or nothing.
 
-        When other transactions touch the same documents it is run again from the start. Raises LedgerBusyError when that
-        goes on for too long; whatever `work` raises undoes the transaction and is raised.
+        When other transactions touch the same documents it is run again from the start: processes take turns. Raises
+        LedgerBusyError after `TRANSACTION_SECONDS`; an error that `work` raises undoes the transaction and is raised.
         """
-        pause = 0.002
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + TRANSACTION_SECONDS, FIRST_PAUSE_SECONDS
         async with await self.client.start_session() as session:
-            for _ in range(TRANSACTION_TRIES):
+            while True:
                 try:
                     async with session.start_transaction():
                         return await work(session)
                 except PyMongoError as error:
                     if not error.has_error_label("TransientTransactionError"):
                         raise
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        raise LedgerBusyError(f"the transaction met others {TRANSACTION_TRIES} times in a row")
+                if loop.time() > until:
+                    raise LedgerBusyError(f"other transactions were in the way for {TRANSACTION_SECONDS:g} s")
+                await asyncio.sleep(pause * random.uniform(0.25, 1.0))  # noqa: S311 - jitter, not a secret
+                pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
 @asynccontextmanager

@@ -203,33 +203,6 @@ class Goal(HasPromises):
                 return changed
         raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
 
-    # -- funding --------------------------------------------------------------------------------------------------
-
-    @classmethod
-    async def contribute(
-        cls, goal_id: ObjectId, amount: int, target: int, now: datetime, event_id: str, origin: Origin, session: Any
-    ) -> Self | None:
-        """Adds a contribution to a FundingGoal that is active, not expired and below its last level; within a transaction.
-
-        Owes the announcement of the progress.
-        """
-        promise = promise_expression(
-            event_id,
-            "increment_goal_progress",
-            {"goal_id": str(goal_id), "amount": amount, "event_id": event_id},
-            now,
-            origin,
-        ) | {"progress": {"$add": [{"$ifNull": ["$progress", 0]}, amount]}}
-        where = {
-            "_id": goal_id,
-            "_cls": GoalKind.FUNDING.cls,
-            "active": True,
-            "progress": {"$lt": target},
-            "$or": [{"exp": {"$exists": False}}, {"exp": None}, {"exp": {"$gt": now}}],
-        }
-        update = [add_promises_stage(array_of(promise)), {"$set": {"progress": {"$add": ["$progress", amount]}}}]
-        return await cls.change(where, update, session=session)
-
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -56,7 +56,7 @@ async def _tell(context: Context, notice: Notice, channels: list[str]) -> Outcom
 @receiver(on(GoalProgressed, *PUBLIC_KINDS), returns={Reason.OTHER_GOAL_KIND})
 async def notify_goal_progress_updated(context: Context, event: GoalProgressed) -> Outcome:
     """Tells the stream the goal's new progress (`goal.progress.updated`)."""
-    notice = GoalProgressUpdated.of(event, amount=event.amount)
+    notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
     return await _tell(context, notice, notice.channels_of(event.streamer_id))
 
 

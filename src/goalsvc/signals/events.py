@@ -105,6 +105,8 @@ class GoalProgressed(GoalEvent):
     sender: ClassVar[str] = "goal.progressed"
 
     amount: int
+    contributions: int = 0
+    """How many contributions the amount is the sum of; 0 for performed seconds."""
     breakdown_id: Any = None
     exp: datetime | None = None
 

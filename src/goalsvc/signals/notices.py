@@ -130,6 +130,9 @@ class GoalProgressUpdated(GoalNotice):
     told_on: ClassVar[tuple[Address, ...]] = EVERYWHERE
 
     amount: int = Field(description="By how much: seconds or tokens.", examples=[30])
+    contributions: int | None = Field(
+        default=None, description="Of a FundingGoal: how many contributions the amount is the sum of.", examples=[12]
+    )
 
 
 class StreamChanged(GoalNotice):

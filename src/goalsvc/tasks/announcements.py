@@ -27,10 +27,14 @@ def started(goal: Goal, event_id: str, at: datetime) -> GoalStarted:
     return GoalStarted(**_facts(goal, event_id, at))
 
 
-def progressed(goal: Goal, event_id: str, at: datetime, amount: int, progress: int) -> GoalProgressed:
+def progressed(
+    goal: Goal, event_id: str, at: datetime, amount: int, progress: int, contributions: int = 0
+) -> GoalProgressed:
     """Progress was raised by `amount` to `progress`, which need not be what it is by now."""
     facts = _facts(goal, event_id, at) | {"progress": progress}
-    return GoalProgressed(**facts, amount=amount, breakdown_id=goal.breakdown_id, exp=goal.exp)
+    return GoalProgressed(
+        **facts, amount=amount, contributions=contributions, breakdown_id=goal.breakdown_id, exp=goal.exp
+    )
 
 
 def completed(goal: Goal, event_id: str, at: datetime) -> GoalCompleted:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from goalsvc.models.database import WITH_PROMISES
-from goalsvc.tasks import clips, ending, escrow, notices, progress, reconcile, recording
+from goalsvc.tasks import clips, ending, escrow, funding, notices, progress, reconcile, recording
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
@@ -12,6 +12,7 @@ sweep_promises = make_sweep(WITH_PROMISES)
 ALL: tuple[Task[Any], ...] = (
     progress.announce_goal_started,
     progress.increment_goal_progress,
+    funding.announce_contributions,
     ending.deactivate_goal,
     ending.end_session,
     ending.expire_goals,
