@@ -44,6 +44,7 @@ from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.arq_queue import ArqQueue, deserialize, serialize
@@ -680,6 +681,7 @@ async def open_world(
         )
         app = create_app(settings)
         app.state.context, app.state.resources = context, resources
+        app.state.keyring = Keyring(context.clock)
         app.state.webhook_secrets = settings.webhook_secrets
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://goalsvc"))

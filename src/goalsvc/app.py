@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from inspect import signature
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI
 
 from goalsvc import __version__, garbage, metrics
 from goalsvc.api import (
     asyncapi,
+    audit,
     channels,
     dead_letters,
     docs,
@@ -17,6 +17,7 @@ from goalsvc.api import (
     examples,
     goals,
     health,
+    keys,
     openapi,
     pusher_auth,
     session_token,
@@ -26,23 +27,22 @@ from goalsvc.api import (
     wallets,
     webhook,
 )
+from goalsvc.api.authentication import KeyFirst, RequestIds, require_api_key
 from goalsvc.api.cors import CrossOrigin
-from goalsvc.api.dependencies import KeyFirst, require_api_key
 from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
-from goalsvc.errors import InvalidError
+from goalsvc.api.operation import Operation
+from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
 
 
-def refuse_unknown_parameters(request: Request) -> None:
-    """Raises InvalidError for a query parameter that the operation does not have: a misspelt filter must not list all."""
-    if not request.query_params:
-        return
-    known = signature(request.scope["route"].endpoint).parameters
-    for name in request.query_params:
-        if name not in known:
-            raise InvalidError(f"query.{name}", "is no parameter of this operation")
+def include(app: FastAPI, router: APIRouter) -> None:
+    """Includes a router of the API; raises TypeError unless each of its routes is an `Operation`."""
+    for route in router.routes:
+        if not isinstance(route, Operation):
+            raise TypeError(f"{route}: make the router by goalsvc.api.operation.operations")
+    app.include_router(router, dependencies=[Depends(require_api_key)])
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,7 +51,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Draining]]:
         own = settings or Settings.from_environment()
-        async with open_context(own) as (context, resources):
+        async with open_context(own) as (context, resources), Keyring(context.clock).kept_fresh() as keyring:
+            app.state.keyring = keyring
             app.state.context = context
             app.state.resources = resources
             app.state.webhook_secrets = own.webhook_secrets
@@ -70,15 +71,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(KeyFirst)
     app.add_middleware(BodyLimit)
     app.add_middleware(CrossOrigin)
+    app.add_middleware(RequestIds)
     app.add_middleware(webhook.DirectWebhook)
     errors.install(app)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
-    guards = [Depends(require_api_key), Depends(refuse_unknown_parameters)]
-    for module in (users, sessions, session_token, channels, goals, wallets, dead_letters):
-        app.include_router(module.router, dependencies=guards)
+    for module in (users, sessions, session_token, channels, goals, wallets, dead_letters, keys, audit):
+        include(app, module.router)
     if settings is not None and settings.dev_dir:
-        app.include_router(test_clock.router, dependencies=guards)
+        include(app, test_clock.router)
         examples.serve_examples(app)
     app.include_router(health.router)
     app.include_router(asyncapi.router)

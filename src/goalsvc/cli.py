@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 dead_letters = typer.Typer(help="Tasks that were tried for the last time: list them, try them again.")
 app.add_typer(dead_letters, name="dead-letters")
+keys = typer.Typer(help="API keys: create, list, roll and revoke them.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 clock = typer.Typer(help="The test clock of `goalsvc dev`: read it, advance it.", no_args_is_help=True)
 app.add_typer(clock, name="clock")
 
@@ -254,6 +256,70 @@ def clock_advance(
     from goalsvc.commands.clock import advance_clock
 
     sys.stdout.write(f"it is {asyncio.run(advance_clock(_target(), duration))['now']}\n")
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+_KeyId = Annotated[str, typer.Argument(help="Id of the key: key_…")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print it as the API gives it.")]
+
+
+def _print_new_key(created: "dict[str, Any]", json_output: bool) -> None:
+    from goalsvc.commands.keys import line_of
+
+    if json_output:
+        sys.stdout.write(json.dumps(created, indent=2) + "\n")
+    else:
+        sys.stdout.write(f"{line_of(created)}\n{created['key']}\n")
+        sys.stderr.write("The key is shown this once; keep it safe.\n")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for; it appears in the audit.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What it may do: read, read:payload, write, money, operate, admin. Repeatable.")
+    ],
+    expires_days: Annotated[float | None, typer.Option(help="After how many days it ends by itself.", min=0)] = None,
+    json_output: _AsJson = False,
+) -> None:
+    """Create a key, for example: goalsvc keys create backend --scope read --scope write."""
+    from goalsvc.commands.keys import create_key
+
+    _print_new_key(asyncio.run(create_key(_target(), name, scope, expires_days)), json_output)
+
+
+@keys.command("list")
+def list_keys(json_output: _AsJson = False) -> None:
+    """List the keys; those of the environment are not among them."""
+    from goalsvc.commands.keys import line_of, list_keys
+
+    found = asyncio.run(list_keys(_target()))
+    if json_output:
+        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write("".join(f"{line_of(key)}\n" for key in found) or "no keys\n")
+
+
+@keys.command("roll")
+def roll_key(
+    key_id: _KeyId,
+    grace: Annotated[int, typer.Option(help="For how many seconds the old key remains valid.", min=0)] = 86_400,
+    json_output: _AsJson = False,
+) -> None:
+    """Create a key of the same name and scopes in place of this one."""
+    from goalsvc.commands.keys import roll_key
+
+    _print_new_key(asyncio.run(roll_key(_target(), key_id, grace)), json_output)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: _KeyId) -> None:
+    """Revoke a key, now."""
+    from goalsvc.commands.keys import revoke_key
+
+    asyncio.run(revoke_key(_target(), key_id))
+    sys.stdout.write(f"{key_id} is revoked\n")
 
 
 # -- looking at it ----------------------------------------------------------------------------------------------------

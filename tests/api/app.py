@@ -14,6 +14,7 @@ import httpx
 from fastapi import FastAPI
 
 from goalsvc.app import create_app
+from goalsvc.models.keyring import Keyring
 from tests.receivers.fakes import Stage, open_stage
 
 KEY, SECRET = "app-key", "app-secret"
@@ -85,6 +86,7 @@ async def open_service(**values: Any) -> AsyncIterator[Service]:
         mongodb, redis = Connection(), Connection()
         app.state.context = stage.context
         app.state.resources = SimpleNamespace(database=mongodb, redis=redis)
+        app.state.keyring = Keyring(stage.clock)
         app.state.webhook_secrets = stage.settings.webhook_secrets
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         known = {"Authorization": f"Bearer {API_KEY}"}

@@ -13,6 +13,7 @@ from bson import ObjectId
 from pymongo import MongoClient
 
 from goalsvc.app import create_app
+from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
 from tests.world import START, FakeClock
@@ -87,6 +88,7 @@ async def open_gate(all_documents: MongoClient[Document], mongodb_url: str, redi
     async with open_context(settings, clock=clock) as (context, resources):
         app = create_app(settings)
         app.state.context, app.state.resources = context, resources
+        app.state.keyring = Keyring(context.clock)
         app.state.webhook_secrets = settings.webhook_secrets
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://goalsvc") as client:

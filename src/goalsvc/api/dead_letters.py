@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from goalsvc import actions
 from goalsvc.api.dependencies import ContextOf, Cursor, Limit
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import CallOf, operations
+from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page, shown
+from goalsvc.domain.call import Scope
 from goalsvc.models.records import DeadLetter
 
 router = operations("/v1/dead-letters", "Dead letters")
@@ -53,6 +54,7 @@ async def list_dead_letters(
 
 
 @router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
+@requires(Scope.OPERATE)
 async def redrive(
     context: ContextOf,
     call: CallOf,

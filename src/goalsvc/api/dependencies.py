@@ -1,23 +1,16 @@
 """What endpoints ask for: the context, the caller's key, ids of the right form."""
 
-import hmac
 from typing import Annotated, Any
 
 from bson import ObjectId
-from fastapi import Depends, Header, Path, Query, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints, WithJsonSchema
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from goalsvc.api.errors import WebError, on_own_error
 from goalsvc.context import Context
 from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.origin import Cause, Origin
+from goalsvc.models.paging import Order, Paging
 from goalsvc.resources import Resources
-
-bearer = HTTPBearer(
-    auto_error=False, scheme_name="ApiKey", description="The API key of `GOALSVC_API_KEY`, as a bearer token."
-)
 
 
 def get_context(request: Request) -> Context:
@@ -43,39 +36,6 @@ def get_resources(request: Request) -> Resources:
     """The connections behind the context."""
     resources: Resources = request.app.state.resources
     return resources
-
-
-def require_api_key(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
-) -> None:
-    """Refuses a caller without an API key. Compared in constant time; with no key configured, nobody is let in."""
-    settings = get_context(request).settings
-    accepted = [key.get_secret_value() for key in (settings.api_key, settings.api_key_next)]
-    given = credentials.credentials if credentials else ""
-    matching = [key for key in accepted if key and hmac.compare_digest(given.encode(), key.encode())]
-    if not matching:
-        raise WebError(
-            401, "unauthorized", "send the API key as `Authorization: Bearer …`", {"WWW-Authenticate": "Bearer"}
-        )
-
-
-class KeyFirst:
-    """Refuses callers of `/v1/…` without the API key before their body is read, which FastAPI parses before it asks for one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes on the requests of those who have the key, and all that need none."""
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            request = Request(scope)
-            try:
-                require_api_key(request, await bearer(request))
-            except WebError as error:
-                refusal = await on_own_error(request, error)
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def _object_id(value: str) -> str:
@@ -110,5 +70,17 @@ Limit = Annotated[int, Query(ge=1, le=200, description="How many items at most."
 Cursor = Annotated[
     str | None, Query(max_length=512, description="`next` of the page before; absent for the first page.")
 ]
+
+
+def get_paging(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    order: Annotated[Order, Query(description="The direction of the list.")] = Order.ASC,
+) -> Paging:
+    """Which page of a list is asked for."""
+    return Paging(limit, cursor, order)
+
+
+PagingOf = Annotated[Paging, Depends(get_paging)]
 
 Json = dict[str, Any]

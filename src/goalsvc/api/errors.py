@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from goalsvc import request_id
 from goalsvc.errors import (
     ConflictError,
     GoalsvcError,
@@ -47,6 +48,7 @@ class Problem(BaseModel):
                 "status": 409,
                 "code": "goal_inactive",
                 "detail": "the goal is not active",
+                "request_id": "req_5f2c1a9b7d3e4f6081726354",
             }
         }
     )
@@ -56,6 +58,7 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
+    request_id: str = Field(description="The call's `X-Request-ID`, to be named to whoever operates goalsvc.")
     errors: list[Fault] | None = Field(default=None, description="For invalid input: what is wrong, field by field.")
 
 
@@ -101,18 +104,22 @@ def problem(
     detail: str,
     faults: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
+    request: Request | None = None,
 ) -> JSONResponse:
-    """The response that tells of an error."""
+    """The response that tells of an error; `request` is needed where its id was not given to it before."""
+    given = None if request is None else request.headers.get(request_id.HEADER)
+    own_id = request_id.CURRENT.get() or request_id.accepted_or_new(given)
     body = Problem(
         type=f"urn:goalsvc:error:{code}",
         title=_TITLES.get(status, "Error"),
         status=status,
         code=code,
         detail=detail,
+        request_id=own_id,
         errors=faults,
     )
     content = body.model_dump(exclude_none=True)
-    return JSONResponse(content, status, dict(headers) if headers else None, media_type=PROBLEM_JSON)
+    return JSONResponse(content, status, {**(headers or {}), request_id.HEADER: own_id}, media_type=PROBLEM_JSON)
 
 
 def status_of(error: Exception) -> int:
@@ -129,12 +136,12 @@ def status_of(error: Exception) -> int:
 async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
     """Answers with the status that the table gives to an error of ours."""
     if isinstance(error, WebError):
-        return problem(error.status, error.code, error.message, headers=error.headers)
+        return problem(error.status, error.code, error.message, headers=error.headers, request=request)
     status = status_of(error)
     if status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
     faults = [Fault(field=error.field, message=error.fault)] if isinstance(error, InvalidError) else None
-    return problem(status, error.code, error.message, faults)
+    return problem(status, error.code, error.message, faults, request=request)
 
 
 async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -184,7 +191,11 @@ async def on_outage(request: Request, error: Exception) -> JSONResponse:
     """Answers when the database or Redis cannot be reached: the caller may try again."""
     log.warning("%s %s: %s", request.method, request.url.path, type(error).__name__)
     return problem(
-        503, "unavailable", "a service that this needs cannot be reached; try again", headers={"Retry-After": "1"}
+        503,
+        "unavailable",
+        "a service that this needs cannot be reached; try again",
+        headers={"Retry-After": "1"},
+        request=request,
     )
 
 
@@ -209,7 +220,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request is not of the documented form.",
         401: "The API key is missing or wrong.",
         402: "The wallet does not hold that many tokens; nothing was moved.",
-        403: "This user may not do this.",
+        403: "The API key does not have the scope that the operation requires (`insufficient_scope`).",
         404: "There is no such document.",
         409: "The document's state does not allow it, or the Idempotency-Key was used for another body.",
         413: "The body is larger than is accepted.",

@@ -12,8 +12,9 @@ from goalsvc.actions import GoalPlan
 from goalsvc.actions.known import known_goal
 from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger
+from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger, requires
 from goalsvc.api.views import GoalView, Page
+from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import WHOLE_BPS
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.trace import assemble
@@ -156,6 +157,7 @@ class TraceView(BaseModel):
 
 
 @router.post("", status_code=201, summary="Make a goal", responses=responses(401, 402, 404, 409, 422, 503))
+@requires(Scope.WRITE)
 async def create_goal(context: ContextOf, call: CallOf, body: GoalBody) -> GoalView:
     """Makes a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
     plan = GoalPlan(
@@ -199,6 +201,7 @@ async def read_goal(goal_id: IdText) -> GoalView:
 
 
 @router.post("/{goal_id}/end", summary="End a goal", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.OPERATE)
 async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
     """Ends the goal now. A clock that runs is paused first, so that its seconds count; then the escrow is settled."""
     return GoalView.of(await actions.end_goal(context, call, ObjectId(goal_id)))
@@ -211,6 +214,7 @@ async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalVie
     responses=responses(401, 402, 404, 409, 422, 503),
 )
 @repeated_by_the_ledger
+@requires(Scope.WRITE)
 async def create_contribution(
     context: ContextOf, goal_id: IdText, body: ContributionBody, key: IdempotencyKey, response: Response
 ) -> ContributionView:
@@ -233,6 +237,7 @@ async def create_contribution(
 
 
 @router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.OPERATE)
 async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
     """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow.
 
@@ -244,6 +249,7 @@ async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBo
 
 
 @router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.OPERATE)
 async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
     """Declines a TriggerGoal: the viewer gets the tokens back."""
     return GoalView.of(await actions.decline(context, call, ObjectId(goal_id)))

@@ -1,28 +1,43 @@
 """An operation of the API: what every route under `/v1` does around its endpoint.
 
-A router of the API is made by `operations(prefix, tag)`, so that each of its routes is an `Operation`: it takes the
-Idempotency-Key of every POST, and hands the endpoint one frozen `Call` (`CallOf`).
+A router of the API is made by `operations(prefix, tag)`, so that each of its routes is an `Operation`. It requires a scope of
+the key (`@requires`), takes the Idempotency-Key of every POST, hands the endpoint one frozen `Call` (`CallOf`), and writes what
+was changed into the audit.
 """
 
+import hmac
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from goalsvc.api.errors import status_of
-from goalsvc.domain.call import Call
+from goalsvc.api import auditing
+from goalsvc.api.errors import WebError, responses, status_of
+from goalsvc.domain.call import Call, Scope
 from goalsvc.errors import InvalidError
 from goalsvc.models.idempotency import IdempotencyRecord, KeyUse, StoredAnswer
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 LONGEST_KEY = 255
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
+    """Declares the scope that an operation requires. A GET without it requires `read`; all others must declare one."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["required_scope"] = scope
+        return endpoint
+
+    return declare
 
 
 def repeated_by_the_ledger(endpoint: Endpoint) -> Endpoint:
@@ -43,7 +58,7 @@ def _idempotency_key(
             max_length=LONGEST_KEY,
             description="Chosen by the caller, one for each intended effect. It belongs to its path and is remembered for at "
             "least 24 h after its last use: a repeat with the same body has no further effect and gets the first answer, "
-            "with `Idempotent-Replayed: true`; another body is refused with 409. A refused call (4xx, 5xx) does not use it up.",
+            "with `Idempotent-Replayed: true`; another body is refused with 409. A refused call (4xx) does not use it up.",
             examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
         ),
     ] = None,
@@ -55,24 +70,52 @@ class Operation(APIRoute):
     """A route of the API."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        if "POST" in (options.get("methods") or ()):
+        methods = set(options.get("methods") or ())
+        declared: Scope | None = getattr(endpoint, "required_scope", None)
+        if declared is None and not methods <= _READING:
+            raise TypeError(f"{endpoint.__name__}: declare the scope that it requires, as in @requires(Scope.WRITE)")
+        self.required_scope = declared or Scope.READ
+        statuses = (401, 403, 409) if "POST" in methods else (401, 403)
+        options["responses"] = {**responses(*statuses), **(options.get("responses") or {})}
+        options["openapi_extra"] = {
+            "x-required-scope": self.required_scope.value,
+            **(options.get("openapi_extra") or {}),
+        }
+        if "POST" in methods:
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_idempotency_key)]
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Handler:
         """The endpoint's handler, with what every operation does around it."""
-        answer = super().get_route_handler()
-        by_the_ledger = getattr(self.endpoint, "repeated_by_the_ledger", False)
+        endpoint = super().get_route_handler()
+        known = _query_parameters(self.dependant)
 
         async def handle(request: Request) -> Response:
-            call = Call(operation=self.name, request_id="")
+            call = Call(operation=self.name, request_id=request.state.request_id, caller=request.state.caller)
             request.state.call = call
-            key = _key_of(request)
-            if key is None or by_the_ledger:
-                return await answer(request)
-            return await _answer_once(request, call, key, answer)
+            if request.method in _READING:
+                _refuse_without(self.required_scope, call)
+                _refuse_unknown(request, known)
+                _key_of(request)
+                return await endpoint(request)
+            try:
+                _refuse_without(self.required_scope, call)
+                _refuse_unknown(request, known)
+                return await self._change(request, endpoint)
+            except Exception as error:
+                status = status_of(error)
+                if status >= 500 or status == 403:
+                    outcome = auditing.FAILED if status >= 500 else f"refused: {getattr(error, 'code', status)}"
+                    await auditing.audit(request, request.state.call, None, outcome)
+                raise
 
         return handle
+
+    async def _change(self, request: Request, endpoint: Handler) -> Response:
+        key = _key_of(request)
+        if key is None or getattr(self.endpoint, "repeated_by_the_ledger", False):
+            return await _audited(request, await endpoint(request))
+        return await _answer_once(request, key, endpoint)
 
 
 def operations(prefix: str, tag: str) -> APIRouter:
@@ -89,6 +132,35 @@ def get_call(request: Request) -> Call:
 CallOf = Annotated[Call, Depends(get_call)]
 
 
+def _refuse_without(scope: Scope, call: Call) -> None:
+    if scope not in call.caller.scopes:
+        own = ", ".join(sorted(call.caller.scopes)) or "none"
+        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope.value}"'}
+        message = f"the key requires the scope `{scope.value}` for this operation; its scopes are: {own}"
+        raise WebError(403, "insufficient_scope", message, challenge)
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+
+
+def _refuse_unknown(request: Request, known: Container[str]) -> None:
+    """Raises InvalidError for a query parameter that the operation does not have: a misspelt filter must not list all."""
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidError(f"query.{name}", "is not a parameter of this operation")
+
+
+async def _audited(request: Request, response: Response) -> Response:
+    if response.status_code < 300 and response.headers.get(REPLAYED) is None:
+        await auditing.audit(request, request.state.call, response, auditing.DONE)
+    return response
+
+
+# -- the Idempotency-Key ----------------------------------------------------------------------------------------------
+
+
 def _key_of(request: Request) -> str | None:
     """The Idempotency-Key of a POST, None without a valid one (the header's own check then refuses it)."""
     keys = request.headers.getlist(HEADER)
@@ -101,18 +173,20 @@ def _key_of(request: Request) -> str | None:
     return keys[0] if 0 < len(keys[0]) <= LONGEST_KEY else None
 
 
-async def _answer_once(request: Request, call: Call, key: str, answer: Handler) -> Response:
+async def _answer_once(request: Request, key: str, endpoint: Handler) -> Response:
     """Answers a call with an Idempotency-Key: from its record if it was answered before, else by its effect.
 
     Concurrent repeats, and a repeat after a crash between effect and answer, run the effect again. Every id that it creates is
     derived from the record's seed, so nothing is created twice, and the first answer that is stored holds for all.
     """
-    use = await IdempotencyRecord.begin(_path_of(request), key, await _asked(request))
+    use = await IdempotencyRecord.begin(f"{request.method} {request.url.path}", key, await _asked(request))
     if use.answer is not None:
         return _replay(use.answer)
-    request.state.call = call.with_key(use.record_id, use.seed)
+    pepper = request.app.state.context.settings.api_key.get_secret_value().encode()
+    entropy = hmac.digest(pepper, use.secret + use.seed.binary, "sha256")
+    request.state.call = request.state.call.with_key(use.record_id, use.seed, entropy)
     try:
-        response = await answer(request)
+        response = await _audited(request, await endpoint(request))
     except Exception as error:
         if status_of(error) < 500:  # refused, and nothing was changed; after a failure nothing is known
             await IdempotencyRecord.release(use)
@@ -130,10 +204,6 @@ async def _stored(use: KeyUse, response: Response) -> Response:
 
 def _replay(answer: StoredAnswer) -> Response:
     return Response(answer.body, answer.status, {REPLAYED: "true"}, media_type=answer.media_type)
-
-
-def _path_of(request: Request) -> str:
-    return f"{request.method} {request.url.path}"
 
 
 async def _asked(request: Request) -> bytes:

@@ -7,8 +7,9 @@ from goalsvc import actions
 from goalsvc.actions.known import known_session
 from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import CallOf, operations
+from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import SessionView
+from goalsvc.domain.call import Scope
 from goalsvc.models.session import Rtc
 
 router = operations("/v1/sessions", "Sessions")
@@ -35,6 +36,7 @@ class SessionBody(BaseModel):
 
 
 @router.post("", status_code=201, summary="Begin a session", responses=responses(401, 409, 422, 503))
+@requires(Scope.WRITE)
 async def begin_session(context: ContextOf, call: CallOf, body: SessionBody) -> SessionView:
     """Begins a livestream of that streamer, now."""
     rtc = Rtc(**body.rtc.model_dump(exclude_none=True)) if body.rtc else Rtc()
@@ -48,6 +50,7 @@ async def read_session(session_id: IdText) -> SessionView:
 
 
 @router.post("/{session_id}/end", summary="End a session", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.OPERATE)
 async def end_session(context: ContextOf, call: CallOf, session_id: IdText) -> SessionView:
     """Ends the livestream now, and its open goals with it: what was performed is paid, the rest refunded."""
     return SessionView.of(await actions.end_session(context, call, ObjectId(session_id)))

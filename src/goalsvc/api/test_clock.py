@@ -2,17 +2,18 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.api.dependencies import ContextOf, ResourcesOf
 from goalsvc.api.errors import responses
+from goalsvc.api.operation import operations, requires
 from goalsvc.clock import MovableClock
 from goalsvc.context import Context
+from goalsvc.domain.call import Scope
 from goalsvc.errors import InvalidError, NotFoundError
 from goalsvc.tasks.arq_queue import hasten
 
-router = APIRouter(prefix="/v1/test-clock", tags=["Test clock"])
+router = operations("/v1/test-clock", "Test clock")
 
 #: Ten years: far enough for every deadline, and every date stays one that MongoDB and Python hold.
 MOST_SECONDS = 10 * 365 * 86_400
@@ -42,6 +43,7 @@ async def read_test_clock(context: ContextOf) -> TestClockView:
 
 
 @router.post("/advance", summary="Advance the test clock", responses=responses(401, 404, 422))
+@requires(Scope.OPERATE)
 async def advance_test_clock(context: ContextOf, resources: ResourcesOf, body: AdvanceBody) -> TestClockView:
     """Moves the time of the API, the workers and the emulators forward; what becomes due by that happens at once."""
     clock = _clock_of(context)

@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.api.dependencies import UserPath
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import operations
+from goalsvc.api.operation import operations, requires
 from goalsvc.api.views import UserView
+from goalsvc.domain.call import Scope
 from goalsvc.models.user import User
 
 router = operations("/v1/users", "Users")
@@ -43,6 +44,7 @@ class UserBody(BaseModel):
 
 
 @router.put("/{user_id}", summary="Make a user known, or change him", responses=responses(401, 422, 503))
+@requires(Scope.WRITE)
 async def put_user(user_id: UserPath, body: UserBody) -> UserView:
     """Sets what is given; a user who is not known yet is made."""
     fields: dict[str, Any] = body.model_dump(exclude_none=True)

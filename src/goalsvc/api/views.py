@@ -1,13 +1,16 @@
 """Bodies: documents as the API shows them, with the documents' own field names, `id` for `_id` and `kind` for `_cls`."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from bson import ObjectId
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from goalsvc.domain.goals import GoalKind
 from goalsvc.models.goal import Goal
+from goalsvc.models.paging import Rows
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Transfer
@@ -39,7 +42,16 @@ class Page(BaseModel, Generic[T]):
     """A page of a list; `next` is the cursor of the page that follows, or null."""
 
     items: list[T]
-    next: str | None = None
+    next: str | None = Field(default=None, description="`cursor` of the page that follows; null on the last page.")
+
+    @classmethod
+    def of(cls, rows: Rows[Any], view: Callable[[Any], T]) -> Self:
+        """The page of these rows; one that cannot be shown is left out and affects no other."""
+        items = []
+        for row in rows.items:
+            with suppress(ValidationError):
+                items.append(view(row))
+        return cls(items=items, next=rows.next)
 
 
 class LevelView(View):

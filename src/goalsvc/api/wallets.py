@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, Limit, UserIdText, UserPath
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import operations, repeated_by_the_ledger
+from goalsvc.api.operation import operations, repeated_by_the_ledger, requires
 from goalsvc.api.views import BalanceView, Page, TransferView
+from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.domain.ids import key_digest
 from goalsvc.errors import InvalidError
@@ -37,6 +38,7 @@ class DepositBody(BaseModel):
     "/wallets/{user_id}/deposits", status_code=201, summary="Deposit tokens", responses=responses(401, 409, 422, 503)
 )
 @repeated_by_the_ledger
+@requires(Scope.MONEY)
 async def deposit(
     context: ContextOf, user_id: UserPath, body: DepositBody, key: IdempotencyKey, response: Response
 ) -> TransferView:

@@ -92,6 +92,10 @@ class Api:
         """Posts `body`; `key` is the Idempotency-Key, for what wants one."""
         return await self._call("POST", path, json=body, headers={"Idempotency-Key": key} if key is not None else None)
 
+    async def delete(self, path: str) -> Any:
+        """Deletes what is at `path`."""
+        return await self._call("DELETE", path)
+
     async def notify(self, body: bytes) -> None:
         """Posts a webhook's body, signed as Pusher signs it."""
         headers = signed_headers(body, self._target.pusher_key, self._target.pusher_secret)
@@ -103,7 +107,7 @@ class Api:
 
     async def _call(self, method: str, path: str, **words: Any) -> Any:
         own = words.pop("headers", None) or {}
-        headers = {"Authorization": f"Bearer {self._target.api_key}", **own}
+        headers = {"Authorization": f"Bearer {self._target.api_key}", "X-Goalsvc-Via": "cli", **own}
         answer = await self._request(method, path, headers=headers, **words)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise ApiRefusedError(401, "unauthorized", "the API does not take this API key (GOALSVC_API_KEY)")

@@ -1,5 +1,8 @@
 """A call of an operation: who makes it, by which key, and what identifies it. One frozen value, handed to actions."""
 
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
@@ -46,6 +49,10 @@ class Caller:
 ENVIRONMENT = Caller(key_id="env", name="env", scopes=ALL_SCOPES)
 
 
+def _random() -> bytes:
+    return secrets.token_bytes(32)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of an operation.
@@ -59,14 +66,20 @@ class Call:
     caller: Caller = ENVIRONMENT
     idempotency: str | None = None
     seed: ObjectId = field(default_factory=ObjectId)
+    entropy: bytes = field(default_factory=_random, repr=False)
 
     def object_id(self, purpose: str) -> ObjectId:
         """The id of what this call creates for that purpose: the same for every repeat of its Idempotency-Key."""
         return derived_id(self.seed, purpose)
 
-    def with_key(self, idempotency: str, seed: ObjectId) -> Self:
+    def secret(self, purpose: str) -> str:
+        """A secret that this call creates for that purpose, of 43 characters: the same for every repeat of its key."""
+        digest = hmac.digest(self.entropy, purpose.encode(), "sha256")
+        return urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def with_key(self, idempotency: str, seed: ObjectId, entropy: bytes) -> Self:
         """The same call, with the record of its Idempotency-Key."""
-        return replace(self, idempotency=idempotency, seed=seed)
+        return replace(self, idempotency=idempotency, seed=seed, entropy=entropy)
 
     def made(self, mark: str | None) -> bool:
         """Whether a document that carries this mark was changed by this call, or by an earlier try with the same key."""

@@ -14,6 +14,8 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from goalsvc.errors import LedgerBusyError, SettingsError
+from goalsvc.models.api_key import ApiKey
+from goalsvc.models.audit import AuditEvent
 from goalsvc.models.clip import Asset, Post
 from goalsvc.models.exclusivity import ExclusiveSlot
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
@@ -30,7 +32,7 @@ T = TypeVar("T")
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
-    IdempotencyRecord, ExclusiveSlot,
+    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.

@@ -1,0 +1,77 @@
+"""The audit of calls: what is written down of each that changed something."""
+
+import json
+import logging
+from datetime import datetime
+from typing import Any
+
+from fastapi import Request, Response
+from pymongo.errors import PyMongoError
+
+from goalsvc.context import Context
+from goalsvc.domain.call import Call
+from goalsvc.models.audit import AuditEvent
+
+log = logging.getLogger("goalsvc.audit")
+
+DONE, FAILED = "done", "failed"
+_LONGEST_REASON = 1000
+
+
+async def audit(request: Request, call: Call, response: Response | None, outcome: str) -> None:
+    """Writes the call down: in `audit_events`, and as one line of JSON in the log.
+
+    A call that was done stays done when the event cannot be written; the line in the log then says so.
+    """
+    context: Context = request.app.state.context
+    event: dict[str, Any] = {
+        "at": context.clock.now(),
+        "key": call.caller.name,
+        "key_id": call.caller.key_id,
+        "via": call.caller.via.value,
+        "on_behalf_of": call.caller.on_behalf_of,
+        "operation": call.operation,
+        "targets": _targets_of(request, response),
+        "reason": await _reason_of(request),
+        "request_id": call.request_id,
+        "outcome": outcome,
+    }
+    event = {name: value for name, value in event.items() if value is not None}
+    identity = {} if call.idempotency is None else {"_id": call.object_id(f"audit:{outcome}")}
+    written = True
+    try:
+        await AuditEvent.write(identity | event)
+    except (PyMongoError, TimeoutError):
+        written = False
+    log.log(
+        logging.INFO if written else logging.ERROR,
+        "%s",
+        json.dumps({"audit": event | ({} if written else {"stored": False})}, default=_text, ensure_ascii=False),
+    )
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _targets_of(request: Request, response: Response | None) -> list[str]:
+    """The ids that the path names, and the id of what was created."""
+    targets = [str(value) for value in request.path_params.values()]
+    if response is not None and response.status_code == 201:
+        try:
+            created = json.loads(bytes(response.body)).get("id")
+        except (ValueError, AttributeError):
+            created = None
+        if isinstance(created, str) and created not in targets:
+            targets.append(created)
+    return targets
+
+
+async def _reason_of(request: Request) -> str | None:
+    """The `reason` that the caller gives in the body, if any."""
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        return None
+    reason = body.get("reason") if isinstance(body, dict) else None
+    return reason[:_LONGEST_REASON] if isinstance(reason, str) else None

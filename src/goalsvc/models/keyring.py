@@ -1,0 +1,114 @@
+"""The API keys, held in memory and kept fresh: by a change stream, and by reading them all now and then."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from pymongo.errors import PyMongoError
+
+from goalsvc.clock import Clock
+from goalsvc.domain.call import Caller
+from goalsvc.models.api_key import MARK, ApiKey, key_digest
+
+log = logging.getLogger(__name__)
+
+#: How often all keys are read anew, whatever the change stream says.
+POLL_SECONDS = 5.0
+#: `last_used_at` is written at most this often for each key and process.
+NOTED_EVERY = timedelta(seconds=60)
+#: How many keys that are not in memory are looked for in the database in one second; a flood of wrong keys costs no more.
+LOOKUPS_PER_SECOND = 20
+
+
+class Keyring:
+    """Every key that is not revoked, by its SHA-256."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._keys: dict[str, ApiKey] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+        self._lookups = 0
+        self._second = 0
+
+    @asynccontextmanager
+    async def kept_fresh(self) -> AsyncIterator["Keyring"]:
+        """Reads the keys, and follows their changes until it is left."""
+        await self.refresh()
+        following = [asyncio.create_task(self._poll(), name="keys: poll")]
+        following.append(asyncio.create_task(self._follow(), name="keys: change stream"))
+        try:
+            yield self
+        finally:
+            for task in (*following, *self._noting):
+                task.cancel()
+            await asyncio.gather(*following, *self._noting, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Reads all keys anew; a revoked one is gone when this returns."""
+        self._keys = {key.sha256: key for key in await ApiKey.all_valid()}
+
+    async def caller_of(self, given: str) -> Caller | None:
+        """Who calls with that key; None when there is no such key, or it is revoked or expired."""
+        if not given.startswith(MARK):
+            return None
+        digest = key_digest(given)
+        key = self._keys.get(digest)
+        if key is None and self._may_look_up():
+            key = await ApiKey.by_digest(digest)  # created by another process a moment ago
+            if key is not None and key.revoked_at is None:
+                self._keys[digest] = key
+        now = self._clock.now()
+        if key is None or not key.valid_at(now):
+            return None
+        self._note(key)
+        return key.caller
+
+    def _may_look_up(self) -> bool:
+        second = int(self._clock.now().timestamp())
+        if second != self._second:
+            self._second, self._lookups = second, 0
+        self._lookups += 1
+        return self._lookups <= LOOKUPS_PER_SECOND
+
+    def _note(self, key: ApiKey) -> None:
+        now, noted = self._clock.now(), key.last_used_at
+        if noted is not None and now - noted < NOTED_EVERY:
+            return
+        key.last_used_at = now
+        task = asyncio.create_task(self._write_use(key.id), name=f"key {key.id} used")
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def _write_use(self, key_id: str) -> None:
+        with suppress(PyMongoError):  # the next use tries again
+            await ApiKey.used(key_id, self._clock.now())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.refresh()
+            except PyMongoError as error:
+                log.warning("API keys could not be read: %s; those in memory are used", type(error).__name__)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async with ApiKey.get_motor_collection().watch() as changes:
+                    await self.refresh()
+                    async for change in changes:
+                        if not _only_a_use(change):
+                            await self.refresh()
+            except (PyMongoError, NotImplementedError, TypeError) as error:
+                log.debug("API keys are polled: no change stream (%s)", type(error).__name__)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _only_a_use(change: object) -> bool:
+    """Whether a change is no more than a note of a key's last use."""
+    if not isinstance(change, dict):
+        return False
+    updated = (change.get("updateDescription") or {}).get("updatedFields")
+    return isinstance(updated, dict) and set(updated) == {"last_used_at"}
