@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from goalsvc.api import errors
 from goalsvc.api.errors import Problem
+from goalsvc.api.examples_of import example_of
 
 DESCRIPTION = """
 goalsvc keeps the score and the money of live performances. Pusher tells it by webhook when a performer joins and leaves a
@@ -41,6 +42,8 @@ TAGS: list[dict[str, Any]] = [
         "name": "Wallet",
         "description": "Tokens: deposits, balances, escrows, transfers. Double entry: all sums to zero.",
     },
+    {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
+    {"name": "Audit", "description": "Who changed what, by which key."},
     {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
     {"name": "Health", "description": "For orchestrators and Prometheus. No key is needed."},
 ]
@@ -335,11 +338,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             if "requestBody" in operation and "413" not in operation["responses"]:
                 operation["responses"]["413"] = errors.responses(413)[413]
-            _describe_answers(f"{method.upper()} {path}", operation["responses"])
+            _describe_answers(f"{method.upper()} {path}", operation["responses"], schemas)
     return document
 
 
-def _describe_answers(operation: str, answers: dict[str, Any]) -> None:
+def _describe_answers(operation: str, answers: dict[str, Any], schemas: dict[str, Any]) -> None:
     if "422" in answers:  # FastAPI adds its own form of it, which is never sent
         answers["422"] = errors.responses(422)[422]
     for status, answer in answers.items():
@@ -347,9 +350,12 @@ def _describe_answers(operation: str, answers: dict[str, Any]) -> None:
             cause = CAUSES.get(operation, {}).get(int(status), answer["description"])
             content = answer["content"][errors.PROBLEM_JSON] | {"example": _problem_example(int(status), cause)}
             answers[status] = {"description": cause, "content": {errors.PROBLEM_JSON: content}}
+    success = next(status for status in answers if status.startswith("2"))
+    content = answers[success].get("content", {}).get("application/json")
     if operation in ANSWERS:
-        success = next(status for status in answers if status.startswith("2"))
-        answers[success]["content"]["application/json"]["example"] = ANSWERS[operation]
+        content["example"] = ANSWERS[operation]
+    elif content and not {"example", "examples"} & set(content):
+        content["example"] = example_of(content["schema"], schemas)
 
 
 #: The code of an error of that status, where its cause does not name another.
