@@ -89,6 +89,17 @@ class MissingArgumentError(GoalsvcError):
         )
 
 
+class UnusableDocumentError(GoalsvcError):
+    """A document lacks what its use here requires; `where` is its place, as in `goals/5`, and `field` the path in it."""
+
+    code = "unusable_document"
+
+    def __init__(self, where: str, field: str, rule: str) -> None:
+        super().__init__(f"{where}: {field}: {rule}")
+        self.where = where
+        self.field = field
+
+
 class NotFoundError(GoalsvcError):
     """There is no such document."""
 

@@ -632,7 +632,7 @@ def bound_to(connection: Connection) -> Iterator[None]:
         # All processes are one here: what each has in its memory must die with it, and not be seen by the others.
         key = (PROCESS.get(), model)
         if key not in shared:
-            shared[key] = SharedCollection(model.get_motor_collection())
+            shared[key] = SharedCollection(model.get_motor_collection(), model)
         return shared[key]
 
     whole, Sharing.shared = Sharing.__dict__["shared"], classmethod(shared_within_the_process)  # type: ignore[method-assign, assignment]

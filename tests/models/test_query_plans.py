@@ -21,6 +21,7 @@ LARGE = {
     "accounts", "assets", "bi_escrows", "dead_letters", "earnings", "goals", "posts", "sessions", "traces",
     "tracking_events", "transfers", "users",
 }  # fmt: skip
+ACTIVE = {"$ne": False}
 ASKING = ["query", "getmore", "command", "update", "remove"]
 
 
@@ -103,12 +104,12 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
 @pytest.mark.parametrize(
     ("collection", "where", "sort", "index"),
     [
-        ("goals", {"active": True, "exp": {"$lte": "now"}}, None, "expiry"),
+        ("goals", {"active": ACTIVE, "_cls": {"$in": ["x", "y"]}, "exp": {"$lte": "now"}}, "exp", "active_exp"),
         ("goals", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
         ("sessions", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
         ("users", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
-        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": True}, None, "session"),
-        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": True}, "_id", "session"),
+        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, None, "session_id"),
+        ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, "_id", "session_id"),
         ("earnings", {"user_id": "x", "_show_funding:x": {"$exists": True}}, "created_at", "user"),
         ("earnings", {"goal_id": "x"}, None, "goal"),
         ("transfers", {"tags": "escrow::x"}, "_id", "tags"),

@@ -69,7 +69,7 @@ class TestTwoLeavesOneWinner:
 def callers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether those who change a goal at the same time share their round trips, or each has its own."""
     if request.param == "ten processes":
-        monkeypatch.setattr(Goal, "shared", lambda: SharedCollection(Goal.get_motor_collection()))
+        monkeypatch.setattr(Goal, "shared", lambda: SharedCollection(Goal.get_motor_collection(), Goal))
 
 
 @pytest.mark.usefixtures("callers")

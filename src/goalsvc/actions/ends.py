@@ -13,6 +13,7 @@ from goalsvc.domain.call import Call
 from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import ConflictError
 from goalsvc.models.exclusivity import Parties
+from goalsvc.models.filters import at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.tasks.dispatch import enqueue_promises
 
@@ -53,7 +54,7 @@ async def agree(context: Context, call: Call, goal_id: ObjectId, user_id: str | 
     async def together(session: Any) -> Goal:
         now = context.clock.now()
         await take_exclusive(parties, goal_id, now, session)
-        in_time = {"$or": [{"exp": None}, {"exp": {"$gt": now}}]}
+        in_time = {"exp": {"$not": at_most(now)}}
         return await _end(context, call, goal_id, extra=in_time, session=session, triggerer=triggerer)
 
     goal = await context.ledger.transaction(together)

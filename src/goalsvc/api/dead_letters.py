@@ -10,8 +10,9 @@ from goalsvc import actions
 from goalsvc.api.dependencies import ContextOf, Cursor, Limit
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import CallOf, operations, requires
-from goalsvc.api.views import Page, shown
+from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
+from goalsvc.domain.shown import shown
 from goalsvc.models.records import DeadLetter
 
 router = operations("/v1/dead-letters", "Dead letters")
@@ -48,7 +49,7 @@ async def list_dead_letters(
     where: dict[str, Any] = {"state": state} if state is not None else {}
     if cursor is not None:
         where["_id"] = {"$gt": cursor}
-    letters = await DeadLetter.find(where).sort("_id").limit(limit + 1).to_list()
+    letters = await DeadLetter.listed(where, "_id", limit + 1)
     following = letters[limit - 1].id if len(letters) > limit else None
     return Page(items=[DeadLetterView.of(letter) for letter in letters[:limit]], next=following)
 

@@ -16,14 +16,18 @@ from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger, re
 from goalsvc.api.views import GoalView, Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import WHOLE_BPS
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.trace import assemble
 from goalsvc.errors import InvalidError
+from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.wallet import Earning
 
 router = operations("/v1/goals", "Goals")
+
+#: Below every ObjectId, and above every `_id` of another type that cannot be shown.
+_FIRST_ID = ObjectId(b"\0" * 12)
 
 #: A trace is read whole; one that is longer than this is cut at its end.
 MOST_SEGMENTS = 5000
@@ -180,16 +184,16 @@ async def list_goals(
     limit: Limit = 50,
 ) -> Page[GoalView]:
     """Goals in the order in which they were made."""
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = {"_cls": {"$in": CLASSES}, "_id": {"$gt": _FIRST_ID}}
     if session_id is not None:
         where["conditions.session_id"] = {"$in": [ObjectId(session_id), session_id]}
     if active is not None:
-        where["active"] = active
+        where["active"] = ACTIVE if active else False
     if cursor is not None:
         if not ObjectId.is_valid(cursor):
             raise InvalidError("cursor", "is not one that this list gave out")
         where["_id"] = {"$gt": ObjectId(cursor)}
-    goals = await Goal.find(where, with_children=True).sort("_id").limit(limit + 1).to_list()
+    goals = await Goal.listed(where, "_id", limit + 1)
     following = str(goals[limit - 1].id) if len(goals) > limit else None
     return Page(items=[GoalView.of(goal) for goal in goals[:limit]], next=following)
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
-from bson import ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.shown import shown
 from goalsvc.models.goal import Goal
 from goalsvc.models.paging import Rows
 from goalsvc.models.session import Session
@@ -16,17 +16,6 @@ from goalsvc.models.user import User
 from goalsvc.models.wallet import Transfer
 
 T = TypeVar("T")
-
-
-def shown(value: Any) -> Any:
-    """A value of a document with every ObjectId in it as a string, and without what is absent."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    if isinstance(value, dict):
-        return {key: shown(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
-    return str(value) if isinstance(value, ObjectId) else value
 
 
 Shown = Annotated[dict[str, Any], BeforeValidator(shown)]

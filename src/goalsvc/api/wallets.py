@@ -82,13 +82,13 @@ async def list_transfers(
     """Transfers in the order of their ids."""
     if cursor is not None and "\0" in cursor:
         raise InvalidError("cursor", "is not one that this list gave out")
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = {"_id": {"$gt": ""}}
     if user_id is not None:
         where["$or"] = [{"from_user_id": user_id}, {"to_user_id": user_id}]
     if escrow_id is not None:
         where["tags"] = tag_of(escrow_id)
     if cursor is not None:
         where["_id"] = {"$gt": cursor}
-    transfers = await Transfer.find(where).sort("_id").limit(limit + 1).to_list()
+    transfers = await Transfer.listed(where, "_id", limit + 1)
     following = transfers[limit - 1].id if len(transfers) > limit else None
     return Page(items=[TransferView.of(transfer) for transfer in transfers[:limit]], next=following)

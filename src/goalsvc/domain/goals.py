@@ -1,12 +1,13 @@
 """What a goal is made of: its kind, levels, conditions, clock times and metadata. Pure values of documents and signals."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 from bson import ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from goalsvc.domain.reading import Flag, Instant, Text, Whole, whole
 
 
 class GoalKind(StrEnum):
@@ -24,6 +25,8 @@ class GoalKind(StrEnum):
         return f"Goal.{self.value}"
 
 
+#: Every value of `_cls` that is goalsvc's; goals of other classes, and of subclasses, belong to other services.
+CLASSES = tuple(kind.cls for kind in GoalKind)
 #: The kinds that are performed: their progress is seconds, and they have a clock.
 PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
 ALL_KINDS = frozenset(GoalKind)
@@ -34,9 +37,19 @@ def _object_id(value: Any) -> Any:
     return ObjectId(value) if isinstance(value, str | ObjectId) and ObjectId.is_valid(value) else None
 
 
-def _text(value: Any) -> Any:
-    """A user id as the string that it is everywhere, from the numbers that other services may write."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def user_id(value: object) -> str | None:
+    """A user id as the string that it is everywhere, from the numbers that other services may write; None for others."""
+    if isinstance(value, str):
+        return value if value and "\0" not in value else None
+    number = whole(value)
+    return None if number is None else str(number)
+
+
+def _user_id(value: object) -> str:
+    found = user_id(value)
+    if found is None:
+        raise ValueError("must be a user id: text that is not empty, or a whole number")
+    return found
 
 
 #: A reference to another document: read as ObjectId or hex string, written as ObjectId, shown as a string.
@@ -46,7 +59,7 @@ Reference = Annotated[
     PlainSerializer(str, return_type=str, when_used="json-unless-none"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{24}$"}),
 ]
-UserId = Annotated[str, BeforeValidator(_text)]
+UserId = Annotated[str, BeforeValidator(_user_id)]
 
 
 class _Value(BaseModel):
@@ -58,8 +71,8 @@ class _Value(BaseModel):
 class Level(_Value):
     """One threshold of a goal: reached when progress is at least `target` (seconds, or tokens)."""
 
-    title: str = ""
-    target: int
+    title: Text = ""
+    target: Whole
 
 
 class Conditions(_Value):
@@ -73,9 +86,9 @@ class Conditions(_Value):
 class ClockTimes(_Value):
     """When the goal's clock was started and paused last: it runs while `started` is later than `paused`."""
 
-    started: datetime | None = None
-    paused: datetime | None = None
-    last_updated: datetime | None = None
+    started: Instant | None = None
+    paused: Instant | None = None
+    last_updated: Instant | None = None
 
     @property
     def running(self) -> bool:
@@ -86,8 +99,8 @@ class ClockTimes(_Value):
 class ShowPlan(_Value):
     """What a FundingGoal pays for: the title of the show and its target in seconds."""
 
-    title: str = ""
-    target: int
+    title: Text = ""
+    target: Whole
 
 
 class Metadata(_Value):
@@ -96,8 +109,8 @@ class Metadata(_Value):
     user_id: UserId = Field(default="", description="the streamer")
     viewer_id: UserId | None = None
     show: ShowPlan | None = None
-    private: bool = False
-    price: int = 0
+    private: Flag = False
+    price: Whole = 0
     exclusive: ShowPlan | None = None
     funding_goal_id: Reference = None
     """ShowGoal: the FundingGoal whose escrow pays for it, also where the session's pair was removed."""

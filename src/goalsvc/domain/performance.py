@@ -20,12 +20,17 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from bson import Int64
+
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.domain.reading import instant, mapping, whole
 
 #: Webhooks older than this are refused (SPEC §3) …
 STALE_AFTER = timedelta(minutes=15)
 #: … so marks older than this are settled: the difference leaves room for processes whose clocks disagree.
 FOLD_AFTER = timedelta(minutes=20)
+#: What an array of whole numbers holds when it is decoded.
+_INTEGERS = (int, Int64)
 #: Folding is not worth its while for fewer marks.
 FOLD_ABOVE = 32
 
@@ -78,20 +83,35 @@ class GoalClock:
     """Whole seconds that were ever owed to progress; what has been counted is never taken back."""
 
     @classmethod
-    def read(cls, clock: Mapping[str, Any] | None, context: Mapping[str, Any]) -> "GoalClock":
+    def read(cls, clock: object, context: object) -> "GoalClock":
         """The clock of a document with these fields `clock` and `context`.
 
         Other services know only `context`. A clock that is new to us begins there: running, with a join at `started`;
         paused, with a leave at `paused`, and what was performed before that is counted already, by whoever paused it. A
         `started` that we have not seen yet is a join like any other.
         """
-        started, paused = context.get("started"), context.get("paused")
-        if clock:
-            known = cls(tuple(clock["marks"]), clock["floor"], clock["folded"], clock["counted"])
-        else:
+        times = mapping(context)
+        started, paused = instant(times.get("started")), instant(times.get("paused"))
+        known = cls._stored(mapping(clock))
+        if known is None:
             leaves = (leave_mark(paused),) if paused is not None else ()
             known = cls(leaves, floor=leaves[0] - 1 if leaves and started is not None else 0)
         return known if started is None else known._with(join_mark(started))
+
+    @classmethod
+    def _stored(cls, clock: Mapping[str, Any]) -> "GoalClock | None":
+        """The clock as it was written; None where there is none, or where it cannot be read."""
+        marks = clock.get("marks")
+        numbers = [whole(clock.get(name)) for name in ("floor", "folded", "counted")]
+        if not isinstance(marks, list) or None in numbers:
+            return None
+        if any(type(mark) not in _INTEGERS for mark in marks):
+            read = [whole(mark) for mark in marks]
+            if None in read:
+                return None
+            marks = sorted(mark for mark in read if mark is not None)
+        floor, folded, counted = (number or 0 for number in numbers)
+        return cls(tuple(marks), floor, folded, counted)
 
     def document(self) -> dict[str, Any]:
         """The field `clock`."""

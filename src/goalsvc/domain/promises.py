@@ -12,6 +12,10 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict
 
 from goalsvc.domain.origin import NOWHERE, Origin
+from goalsvc.domain.reading import Instant, Text, WholePart
+
+#: The collections with promises whose `_id` is an ObjectId.
+BY_OBJECT_ID = frozenset({"goals", "sessions"})
 
 
 class Promise(BaseModel):
@@ -19,15 +23,15 @@ class Promise(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str
-    task: str
+    id: Text
+    task: Text
     arguments: dict[str, Any]
-    at: datetime
-    parent: str | None = None
+    at: Instant
+    parent: Text | None = None
     """Where in the trace the follow-up was made (`Origin.parent`)."""
     cause: Any = None
     """What the follow-up goes back to (`Cause.document`)."""
-    progress: int | None = None
+    progress: WholePart | None = None
     """The goal's progress right after this promise's amount was added; absent until it is."""
     closed: bool = False
     """Whether the announcement of contributions that this promises has begun: later ones are another promise."""
@@ -76,7 +80,9 @@ class PromiseRef:
     def parse(cls, text: str) -> "PromiseRef":
         """The reference written as that text."""
         collection, document_id, promise_id = text.split("/", 2)
-        return cls(collection, ObjectId(document_id) if ObjectId.is_valid(document_id) else document_id, promise_id)
+        # Ids of users are texts, also one of 24 hexadecimal digits.
+        by_object_id = collection in BY_OBJECT_ID and ObjectId.is_valid(document_id)
+        return cls(collection, ObjectId(document_id) if by_object_id else document_id, promise_id)
 
 
 @dataclass(frozen=True, slots=True)

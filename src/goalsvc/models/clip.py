@@ -1,6 +1,5 @@
 """The clip of a performance: the asset (a file in the quarantine bucket) and the draft post that shows it."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -10,6 +9,8 @@ from pydantic import ConfigDict, Field
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.goals import Reference, UserId
+from goalsvc.domain.reading import Instant, Text, WholePart
+from goalsvc.models.shared import Lenient
 
 
 class AssetState(StrEnum):
@@ -20,19 +21,19 @@ class AssetState(StrEnum):
     FAILED = "failed"
 
 
-class Asset(Document):
+class Asset(Lenient):
     """A file: its key in the quarantine bucket is its id."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
-    content_type: str = "video/mp4"
-    duration: int = 0
+    content_type: Text = "video/mp4"
+    duration: WholePart = 0
     state: AssetState = AssetState.PENDING
     metadata: dict[str, Any] = {}
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
-    created_at: datetime | None = None
+    created_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps assets."""
@@ -49,20 +50,20 @@ class Asset(Document):
         return changed
 
 
-class Post(Document):
+class Post(Lenient):
     """A draft post that shows an asset, sent by the streamer."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
     sender: UserId = ""
-    caption: str = ""
-    tags: list[str] = []
+    caption: Text = ""
+    tags: list[Text] = []
     asset_id: Reference = None
     metadata: dict[str, Any] = {}
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
-    created_at: datetime | None = None
+    created_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps posts."""

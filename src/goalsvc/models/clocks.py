@@ -18,13 +18,16 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.clock import Clock
 from goalsvc.coalescer import Coalescer
-from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.goals import PERFORMED, GoalKind, user_id
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.performance import GoalClock, Turned, join_mark, leave_mark
 from goalsvc.domain.promises import Promise
+from goalsvc.domain.reading import mapping
 from goalsvc.errors import LedgerBusyError
+from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import KINDS_BY_CLS, Goal, clock_changes, clock_unmoved
+from goalsvc.models.healing import healing
 
 #: How often a clock that others move at the same time is tried.
 _TRIES = 20
@@ -89,9 +92,13 @@ class GoalClocks:
 
         Raises PyMongoError when the database cannot be reached: then nothing, or all of it, was written, and a repeat is safe.
         """
-        waiting = _Waiting(move, asyncio.get_running_loop().create_future())
-        self._writes.take(waiting)
-        return await waiting.answer
+
+        async def write() -> Moved | Reason:
+            waiting = _Waiting(move, asyncio.get_running_loop().create_future())
+            self._writes.take(waiting)
+            return await waiting.answer
+
+        return await healing(Goal, move.goal_id, write)
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         by_goal: dict[ObjectId, list[_Waiting]] = {}
@@ -120,7 +127,8 @@ class GoalClocks:
             details = error.details or {}
             if details.get("writeConcernErrors"):
                 raise  # written, but not where it would outlive its primary
-            broken = {fault["index"]: error for fault in details.get("writeErrors", [])}
+            faults = details.get("writeErrors", [])
+            broken = {fault["index"]: BulkWriteError({"writeErrors": [fault]}) for fault in faults}
             all_written = False
         ours = {plan.goal_id for plan in plans} if all_written else await self._ours(plans)
         for number, plan in enumerate(plans):
@@ -152,7 +160,7 @@ def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: da
         for waiting in moves:
             _answer(waiting, Reason.UNKNOWN_GOAL)
         return None
-    before = clock = GoalClock.read(document.get("clock"), document.get("context") or {})
+    before = clock = GoalClock.read(document.get("clock"), document.get("context"))
     revision = ObjectId()
     answers: list[tuple[_Waiting, Moved | Reason]] = []
     promises: list[Promise] = []
@@ -178,30 +186,34 @@ def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: da
     update: dict[str, Any] = clock_changes(document, clock, revision, latest)
     if promises:
         update["$push"] = {"promises": {"$each": [promise.document() for promise in promises]}}
-    where = {"_id": document["_id"], "active": document.get("active", True), **clock_unmoved(document)}
+    where = {"_id": document["_id"], "active": ACTIVE if _is_active(document) else False, **clock_unmoved(document)}
     return _Plan(document["_id"], revision, (where, update), answers)
 
 
 def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move) -> Reason | None:
     """Why this goal is not moved by that, or None."""
-    model = KINDS_BY_CLS.get(document.get("_cls", ""))
+    model = KINDS_BY_CLS.get(str(document.get("_cls")))
     if model is None or model.kind not in PERFORMED:
         return Reason.OTHER_GOAL_KIND
     if move.user_id is not None and move.user_id not in participants_of(document):
         return Reason.NOT_A_PARTICIPANT
-    if not document.get("active", True) and (move.joined or not clock.running):
+    if not _is_active(document) and (move.joined or not clock.running):
         # A leave still counts in a goal that another service ended while its clock ran.
         return Reason.GOAL_INACTIVE
     return None
 
 
+def _is_active(document: Mapping[str, Any]) -> bool:
+    return document.get("active") is not False
+
+
 def participants_of(document: Mapping[str, Any]) -> set[str]:
     """Whose joins and leaves move the clock: the performer's and, for an exclusive, its viewer's."""
-    metadata = document.get("metadata") or {}
+    metadata = mapping(document.get("metadata"))
     users = [metadata.get("user_id")]
     if document.get("_cls") == GoalKind.EXCLUSIVE.cls:
-        users += [metadata.get("viewer_id"), (document.get("conditions") or {}).get("exclusive_to")]
-    return {str(user) for user in users if user is not None}
+        users += [metadata.get("viewer_id"), mapping(document.get("conditions")).get("exclusive_to")]
+    return {read for user in users if (read := user_id(user)) is not None}
 
 
 def started_promise(event_id: str) -> str:

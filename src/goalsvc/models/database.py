@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from beanie import Document, init_beanie
+from bson.codec_options import DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
@@ -20,6 +21,7 @@ from goalsvc.models.clip import Asset, Post
 from goalsvc.models.exclusivity import ExclusiveSlot
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
 from goalsvc.models.idempotency import IdempotencyRecord
+from goalsvc.models.indexes import ensure_indexes
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
 from goalsvc.models.session import Session
@@ -85,6 +87,9 @@ async def open_database(url: str, *, trace_days: int = 30, pool_size: int = 100)
         url,
         tz_aware=True,
         w="majority",
+        # What Python cannot represent must not stop the reading of a batch: far dates, text that is not UTF-8.
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+        unicode_decode_error_handler="replace",
         # The webhook must have answered within 4 s, also when there is no primary.
         serverSelectionTimeoutMS=2500,
         connectTimeoutMS=2500,
@@ -93,7 +98,10 @@ async def open_database(url: str, *, trace_days: int = 30, pool_size: int = 100)
     )
     try:
         await client[name].command("ping")
-        await init_beanie(database=client[name], document_models=list(DOCUMENTS))
+        await init_beanie(database=client[name], document_models=list(DOCUMENTS), skip_indexes=True)
+        wanted = {model.get_settings().name: model.get_settings().indexes for model in DOCUMENTS}
+        for collection, indexes in wanted.items():
+            await ensure_indexes(client[name][collection], [each.index for each in indexes or ()])
         await _let_traces_end(client[name], trace_days)
         yield Database(client, name)
     finally:

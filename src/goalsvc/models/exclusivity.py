@@ -10,8 +10,10 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ReturnDocument
 
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import GoalKind, user_id
 from goalsvc.domain.ids import exclusive_of
+from goalsvc.domain.reading import mapping, sequence
+from goalsvc.models.filters import A_USER, ACTIVE
 from goalsvc.models.goal import ENDED, Goal
 from goalsvc.models.session import Session
 
@@ -81,22 +83,22 @@ async def _holds(holder: ObjectId | None, session: Any) -> bool:
         return False
     goal = found[0]
     if goal.get("_cls") != GoalKind.TRIGGER.cls:
-        return bool(goal.get("active", True))
-    if goal.get("triggerer") is None:
+        return goal.get("active") is not False
+    if user_id(goal.get("triggerer")) is None:
         return False
-    if any(promise.get("id") == ENDED for promise in goal.get("promises") or ()):
+    if any(mapping(promise).get("id") == ENDED for promise in sequence(goal.get("promises"))):
         return True
     exclusives = await _raw({"_id": exclusive_of(goal["_id"])}, session)
-    return any(exclusive.get("active", True) for exclusive in exclusives)
+    return any(exclusive.get("active") is not False for exclusive in exclusives)
 
 
 async def _running(parties: Parties, goal_id: ObjectId, session: Any) -> str | None:
     """What the documents say, which other services may have written: the code of what is taken, or None."""
     streaming = await Session.get_motor_collection().find_one({"_id": parties.session_id}, session=session)
-    if streaming is not None and (streaming.get("status") or {}).get("exclusive_to") is not None:
+    if streaming is not None and user_id(mapping(streaming.get("status")).get("exclusive_to")) is not None:
         return "exclusive_running"
-    begun = {"_cls": GoalKind.EXCLUSIVE.cls, "active": True}
-    agreed = {"_cls": GoalKind.TRIGGER.cls, "active": False, "triggerer": {"$ne": None}, "promises.id": ENDED}
+    begun = {"_cls": GoalKind.EXCLUSIVE.cls, "active": ACTIVE}
+    agreed = {"_cls": GoalKind.TRIGGER.cls, "active": False, "triggerer": A_USER, "promises.id": ENDED}
     own = {"_id": {"$nin": [goal_id, exclusive_of(goal_id)]}}
     here = {"conditions.session_id": {"$in": [parties.session_id, str(parties.session_id)]}, "$or": [begun, agreed]}
     if await _raw(here | own, session):

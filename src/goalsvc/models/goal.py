@@ -9,10 +9,12 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
-from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.domain.goals import CLASSES, ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import GoalClock
+from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping
 from goalsvc.errors import LedgerBusyError
+from goalsvc.models.filters import ACTIVE, earliest
 from goalsvc.models.promise import (
     PROMISES,
     HasPromises,
@@ -36,18 +38,19 @@ class Goal(HasPromises):
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     kind: ClassVar[GoalKind]
+    added_to = ("progress",)
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
-    active: bool = True
-    progress: int = 0
+    active: Flag = True
+    progress: WholePart = 0
     levels: list[Level] = []
     conditions: Conditions = Conditions()
     context: ClockTimes = ClockTimes()
     metadata: Metadata = Metadata()
     breakdown_id: Any = None
-    exp: datetime | None = None
+    exp: Instant | None = None
     triggerer: UserId | None = None
-    begin_by: datetime | None = None
+    begin_by: Instant | None = None
     """A funded show that has not started by then ends, and is refunded."""
 
     class Settings:
@@ -59,23 +62,23 @@ class Goal(HasPromises):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel(
-                [("conditions.session_id", ASCENDING), ("active", ASCENDING), ("_id", ASCENDING)], name="session"
+                [("conditions.session_id", ASCENDING), ("_id", ASCENDING), ("active", ASCENDING)], name="session_id"
             ),
-            IndexModel([("exp", ASCENDING)], name="expiry", partialFilterExpression={"active": True}),
+            IndexModel([("active", ASCENDING), ("exp", ASCENDING)], name="active_exp"),
             IndexModel(
-                [("conditions.exclusive_to", ASCENDING)],
-                name="exclusive_to",
-                partialFilterExpression={"active": True, "conditions.exclusive_to": {"$exists": True}},
-            ),
-            IndexModel(
-                [("metadata.user_id", ASCENDING)],
-                name="performer",
-                partialFilterExpression={"active": True, "_cls": "Goal.ExclusiveGoal"},
+                [("conditions.exclusive_to", ASCENDING), ("active", ASCENDING)],
+                name="exclusive_to_active",
+                partialFilterExpression={"conditions.exclusive_to": {"$exists": True}},
             ),
             IndexModel(
-                [("begin_by", ASCENDING)],
-                name="begin_by",
-                partialFilterExpression={"active": True, "begin_by": {"$exists": True}},
+                [("metadata.user_id", ASCENDING), ("active", ASCENDING)],
+                name="performer_active",
+                partialFilterExpression={"_cls": "Goal.ExclusiveGoal"},
+            ),
+            IndexModel(
+                [("begin_by", ASCENDING), ("active", ASCENDING)],
+                name="begin_by_active",
+                partialFilterExpression={"begin_by": {"$exists": True}},
             ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(
@@ -84,6 +87,11 @@ class Goal(HasPromises):
                 partialFilterExpression={"clock.running": True},
             ),
         ]
+
+    @classmethod
+    def is_ours(cls, document: Mapping[str, Any]) -> bool:
+        """Whether the document is of one of the kinds; other classes, and subclasses, belong to other services."""
+        return document.get("_cls") in CLASSES
 
     # -- what can be read -----------------------------------------------------------------------------------------
 
@@ -178,14 +186,14 @@ class Goal(HasPromises):
         Owes the seconds of that pause, and the announcement that the goal has ended. `extra` narrows the filter, `changes`
         are set along. None when the goal was not active, or the filter did not match.
         """
-        where = {"_id": goal_id, "active": True, **(extra or {})}
+        where = {"_id": goal_id, "_cls": {"$in": CLASSES}, "active": ACTIVE, **(extra or {})}
         goal = str(goal_id)
         ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, origin)
         for _ in range(_TRIES):
             document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1}, session=session)
             if document is None:
                 return None
-            clock = GoalClock.read(document.get("clock"), document.get("context") or {})
+            clock = GoalClock.read(document.get("clock"), document.get("context"))
             moved: dict[str, Any] = {}
             owed = []
             if clock.running:
@@ -194,7 +202,7 @@ class Goal(HasPromises):
                 arguments = {"goal_id": goal, "amount": turned.amount, "event_id": PAUSED}
                 owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, origin))
             update = [
-                {"$set": {"active": False, "exp": {"$min": [{"$ifNull": ["$exp", now]}, now]}, **moved, **changes}},
+                {"$set": {"active": False, "exp": earliest("exp", now), **moved, **changes}},
                 {"$set": {"promises": promises_without_task("deactivate_goal")}},
                 add_promises_stage(*map(array_of, [*owed, ended])),
             ]
@@ -213,8 +221,9 @@ class Goal(HasPromises):
     @classmethod
     async def active_in(cls, session_id: Any, most: int) -> "list[Goal]":
         """The active goals of that session, in the order in which they were made."""
-        where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}, "active": True}
-        return await Goal.find(where, with_children=True).sort("_id").limit(most).to_list()
+        belongs = {"$in": [session_id, str(session_id)]}
+        where = {"conditions.session_id": belongs, "active": ACTIVE, "_cls": {"$in": CLASSES}}
+        return await Goal.listed(where, "_id", most)
 
 
 class FundingGoal(Goal):
@@ -261,8 +270,8 @@ KINDS_BY_CLS: Mapping[str, type[Goal]] = {kind.cls: model for kind, model in KIN
 def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
     """The filter that holds only while nobody, goalsvc or another service, has moved the clock since this was read."""
     return {
-        "clock.revision": (document.get("clock") or {}).get("revision"),
-        "context.started": (document.get("context") or {}).get("started"),
+        "clock.revision": mapping(document.get("clock")).get("revision"),
+        "context.started": mapping(document.get("context")).get("started"),
     }
 
 
@@ -270,14 +279,14 @@ def clock_changes(
     document: Mapping[str, Any], clock: GoalClock, revision: ObjectId, updated: datetime | None
 ) -> dict[str, Any]:
     """The update that brings this clock into that document: `clock`, and what `context` says of it."""
-    context = document.get("context") or {}
+    context = mapping(document.get("context"))
     changes: dict[str, Any] = {"clock": {**clock.document(), "revision": revision, "running": clock.running}}
     if updated is not None:
         changes["clock"]["known_at"] = updated
     for name, value in (("started", clock.started), ("paused", clock.paused)):
         if value is not None and value != context.get(name):
             changes[f"context.{name}"] = value
-    before = context.get("last_updated")
+    before = instant(context.get("last_updated"))
     if updated is not None and (before is None or updated > before):
         changes["context.last_updated"] = updated
     return {"$set": changes}

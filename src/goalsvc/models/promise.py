@@ -5,17 +5,21 @@ removed in the update that records its effect, together with the promises that f
 document says exactly what is still to be done.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from beanie.odm.utils.parsing import parse_obj
-from pymongo import ReturnDocument
+from pydantic import ValidationError
+from pymongo import ASCENDING, ReturnDocument
 
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise, PromiseRef
+from goalsvc.domain.reading import dotted, instant, mapping, read_leniently, sequence
 from goalsvc.domain.trace import TracedFollowUp
+from goalsvc.models.healing import healing
 from goalsvc.models.shared import Sharing
 
 Expression = Any
@@ -77,14 +81,99 @@ def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping
 def _held_of(follow_ups: Sequence[TracedFollowUp], document: Mapping[str, Any] | None) -> Sequence[Promise]:
     """Which of these follow-ups that document owes."""
     ids = {item.follow_up.id for item in follow_ups}
-    owed = (document or {}).get("promises") or []
-    return [Promise.model_validate(promise) for promise in owed if promise["id"] in ids]
+    return [promise for promise in readable_promises(document) if promise.id in ids]
+
+
+def readable_promises(document: Mapping[str, Any] | None) -> list[Promise]:
+    """The promises that the document holds, without the entries that cannot be read."""
+    found = []
+    for entry in sequence((document or {}).get("promises")):
+        with suppress(ValidationError):
+            found.append(_read(entry))
+    return found
+
+
+def _read(entry: object) -> Promise:
+    """Raises ValidationError when a field is unreadable without which a promise is none."""
+    return read_leniently(Promise.model_validate, mapping(entry))[0]
+
+
+def _no_job_can_hold(value: object, path: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The path of the first value in a promise's arguments that cannot be written into a job; None when all can."""
+    if isinstance(value, Mapping):
+        inner: Iterator[tuple[int | str, object]] = iter(value.items())
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    else:
+        known = value is None or isinstance(value, bool | int | float | str | datetime)
+        return None if known else path
+    return next((bad for key, item in inner if (bad := _no_job_can_hold(item, (*path, key))) is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadablePromise:
+    """An entry of `promises` that is due and cannot be run, or that belongs to a document that cannot be used."""
+
+    document_id: Any
+    index: int
+    entry: Mapping[str, Any]
+    fault: str
+    """`path: rule`."""
+
+    @property
+    def id(self) -> str:
+        """The promise's own id, or its place where it has none."""
+        own = self.entry.get("id")
+        return own if isinstance(own, str) and own else f"promises.{self.index}"
 
 
 class HasPromises(Sharing):
     """A document that can owe tasks."""
 
     promises: list[Promise] = []
+
+    @classmethod
+    async def overdue(cls, before: datetime, most: int) -> AsyncIterator[tuple[Any, Promise | UnreadablePromise]]:
+        """Every promise that has been due since before then, with the `_id` of its document, document by document.
+
+        Nothing but the promises is read, so whatever else a document holds keeps no promise from being found.
+        """
+        where: dict[str, Any] = {"promises.at": {"$lte": before}}
+        wanted = {"_id": 1, "_cls": 1, "promises": 1}
+        cursor = cls.get_motor_collection().find(where, wanted).sort("promises.at", ASCENDING).limit(most)
+        async for document in cursor:
+            if not cls.is_ours(document):
+                continue
+            identity = document["_id"]
+            usable = isinstance(identity, cls._identity)
+            for index, entry in enumerate(sequence(document["promises"])):
+                due = instant(mapping(entry).get("at"))
+                if due is None or due > before:
+                    continue
+                if not usable:
+                    fault = f"_id: must be of type {cls._identity.__name__}"
+                    yield identity, UnreadablePromise(identity, index, entry, fault)
+                    continue
+                try:
+                    promise = _read(entry)
+                except ValidationError as error:
+                    first = error.errors(include_url=False, include_input=False)[0]
+                    fault = f"{dotted(('promises', index, *first['loc']))}: {first['msg']}"
+                    yield identity, UnreadablePromise(identity, index, entry, fault)
+                    continue
+                bad = _no_job_can_hold(promise.arguments, ("promises", index, "arguments"))
+                if bad is None:
+                    yield identity, promise
+                else:
+                    fault = f"{dotted(bad)}: is of a type that no job can hold"
+                    yield identity, UnreadablePromise(identity, index, entry, fault)
+
+    @classmethod
+    async def set_aside(cls, unreadable: UnreadablePromise, until: datetime) -> None:
+        """Lets the sweep leave an entry alone until then, unless it has changed since it was read."""
+        place = f"promises.{unreadable.index}"
+        where = {"_id": unreadable.document_id, place: unreadable.entry}
+        await cls.get_motor_collection().update_one(where, {"$set": {f"{place}.at": until}})
 
     @classmethod
     async def fulfil(
@@ -137,26 +226,29 @@ class HasPromises(Sharing):
         On the document's own collection: Beanie's query builder would walk through the whole update to encode what is in
         BSON's types already, which takes longer than all the rest of the call.
         """
-        changed = await cls.get_motor_collection().find_one_and_update(
-            where, update, return_document=ReturnDocument.AFTER, session=session, upsert=upsert
-        )
+        collection = cls.get_motor_collection()
+
+        async def write() -> Mapping[str, Any] | None:
+            changed: Mapping[str, Any] | None = await collection.find_one_and_update(
+                where, update, return_document=ReturnDocument.AFTER, session=session, upsert=upsert
+            )
+            return changed
+
+        # Within a transaction an error has undone it: its caller begins again.
+        changed = await (write() if session is not None else healing(cls, where["_id"], write))
         return None if changed is None else cls.parse(changed)
 
     @classmethod
     async def changes(cls, where: Mapping[str, Any], update: Any) -> bool:
         """One update whose result nobody needs to see; whether the filter matched."""
-        return bool((await cls.get_motor_collection().update_one(where, update)).matched_count)
+        collection = cls.get_motor_collection()
+        return bool((await healing(cls, where["_id"], lambda: collection.update_one(where, update))).matched_count)
 
     @classmethod
     async def read(cls, document_id: Any) -> Self | None:
-        """The document of that id; past Beanie's query builder for the same reason."""
+        """The document of that id, if it is one of goalsvc's; past Beanie's query builder for the same reason."""
         found = await cls.shared().read(document_id)
-        return None if found is None else cls.parse(found)
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Self:
-        """The document as an object, of the class that it names."""
-        return cast(Self, parse_obj(cls, document))
+        return None if found is None or not cls.is_ours(found) else cls.parse(found)
 
     def promise(self, promise_id: str) -> Promise | None:
         """The promise of that id, if it is still owed."""

@@ -15,6 +15,8 @@ class _Record(Sharing):
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
+    _identity: ClassVar[type] = str
+
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
 
 
@@ -122,6 +124,14 @@ class DeadLetter(_Record):
         if not failed:
             update["$unset"] = {"failed": True}  # of an earlier death
         await cls.get_motor_collection().update_one({"_id": letter.id}, update, upsert=True)
+
+    @classmethod
+    async def bury_once(cls, letter: "DeadLetter") -> bool:
+        """Writes the letter down unless it is dead already; whether it was written."""
+        if await cls.find_one({"_id": letter.id, "state": "dead"}) is not None:
+            return False
+        await cls.bury(letter)
+        return True
 
     @classmethod
     async def redrive(cls, letter_id: str, now: datetime, by: str | None = None) -> Self | None:

@@ -11,6 +11,8 @@ from pymongo import ASCENDING, IndexModel
 
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Level, Reference, UserId
 from goalsvc.domain.origin import Origin
+from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text, WholePart
+from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest
 from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
 
 
@@ -23,8 +25,8 @@ class _Part(BaseModel):
 class Statuses(_Part):
     """When the livestream began and ended."""
 
-    started: datetime | None = None
-    ended: datetime | None = None
+    started: Instant | None = None
+    ended: Instant | None = None
 
 
 class Status(_Part):
@@ -38,8 +40,8 @@ class ShowPair(_Part):
 
     funding_goal: Reference = None
     show_goal: Reference = None
-    show_started: datetime | None = None
-    show_ended: datetime | None = None
+    show_started: Instant | None = None
+    show_ended: Instant | None = None
 
 
 class ExclusivePair(_Part):
@@ -47,32 +49,32 @@ class ExclusivePair(_Part):
 
     trigger_goal: Reference = None
     exclusive_goal: Reference = None
-    exclusive_goal_started: datetime | None = None
-    exclusive_goal_ended: datetime | None = None
+    exclusive_goal_started: Instant | None = None
+    exclusive_goal_ended: Instant | None = None
 
 
 class ViewerWindow(_Part):
     """From when until when a viewer may watch, and for how many seconds."""
 
-    nbf: datetime | None = None
-    exp: datetime | None = None
-    duration: int | None = None
+    nbf: Instant | None = None
+    exp: Instant | None = None
+    duration: WholePart | None = None
 
 
 class SessionKaraoke(_Part):
     """The karaoke score, as clients of the session show it."""
 
     id: Reference = None
-    progress: int = 0
+    progress: WholePart = 0
     levels: list[Level] = []
-    active: bool = True
+    active: Flag = True
 
 
 class Rtc(_Part):
     """The room of the livestream, and the recording task if the platform has named one."""
 
-    room_id: str | None = None
-    record_task_id: str | None = None
+    room_id: Text | None = None
+    record_task_id: Text | None = None
 
 
 def either_form(reference: ObjectId) -> Mapping[str, Any]:
@@ -93,7 +95,7 @@ class Session(HasPromises):
     exclusive_goal_pairs: dict[str, ExclusivePair] = {}
     viewers: dict[str, ViewerWindow] = {}
     karaoke_goal: SessionKaraoke | None = None
-    karaoke_scores: dict[str, int] = {}
+    karaoke_scores: dict[str, WholePart] = {}
     """The last score that was shown of each karaoke goal: of two that are sung by turns, none may go back."""
     rtc: Rtc = Rtc()
 
@@ -124,7 +126,7 @@ class Session(HasPromises):
     ) -> Self | None:
         """Ends an open session and owes the end of its goals; None when it was not open."""
         promise = promise_expression("end_session", "end_session", {"session_id": str(session_id)}, now, origin)
-        where = {"_id": session_id, "statuses.ended": None}
+        where = {"_id": session_id, "statuses.ended": UNSET}
         noted = {} if ended_by is None else {"ended_by": ended_by}
         changes = {"$set": {"statuses.ended": now, **noted}}
         return await cls.change(where, [changes, add_promises_stage(array_of(promise))])
@@ -141,14 +143,14 @@ class Session(HasPromises):
     @classmethod
     async def start_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> bool:
         """Notes when the show started first; False when that is noted, or the session has no such pair."""
-        pair = {"show_goal": either_form(show_goal), "show_started": None}
+        pair = {"show_goal": either_form(show_goal), "show_started": UNSET}
         where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
         return await cls.changes(where, {"$set": {"show_goal_pairs.$.show_started": at}})
 
     @classmethod
     async def end_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> bool:
         """Notes when the show ended; False when that is noted, or the session has no such pair."""
-        pair = {"show_goal": either_form(show_goal), "show_ended": None}
+        pair = {"show_goal": either_form(show_goal), "show_ended": UNSET}
         where = {"_id": session_id, "show_goal_pairs": {"$elemMatch": pair}}
         return await cls.changes(where, {"$set": {"show_goal_pairs.$.show_ended": at}})
 
@@ -165,7 +167,7 @@ class Session(HasPromises):
         paired = await cls.change(where, {"$set": {pair: {**request, "exclusive_goal": exclusive_goal}}})
         if paired is None and request:
             # Word of the start came first and made the pair, without its request.
-            where = {"_id": session_id, f"{pair}.exclusive_goal": exclusive_goal, f"{pair}.trigger_goal": None}
+            where = {"_id": session_id, f"{pair}.exclusive_goal": exclusive_goal, f"{pair}.trigger_goal": NO_REFERENCE}
             paired = await cls.change(where, {"$set": {f"{pair}.trigger_goal": trigger_goal}})
         return paired
 
@@ -178,13 +180,13 @@ class Session(HasPromises):
         """
         pair = f"exclusive_goal_pairs.{viewer_id}"
         not_ended = [
-            {f"{pair}.exclusive_goal_ended": None},
+            {f"{pair}.exclusive_goal_ended": UNSET},
             {f"{pair}.exclusive_goal": {"$nin": [exclusive_goal, str(exclusive_goal)]}},
         ]
         changes = {
             "status.exclusive_to": viewer_id,
             f"{pair}.exclusive_goal": {"$ifNull": [f"${pair}.exclusive_goal", exclusive_goal]},
-            f"{pair}.exclusive_goal_started": {"$ifNull": [f"${pair}.exclusive_goal_started", at]},
+            f"{pair}.exclusive_goal_started": date_or(f"{pair}.exclusive_goal_started", at),
         }
         return await cls.change({"_id": session_id, "$or": not_ended}, [{"$set": changes}])
 
@@ -194,7 +196,7 @@ class Session(HasPromises):
     ) -> Self | None:
         """Notes that the exclusive ended, and gives the stream back to all; None when that is noted, or there is no such."""
         pair = f"exclusive_goal_pairs.{viewer_id}"
-        noted = {f"{pair}.exclusive_goal": either_form(exclusive_goal), f"{pair}.exclusive_goal_ended": None}
+        noted = {f"{pair}.exclusive_goal": either_form(exclusive_goal), f"{pair}.exclusive_goal_ended": UNSET}
         unpaired = {pair: None, "status.exclusive_to": viewer_id}
         where = {"_id": session_id, "$or": [noted, unpaired]}
         update = {"$set": {f"{pair}.exclusive_goal_ended": at}, "$unset": {"status.exclusive_to": True}}
@@ -207,7 +209,7 @@ class Session(HasPromises):
         where = {
             "_id": session_id,
             f"{pair}.exclusive_goal": either_form(exclusive_goal),
-            f"{pair}.exclusive_goal_started": None,
+            f"{pair}.exclusive_goal_started": UNSET,
         }
         return await cls.changes(where, {"$unset": {pair: True}})
 
@@ -228,8 +230,8 @@ class Session(HasPromises):
         """Ends the viewer's window at the latest at `at`; `duration` becomes what was performed. None without a session."""
         window = f"viewers.{viewer_id}"
         changes = {
-            f"{window}.nbf": {"$min": [{"$ifNull": [f"${window}.nbf", at]}, at]},
-            f"{window}.exp": {"$min": [{"$ifNull": [f"${window}.exp", at]}, at]},
+            f"{window}.nbf": earliest(f"{window}.nbf", at),
+            f"{window}.exp": earliest(f"{window}.exp", at),
             f"{window}.duration": performed_seconds,
         }
         return await cls.change({"_id": session_id}, [{"$set": changes}])
@@ -249,10 +251,9 @@ class Session(HasPromises):
         }
         score = f"karaoke_scores.{goal_id}"
         other = {"karaoke_goal.id": {"$nin": [goal_id, str(goal_id)]}}
-        earlier = {"karaoke_goal.progress": {"$lt": progress}}
+        earlier = {"karaoke_goal.progress": {"$not": {"$gte": progress}}}
         ended = {"karaoke_goal.progress": progress, "karaoke_goal.active": {"$ne": active}}
-        no_later = [{score: None}, {score: {"$lte": progress}}]
-        where = {"_id": session_id, "$and": [{"$or": no_later}, {"$or": [other, earlier, ended]}]}
+        where = {"_id": session_id, score: {"$not": {"$gt": progress}}, "$or": [other, earlier, ended]}
         return await cls.change(where, {"$set": {"karaoke_goal": value, score: progress}})
 
     # -- finding --------------------------------------------------------------------------------------------------
@@ -266,9 +267,12 @@ class Session(HasPromises):
     async def rtc_of(cls, session_id: Any) -> Rtc | None:
         """The session's room and recording task; None when there is no such session."""
         found = await cls.shared().read(session_id)
-        return None if found is None else Rtc.model_validate(found.get("rtc") or {})
+        return None if found is None else cls.parse(found).rtc
 
     @classmethod
     async def latest_of(cls, user_id: str) -> "Session | None":
         """The session that this streamer began last, whether it goes on or has ended; None when there was never one."""
-        return await cls.find({"user_id": user_id}).sort("-statuses.started").first_or_none()
+        for where in ({"user_id": user_id, "statuses.started": at_most(LAST_TIME)}, {"user_id": user_id}):
+            if found := await cls.listed(where, "statuses.started", 1, descending=True):
+                return found[0]
+        return None

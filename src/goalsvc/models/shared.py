@@ -1,17 +1,26 @@
-"""Documents that are read and changed by `_id` in round trips shared with those who do so at the same time."""
+"""Documents that are read leniently, and read and changed by `_id` in round trips shared with concurrent requests."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 from beanie import Document
-from pymongo import ReturnDocument, UpdateOne, WriteConcern
+from beanie.odm.utils.parsing import parse_obj
+from bson import ObjectId
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
+from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from goalsvc.coalescer import Coalescer
+from goalsvc.domain.reading import read_leniently
+from goalsvc.errors import UnusableDocumentError
+from goalsvc.models.healing import healing
+
+log = logging.getLogger(__name__)
 
 RawDocument = dict[str, Any]
 
@@ -38,8 +47,8 @@ class _Asked:
 class SharedCollection:
     """One collection, read and changed by `_id`."""
 
-    def __init__(self, collection: Any) -> None:
-        self.collection = collection
+    def __init__(self, collection: Any, model: Any) -> None:
+        self.collection, self._model = collection, model
         # Apart, for a write waits for the disk as a rule, and the others do not.
         self._reads = Coalescer("shared reads", self._read, _refuse)
         self._writes = Coalescer("shared writes", partial(self._write, collection), _refuse)
@@ -66,7 +75,8 @@ class SharedCollection:
         of the database may undo, because it is done again then: nobody waits until it is on disk.
         """
         write = _Write({"_id": document_id, **where}, update, upsert, wants_document)
-        return await _ask(self._writes if lasting else self._writes_soon, document_id, write)
+        writes = self._writes if lasting else self._writes_soon
+        return await healing(self._model, document_id, lambda: _ask(writes, document_id, write))
 
     async def _read(self, batch: Sequence[_Asked]) -> None:
         found = await self._documents([asked.document_id for asked in batch])
@@ -87,7 +97,7 @@ class SharedCollection:
             if details.get("writeConcernErrors"):
                 raise  # written, but not where it would outlive its primary
             faults = [fault for fault in details.get("writeErrors", []) if fault.get("code") != _DUPLICATE_KEY]
-            refused = {fault["index"]: error for fault in faults}
+            refused = {fault["index"]: BulkWriteError({"writeErrors": [fault]}) for fault in faults}
         wanted = [asked.document_id for asked, write in zip(batch, writes, strict=True) if write.wants_document]
         found = await self._documents(wanted) if wanted else {}
         for number, asked in enumerate(batch):
@@ -118,7 +128,79 @@ class SharedCollection:
         return {document["_id"]: document for document in await cursor.to_list(None)}
 
 
-class Sharing(Document):
+class Lenient(Document):
+    """A document that other services may have written: a field that cannot be read is treated as absent.
+
+    All ways to a document lead through its validation: Beanie's queries, `parse`, `model_validate`.
+    """
+
+    _identity: ClassVar[type] = ObjectId
+    """The type of `_id` in this collection."""
+    added_to: ClassVar[tuple[str, ...]] = ()
+    """The numbers that writes add to (`goalsvc.models.healing`)."""
+    _faults: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Each field that was left out because it cannot be read, as `path: rule`."""
+        return self._faults
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_leniently(cls, document: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(document, Mapping):
+            return validate(document)
+        if "_id" in document:
+            if not isinstance(document["_id"], cls._identity):
+                raise cls._unusable(document, "_id", f"must be of type {cls._identity.__name__}")
+            if "id" in document:  # another service's field; ours of that name is `_id`
+                document = {name: value for name, value in document.items() if name != "id"}
+        try:
+            return validate(document)
+        except ValidationError:
+            pass
+        try:
+            found, faults = read_leniently(validate, document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise cls._unusable(document, ".".join(map(str, first["loc"])), first["msg"]) from None
+        found._faults = faults
+        return found
+
+    @classmethod
+    def is_ours(cls, document: Mapping[str, Any]) -> bool:
+        """Whether the document is of a class of goalsvc; a collection may hold another service's as well."""
+        return True
+
+    @classmethod
+    def _unusable(cls, document: Mapping[str, Any], field: str, rule: str) -> UnusableDocumentError:
+        return UnusableDocumentError(f"{cls.get_settings().name}/{document.get('_id')}", field, rule)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """The document as an object, of the class that it names. Raises UnusableDocumentError."""
+        return cast(Self, parse_obj(cls, document))
+
+    @classmethod
+    async def listed(
+        cls, where: Mapping[str, Any], sort: str, most: int, *, descending: bool = False, session: Any = None
+    ) -> list[Self]:
+        """The first documents that match, in that order; one that cannot be used at all is passed over.
+
+        Such a document still counts towards `most`, so that the caller's cursor moves on.
+        """
+        direction = DESCENDING if descending else ASCENDING
+        cursor = cls.get_motor_collection().find(where, session=session).sort(sort, direction).limit(most)
+        found = []
+        for document in await cursor.to_list(None):
+            try:
+                found.append(cls.parse(document))
+            except UnusableDocumentError as error:
+                log.warning("a document is passed over: %s", error.message)
+        return found
+
+
+class Sharing(Lenient):
     """A document whose collection is read and changed together by those who do so at the same time."""
 
     _shared: ClassVar[tuple[Any, SharedCollection] | None] = None
@@ -128,7 +210,7 @@ class Sharing(Document):
         """The collection, with the round trips that are under way in this process."""
         collection = cls.get_motor_collection()
         if cls._shared is None or cls._shared[0] is not collection:  # Beanie has been bound to another database
-            cls._shared = collection, SharedCollection(collection)
+            cls._shared = collection, SharedCollection(collection, cls)
         return cls._shared[1]
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
+from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text
 from goalsvc.models.promise import HasPromises
 
 
@@ -14,19 +15,21 @@ class Byteplus(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    hls_url: str | None = None
+    hls_url: Text | None = None
 
 
 class User(HasPromises):
     """A performer or a viewer."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    username: str = ""
-    tags: list[str] = []
-    online: bool = False
-    last_seen: datetime | None = None
+    username: Text = ""
+    tags: list[Text] = []
+    online: Flag = False
+    last_seen: Instant | None = None
     byteplus: Byteplus = Byteplus()
 
     class Settings:
@@ -41,7 +44,7 @@ class User(HasPromises):
     @classmethod
     async def by_id(cls, user_id: str) -> "User | None":
         """The user of that id."""
-        return await cls.find_one({"_id": user_id})
+        return await cls.read(user_id)
 
     @classmethod
     async def put(cls, user_id: str, fields: dict[str, Any]) -> Self:
@@ -55,5 +58,5 @@ class User(HasPromises):
     @classmethod
     async def seen(cls, user_id: str, at: datetime, online: bool) -> Self | None:
         """Notes that the user came or went at `at`; None when something later is known, or there is no such user."""
-        where = {"_id": user_id, "$or": [{"last_seen": None}, {"last_seen": {"$lt": at}}]}
+        where = {"_id": user_id, "last_seen": {"$not": {"$gte": at, "$lte": LAST_TIME}}}
         return await cls.change(where, {"$set": {"online": online, "last_seen": at}})

@@ -9,32 +9,35 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from beanie import Document, PydanticObjectId
+from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from goalsvc.domain.escrow import Settlement, escrow_account
 from goalsvc.domain.goals import UserId
-from goalsvc.models.shared import Sharing
+from goalsvc.domain.reading import Instant, Text, Whole, WholePart
+from goalsvc.models.shared import Lenient, Sharing
 
 
 class Account(Sharing):
     """So many tokens of somebody, or held for somebody."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    balance: int = 0
+    balance: WholePart = 0
     settlement: Settlement | None = None
-    shares_settled: int = 0
+    shares_settled: WholePart = 0
     """How many were transferred."""
-    shares_announced: int = 0
+    shares_announced: WholePart = 0
     """Of how many it was told that they were; at most that many, fewer after a crash."""
-    shares_due: int | None = None
-    completed_by: str | None = None
+    shares_due: WholePart | None = None
+    completed_by: Text | None = None
     """Which announcement was the last: of several that come at the same time, one finds its own mark here."""
-    held: int | None = None
+    held: WholePart | None = None
 
     class Settings:
         """Where and how Beanie keeps accounts."""
@@ -106,25 +109,27 @@ class Account(Sharing):
         return None if document is None else cls.model_validate(document)
 
 
-class Transfer(Document):
+class Transfer(Lenient):
     """Tokens that went from `debit` to `credit`. `from_user_id` and `to_user_id` are there when that side is a user."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    debit: str = ""
-    credit: str = ""
+    debit: Text = ""
+    credit: Text = ""
     from_user_id: UserId | None = None
     to_user_id: UserId | None = None
-    amount: int
-    tags: list[str] = []
+    amount: Whole = 0
+    tags: list[Text] = []
     metadata: dict[str, Any] = {}
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
-    created_at: datetime | None = None
-    reference: str | None = None
+    created_at: Instant | None = None
+    reference: Text | None = None
     """The caller's own id of it, unique for the account that it names (`account`)."""
-    account: str | None = None
+    account: Text | None = None
 
     class Settings:
         """Where and how Beanie keeps transfers."""
@@ -164,13 +169,13 @@ class Earning(Sharing):
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
-    user_id: UserId
-    from_user_id: UserId
-    amount: int
-    created_at: datetime
-    state: str | None = None
+    user_id: UserId = ""
+    from_user_id: UserId = ""
+    amount: Whole = 0
+    created_at: Instant | None = None
+    state: Text | None = None
     """`held`, `paid` or `refunded`; absent in an earning of another service that is not settled yet."""
-    settled_at: datetime | None = None
+    settled_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps earnings."""

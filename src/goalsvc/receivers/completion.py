@@ -57,7 +57,7 @@ async def produce_livestream_clip_from_goal(context: Context, event: GoalComplet
         return Returned(Reason.NOT_THE_LAST_LEVEL)
     if event.conditions.session_id is None:
         return Returned(Reason.NO_SESSION)
-    user = await User.find_one({"_id": event.streamer_id})
+    user = await User.by_id(event.streamer_id)
     if user is not None and CLIPS_BANNED_TAG in user.tags:
         return Returned(Reason.CLIPS_BANNED)
     first = event.levels[0]

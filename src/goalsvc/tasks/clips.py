@@ -44,7 +44,7 @@ async def create_post_from_livestream(
     session = await Session.by_id(ObjectId(session_id))
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
-    user = await User.find_one({"_id": session.user_id})
+    user = await User.by_id(session.user_id)
     if user is None or not user.byteplus.hls_url:
         return Returned(Reason.NO_SOURCE)
     now, goal = context.clock.now(), ObjectId(goal_id)
@@ -107,7 +107,7 @@ async def clip_livestream_as_asset(
     if asset.state is AssetState.QUARANTINED:
         return Returned(Reason.ALREADY_STORED)
     session = await Session.by_id(ObjectId(session_id))
-    user = await User.find_one({"_id": session.user_id}) if session else None
+    user = await User.by_id(session.user_id) if session else None
     hls_url = user.byteplus.hls_url if user else None
     if not hls_url or context.settings.clips == "off":
         # The source was taken away, or clips were switched off, after the clip was promised: not a failure.

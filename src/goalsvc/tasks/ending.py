@@ -1,5 +1,6 @@
 """The end of goals: when completed, when their time has come, when their session ends."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -8,15 +9,19 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.errors import NotYetError
+from goalsvc.domain.reading import instant
+from goalsvc.errors import NotYetError, UnusableDocumentError
+from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.tasks import announcements
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
 from goalsvc.tasks.task import task
+
+log = logging.getLogger(__name__)
 
 #: How soon to look again whether the last seconds of a goal have been counted.
 _COUNTING_SECONDS = 0.05
@@ -75,29 +80,36 @@ _BATCH = 500
 async def expire_goals(context: Context) -> Outcome:
     """Ends the goals whose `exp` has passed."""
     now = context.clock.now()
-    where = {"active": True, "exp": {"$lte": now}}
-    return await _end_all(context, where, {"exp": {"$lte": now}}, "exp")
+    expired = {"exp": at_most(now)}
+    return await _end_all(context, expired, expired, "exp")
 
 
 @task()
 async def end_session(context: Context, *, session_id: str) -> Outcome:
     """Ends the open goals of a session that has ended."""
-    where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}, "active": True}
+    where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}}
     return await _end_all(context, where, {}, "_id")
 
 
 async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str) -> Outcome:
     ended = 0
-    found = Goal.get_motor_collection().find(where, {"_id": 1, "exp": 1}).sort(order).limit(_BATCH)
+    ours = {**where, "active": ACTIVE, "_cls": {"$in": CLASSES}}
+    found = Goal.get_motor_collection().find(ours, {"_id": 1, "exp": 1}).sort(order)
     async for document in found:
         origin = context.origin
         if origin.cause == NO_CAUSE:  # a periodic run: each goal ends because its own time has come
-            cause = Cause(goal_id=str(document["_id"]), task="expire_goals", happened_at=document.get("exp"))
+            cause = Cause(goal_id=str(document["_id"]), task="expire_goals", happened_at=instant(document.get("exp")))
             origin = replace(origin, cause=cause)
-        goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
+        try:
+            goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
+        except UnusableDocumentError as error:
+            log.warning("a goal is not ended: %s", error.message)
+            continue
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1
+            if ended == _BATCH:
+                break
     if ended == _BATCH:
         raise NotYetError("there are more goals to end", 0.0)
     return Done(f"{ended} goals") if ended else Returned(Reason.ALREADY_DONE)

@@ -20,6 +20,7 @@ from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models.clocks import Move, Moved, participants_of
+from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import Goal
 from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.task import task
@@ -35,7 +36,7 @@ _FIELDS = {"_cls": 1, "clock.known_at": 1, "context.started": 1, "metadata": 1, 
 async def reconcile_clocks(context: Context) -> Outcome:
     """Pauses clocks whose performer has left without our being told."""
     unknown_since = context.clock.now() - timedelta(seconds=context.settings.reconcile_seconds)
-    where = {"clock.running": True, "clock.known_at": {"$lte": unknown_since}, "active": True}
+    where = {"clock.running": True, "clock.known_at": {"$lte": unknown_since}, "active": ACTIVE}
     found = await Goal.get_motor_collection().find(where, _FIELDS).sort("clock.known_at").to_list(_BATCH)
     turn = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
 

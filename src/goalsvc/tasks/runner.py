@@ -25,7 +25,7 @@ from goalsvc.domain.trace import (
     segment_document,
     signal_node,
 )
-from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError
+from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError, UnusableDocumentError
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
@@ -180,13 +180,22 @@ class Runner:
         await self._bury(context, job, owner, _told(error), tried)
         return None
 
+    async def _read(self, owner: PromiseRef) -> HasPromises | None:
+        try:
+            return await self._owing[owner.collection].read(owner.document_id)
+        except UnusableDocumentError as error:
+            log.warning("a promise cannot be removed: %s", error.message)
+            return None
+
     async def _bury(self, context: Context, job: Job, owner: PromiseRef | None, reason: str, tries: int) -> None:
         """Writes the dead letter first and removes the promise then: a crash in between leaves both, never neither.
 
         A job that is one of many (a share of an escrow) takes the promise of all of them with it: a redrive of that promise
         runs again those that are missing.
         """
-        document = await self._owing[owner.collection].read(owner.document_id) if owner else None
+        document = await self._read(owner) if owner is not None else None
+        if owner is not None and document is not None and document.faults:
+            reason = f"{reason} (unreadable in {owner.collection}/{owner.document_id}: {'; '.join(document.faults)})"
         promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
         ran = {"task": job.task, "arguments": dict(job.arguments)}
         letter = DeadLetter(

@@ -1,0 +1,39 @@
+"""Filters and expressions by which the database reads as leniently as `goalsvc.domain.reading` does.
+
+What is not a date is not set, what is not `false` is active: absent, `null` and a value of another type behave alike.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from goalsvc.domain.reading import LAST_TIME, ZERO_TIME
+
+#: The filter value for `active`: absent means true.
+ACTIVE: Mapping[str, Any] = {"$ne": False}
+
+#: The filter value for a date that is not set.
+UNSET: Mapping[str, Any] = {"$not": {"$gt": ZERO_TIME, "$lte": LAST_TIME}}
+
+#: The filter value for a reference that is not set.
+NO_REFERENCE: Mapping[str, Any] = {"$not": {"$type": ["objectId", "string"]}}
+
+#: The filter value for a user id that is set.
+A_USER: Mapping[str, Any] = {"$type": ["string", "number"]}
+
+
+def at_most(instant: datetime) -> Mapping[str, Any]:
+    """The filter value for a date that is set and not later than that."""
+    return {"$gt": ZERO_TIME, "$lte": instant}
+
+
+def date_or(path: str, otherwise: Any) -> Mapping[str, Any]:
+    """The expression for the date at that path, or `otherwise` where none is set."""
+    value = f"${path}"
+    is_set = {"$and": [{"$gt": [value, ZERO_TIME]}, {"$lte": [value, LAST_TIME]}]}
+    return {"$cond": [is_set, value, otherwise]}
+
+
+def earliest(path: str, instant: datetime) -> Mapping[str, Any]:
+    """The expression for the date at that path, at the latest `instant`; `instant` where none is set."""
+    return {"$min": [date_or(path, instant), instant]}
