@@ -39,6 +39,7 @@ from goalsvc.context import ClipCutter, Context
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc
@@ -214,9 +215,9 @@ class WorkersOnValkey:
         self._workers: list[LaneWorker] = []
 
     @asynccontextmanager
-    async def working(self, context: Context, runner: Runner) -> AsyncIterator[None]:
+    async def working(self, context: Context, runner: Runner, breakers: Breakers) -> AsyncIterator[None]:
         """Runs a worker for each lane. What is run by the clock is run by the story, whose clock it is."""
-        self._workers = lane_workers(context, self._redis, runner, self._signer, tuple(Lane))
+        self._workers = lane_workers(context, self._redis, runner, self._signer, tuple(Lane), breakers)
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in self._workers]
         try:
             yield
@@ -318,8 +319,9 @@ class World:
         notifier: RecordedNotifier,
         rtc: RecordedRtc,
         store: MemoryStore,
+        breakers: Breakers,
     ) -> None:
-        self.context, self.clock, self.redis = context, clock, redis
+        self.context, self.clock, self.redis, self.breakers = context, clock, redis, breakers
         self.notifier, self.rtc, self.store = notifier, rtc, store
         self._workers, self._runner, self._client = workers, runner, client
         options: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -686,7 +688,7 @@ async def open_world(
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://goalsvc"))
         if on_valkey is not None:
-            await stack.enter_async_context(on_valkey.working(context, runner))
+            await stack.enter_async_context(on_valkey.working(context, runner, resources.breakers))
         yield World(
             context=context,
             clock=clock,
@@ -698,6 +700,7 @@ async def open_world(
             notifier=notifier,
             rtc=rtc,
             store=store,
+            breakers=resources.breakers,
         )
 
 

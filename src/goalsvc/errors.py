@@ -42,6 +42,14 @@ class ExternalServiceError(RetryableError):
         self.service = service
 
 
+class ServiceDownError(ExternalServiceError):
+    """A service as a whole does not work at the moment; no other call would do better. Its work waits; tries do not count."""
+
+    def __init__(self, service: str, message: str, after_seconds: float = 2.0) -> None:
+        super().__init__(service, message)
+        self.after_seconds = after_seconds
+
+
 class LedgerBusyError(RetryableError):
     """Other transfers touch the same accounts, again and again; nothing was changed."""
 

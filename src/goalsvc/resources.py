@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import PusherNotifier
 from goalsvc.models.database import Database
@@ -20,3 +21,4 @@ class Resources:
     redis: Redis
     cache: RedisCache
     pusher: PusherNotifier
+    breakers: Breakers

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -13,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
 from goalsvc.context import ClipCutter, Context
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
@@ -47,20 +49,32 @@ def open_redis(url: str) -> Redis:
 
 class _CutterOnDemand:
     """The FfmpegCutter, imported with the first clip: it needs httpx, which takes a tenth of the API's start, and the API
-    cuts none.
+    cuts none. Each origin of streams has a breaker of its own.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(self, settings: Settings, clock: Clock, breakers: Breakers) -> None:
+        self._settings, self._clock, self._breakers = settings, clock, breakers
         self._cutter: ClipCutter | None = None
 
-    def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AbstractAsyncContextManager[Path]:
+    @asynccontextmanager
+    async def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AsyncIterator[Path]:
         """See ClipCutter."""
         if self._cutter is None:
             from goalsvc.integrations.media import FfmpegCutter
 
             self._cutter = FfmpegCutter.from_settings(self._settings, self._clock)
-        return self._cutter.cut(hls_url, begins_at, duration_seconds)
+        async with AsyncExitStack() as stack:
+            with self._breakers.of(f"hls {_host_of(hls_url)}").call():
+                path = await stack.enter_async_context(self._cutter.cut(hls_url, begins_at, duration_seconds))
+            yield path
+
+
+def _host_of(url: str) -> str:
+    """Returns the host that the URL names; nothing where it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def clock_of(settings: Settings) -> Clock:
@@ -76,7 +90,8 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
         database = await stack.enter_async_context(open_database(settings.mongodb_url, trace_days=settings.trace_days))
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
-        notifier = await stack.enter_async_context(open_notifier(settings))
+        breakers = Breakers()
+        notifier = await stack.enter_async_context(open_notifier(settings, breaker=breakers.of("pusher")))
         cache = RedisCache(redis)
         recorder = BulkRecorder()
         queue = ArqQueue(redis, TASKS, clock, JobSigner.from_settings(settings))
@@ -89,12 +104,12 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             queue=queue,
             recorder=recorder,
             notifier=notifier,
-            store=await stack.enter_async_context(open_store(settings)),
-            rtc=await stack.enter_async_context(open_rtc(settings, clock)),
-            cutter=_CutterOnDemand(settings, clock),
+            store=await stack.enter_async_context(open_store(settings, breaker=breakers.of("s3"))),
+            rtc=await stack.enter_async_context(open_rtc(settings, clock, breaker=breakers.of("byteplus"))),
+            cutter=_CutterOnDemand(settings, clock, breakers),
             cache=cache,
             ledger=Ledger(database),
             contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
             clocks=GoalClocks(clock),
         )
-        yield context, Resources(database, redis, cache, notifier)
+        yield context, Resources(database, redis, cache, notifier, breakers)

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.integrations import outbound
+from goalsvc.integrations.breaker import Breaker, Breakers
 from goalsvc.integrations.child import Child
 from goalsvc.integrations.leases import Leases
 from goalsvc.models.database import WITH_PROMISES
@@ -45,7 +46,9 @@ AT_ONCE = {
     Lane.ANALYTICS: 16,
     Lane.CLIPS: 2,  # each keeps a core busy
 }
-#: The part of them that a lane runs while a more urgent lane has more to do than it can take.
+#: The service that all jobs of a lane call.
+SERVICES = {Lane.NOTICES: "pusher", Lane.RECORDINGS: "byteplus"}
+#: The part of them that a lane runs while the lane of money has more to do than it can take.
 _YIELDING = 8
 
 #: The lanes of the worker's own process; `clips` has a child process.
@@ -53,22 +56,34 @@ OWN_LANES = tuple(lane for lane in Lane if lane is not Lane.CLIPS)
 
 
 def lane_workers(
-    context: Context, redis: Redis, runner: Runner, signer: JobSigner, lanes: Collection[Lane]
+    context: Context,
+    redis: Redis,
+    runner: Runner,
+    signer: JobSigner,
+    lanes: Collection[Lane],
+    breakers: Breakers | None = None,
 ) -> list[LaneWorker]:
-    """Returns a worker for each of these lanes, most urgent first; they do not run yet."""
+    """Returns a worker for each of these lanes, most urgent first; they do not run yet.
+
+    With `breakers`, a lane whose service does not work runs one job at a time, to probe it, and leaves the others in Redis.
+    """
     workers: list[LaneWorker] = []
     most_jobs = context.settings.worker_max_jobs
     for lane in (lane for lane in Lane if lane in lanes):
         at_once = min(AT_ONCE.get(lane, most_jobs), most_jobs)
-        most = _yielding_to(tuple(workers), at_once)
+        breaker = breakers.of(SERVICES[lane]) if breakers is not None and lane in SERVICES else None
+        most = _most(workers[0] if workers else None, at_once, breaker)
         workers.append(LaneWorker(lane, redis, runner, context, signer, at_once=at_once, most=most))
     return workers
 
 
-def _yielding_to(urgent: Sequence[LaneWorker], at_once: int) -> Callable[[], int]:
+def _most(urgent: LaneWorker | None, at_once: int, breaker: Breaker | None) -> Callable[[], int]:
+    """Returns how many jobs a lane may have in hand at a moment."""
+
     def most() -> int:
-        waiting = any(worker.saturated and worker.running for worker in urgent)
-        return max(1, at_once // _YIELDING) if waiting else at_once
+        yields = urgent is not None and urgent.saturated and urgent.lane is Lane.MONEY
+        allowed = max(1, at_once // _YIELDING) if yields else at_once
+        return allowed if breaker is None else breaker.calls_now(allowed)
 
     return most
 
@@ -92,7 +107,7 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
     runner = Runner(ALL, WITH_PROMISES)
     signer = JobSigner.from_settings(settings)
     async with open_context(settings) as (context, resources):
-        workers = lane_workers(context, resources.redis, runner, signer, lanes or OWN_LANES)
+        workers = lane_workers(context, resources.redis, runner, signer, lanes or OWN_LANES, resources.breakers)
         child = None if lanes else _clips_child()
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in workers]
         if Lane.MONEY in (lanes or OWN_LANES):

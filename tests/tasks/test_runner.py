@@ -20,6 +20,7 @@ from goalsvc.errors import (
     InvalidError,
     NotFoundError,
     NotYetError,
+    ServiceDownError,
     TransferConflictError,
 )
 from goalsvc.models.database import WITH_PROMISES
@@ -252,6 +253,27 @@ class TestRetry:
         assert again == TryAgain(3.5, failed=False)
         assert await letters() == []
         assert stage.recorder.segments == []
+
+    @pytest.mark.parametrize("tried", [1, 7, 1000])
+    async def test_a_service_that_is_down_is_waited_for_without_counting_tries(self, stage: Stage, tried: int) -> None:
+        await a_goal_that_owes("example")
+        runner = runner_of(a_task(raising(ServiceDownError("pusher", "HTTP 500"))))
+        stage.clock.advance(seconds=3600)
+        again = await runner.run(stage.context, job(), tried)
+        assert again is not None
+        assert not again.failed
+        assert again.after_seconds >= 2
+        assert await promised() == ["example"]
+        assert await letters() == []
+        assert stage.recorder.segments == []
+
+    async def test_but_not_for_ever(self, stage: Stage) -> None:
+        await a_goal_that_owes("example")
+        runner = runner_of(a_task(raising(ServiceDownError("pusher", "HTTP 500"))))
+        stage.clock.advance(seconds=25 * 3600)
+        assert await runner.run(stage.context, job(), stage.settings.task_tries) is None
+        (letter,) = await letters()
+        assert letter.reason == "external_service: pusher: HTTP 500"
 
     async def test_each_failed_try_stands_in_the_trace(self, stage: Stage) -> None:
         await a_goal_that_owes("example")

@@ -17,7 +17,7 @@ from typing import IO
 import httpx
 
 from goalsvc.clock import Clock
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError, ServiceDownError
 from goalsvc.integrations.decoding import decoded
 from goalsvc.integrations.egress import EgressRules, GuardedTransport
 from goalsvc.integrations.ffmpeg import THREADS, Probe, local_input, probe, run_ffmpeg
@@ -101,7 +101,7 @@ class FfmpegCutter:
             async with asyncio.timeout(self._limits.fetch_seconds), _Origin(self._rules, self._limits) as origin:
                 return await self._join_pieces(origin, hls_url, begins_at, duration_seconds, directory)
         except TimeoutError as error:
-            raise ExternalServiceError("hls", f"not fetched within {self._limits.fetch_seconds:g} s") from error
+            raise ServiceDownError("hls", f"not fetched within {self._limits.fetch_seconds:g} s") from error
 
     async def _join_pieces(
         self, origin: "_Origin", hls_url: str, begins_at: datetime, duration_seconds: float, directory: Path
@@ -317,16 +317,17 @@ class _Origin:
         try:
             async with self._client.stream("GET", parsed, headers=headers) as answer:
                 if not answer.is_success:
-                    raise ExternalServiceError("hls", f"HTTP {answer.status_code} from {answer.url.host}")
+                    refused = ServiceDownError if answer.status_code >= 500 else ExternalServiceError
+                    raise refused("hls", f"HTTP {answer.status_code} from {answer.url.host}")
                 if headers and answer.status_code != httpx.codes.PARTIAL_CONTENT:
                     raise ExternalServiceError("hls", f"{answer.url.host} does not serve byte ranges")
                 yield answer
         except httpx.TimeoutException as error:
-            raise ExternalServiceError("hls", f"no answer in time from {parsed.host}") from error
+            raise ServiceDownError("hls", f"no answer in time from {parsed.host}") from error
         except httpx.UnsupportedProtocol as error:
             raise ClipImpossibleError("the stream's address is not one of http or https") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ExternalServiceError("hls", f"{parsed.host} cannot be reached ({type(error).__name__})") from error
+            raise ServiceDownError("hls", f"{parsed.host} cannot be reached ({type(error).__name__})") from error
 
 
 def _container_of(beginning: bytes) -> str:

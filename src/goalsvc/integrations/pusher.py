@@ -19,7 +19,8 @@ from pusher.authentication_client import AuthenticationClient
 from pusher.http import GET, POST, Request
 from pydantic import SecretStr
 
-from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, SettingsError
+from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, ServiceDownError, SettingsError
+from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
@@ -88,8 +89,11 @@ class PusherNotifier:
     are under way: a slow Pusher slows its callers down and cannot fill the memory.
     """
 
-    def __init__(self, app: PusherApp, client: Outbound, *, timeout_seconds: float = 2.0) -> None:
+    def __init__(
+        self, app: PusherApp, client: Outbound, *, timeout_seconds: float = 2.0, breaker: Breaker | None = None
+    ) -> None:
         self._app = app
+        self._breaker = breaker or Breaker("pusher")
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(CONCURRENT_CALLS)
@@ -141,6 +145,10 @@ class PusherNotifier:
     async def _call(self, method: str, path: str, parameters: Mapping[str, Any]) -> bytes:
         """The body of the answer to one signed request. A signature is good for 10 minutes, so each call gets its own."""
         signing = self._signing()
+        with self._breaker.call():
+            return await self._send(signing, method, path, parameters)
+
+    async def _send(self, signing: Any, method: str, path: str, parameters: Mapping[str, Any]) -> bytes:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
                 request = Request(signing, method, f"/apps/{self._app.app_id}/{path}", dict(parameters))
@@ -149,14 +157,16 @@ class PusherNotifier:
                     method, request.url, content=request.body, headers=request.headers
                 )
         except TimeoutError as error:
-            raise ExternalServiceError("pusher", f"no answer within {self._timeout_seconds:g} s") from error
+            raise ServiceDownError("pusher", f"no answer within {self._timeout_seconds:g} s") from error
         except NoAnswerError as error:
-            raise ExternalServiceError("pusher", f"cannot be reached ({error})") from error
+            raise ServiceDownError("pusher", f"cannot be reached ({error})") from error
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise NoticeTooLargeError("Pusher found the event too large")
         if not 200 <= status < 300:
             hint = _HINTS.get(status, "")
-            raise ExternalServiceError("pusher", f"HTTP {status}" + (f": {hint}" if hint else ""))
+            # Only 400 is about this call; with any other status no call would do better.
+            refused = ExternalServiceError if status == HTTPStatus.BAD_REQUEST else ServiceDownError
+            raise refused("pusher", f"HTTP {status}" + (f": {hint}" if hint else ""))
         return body
 
     def _signing(self) -> Any:
@@ -177,7 +187,9 @@ class PusherNotifier:
 
 
 @asynccontextmanager
-async def open_notifier(settings: Settings, *, timeout_seconds: float = 2.0) -> AsyncIterator[PusherNotifier]:
+async def open_notifier(
+    settings: Settings, *, timeout_seconds: float = 2.0, breaker: Breaker | None = None
+) -> AsyncIterator[PusherNotifier]:
     """A PusherNotifier for the app that the settings name; its connections are closed on leaving.
 
     Without an app the notifier opens all the same, and each call raises ExternalServiceError naming what is missing.
@@ -185,7 +197,7 @@ async def open_notifier(settings: Settings, *, timeout_seconds: float = 2.0) -> 
     """
     app = PusherApp.from_settings(settings)
     async with open_outbound(connections=CONCURRENT_CALLS) as client:
-        yield PusherNotifier(app, client, timeout_seconds=timeout_seconds)
+        yield PusherNotifier(app, client, timeout_seconds=timeout_seconds, breaker=breaker)
 
 
 @dataclass(frozen=True, slots=True)

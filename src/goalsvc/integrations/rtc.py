@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from yarl import URL
 
 from goalsvc.clock import Clock
-from goalsvc.errors import ExternalServiceError, InvalidError
+from goalsvc.errors import ExternalServiceError, InvalidError, ServiceDownError
+from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
@@ -97,12 +98,14 @@ class BytePlusRtc:
         clock: Clock,
         *,
         timeout_seconds: float = 5.0,
+        breaker: Breaker | None = None,
     ) -> None:
         self._app = app
         self._snapshots = snapshots
         self._client = client
         self._clock = clock
         self._timeout_seconds = timeout_seconds
+        self._breaker = breaker or Breaker("byteplus")
 
     async def start_record(self, room_id: str, task_id: str) -> None:
         """Starts to record the room; a recording of that task id that runs already is success.
@@ -142,21 +145,33 @@ class BytePlusRtc:
         content = json.dumps(body, separators=(",", ":")).encode()
         url = URL(self._app.endpoint).with_path("/").with_query(Action=action, Version=API_VERSION)
         headers = signed_headers(self._app, url, content, self._clock.now())
+        with self._breaker.call():
+            await self._send(action, str(url), content, headers, success)
+
+    async def _send(
+        self, action: str, url: str, content: bytes, headers: Mapping[str, str], success: frozenset[str]
+    ) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                status, told = await self._client.call("POST", str(url), content=content, headers=headers)
+                status, told = await self._client.call("POST", url, content=content, headers=headers)
         except TimeoutError as error:
-            raise ExternalServiceError("byteplus", f"{action}: no answer within {self._timeout_seconds:g} s") from error
+            raise ServiceDownError("byteplus", f"{action}: no answer within {self._timeout_seconds:g} s") from error
         except NoAnswerError as error:
-            raise ExternalServiceError("byteplus", f"{action}: cannot be reached ({error})") from error
+            raise ServiceDownError("byteplus", f"{action}: cannot be reached ({error})") from error
         code = _error_code(status, told)
         if code is not None and code.rpartition(".")[2] not in success:
-            raise ExternalServiceError("byteplus", f"{action}: {code} (HTTP {status})")
+            refused = ServiceDownError if status >= 500 or status == 429 else ExternalServiceError
+            raise refused("byteplus", f"{action}: {code} (HTTP {status})")
 
 
 @asynccontextmanager
 async def open_rtc(
-    settings: Settings, clock: Clock, *, snapshots: SnapshotStorage | None = None, timeout_seconds: float = 5.0
+    settings: Settings,
+    clock: Clock,
+    *,
+    snapshots: SnapshotStorage | None = None,
+    timeout_seconds: float = 5.0,
+    breaker: Breaker | None = None,
 ) -> AsyncIterator[BytePlusRtc]:
     """A BytePlusRtc for the app that the settings name; its connections are closed on leaving.
 
@@ -176,6 +191,7 @@ async def open_rtc(
             client,
             clock,
             timeout_seconds=timeout_seconds,
+            breaker=breaker,
         )
 
 

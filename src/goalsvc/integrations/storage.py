@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goalsvc.errors import ExternalServiceError
+from goalsvc.errors import ExternalServiceError, ServiceDownError
+from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
@@ -28,8 +29,11 @@ class S3Store:
     environment variables, profile, role). Leave it with `close`.
     """
 
-    def __init__(self, bucket: str, *, endpoint_url: str = "", timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, bucket: str, *, endpoint_url: str = "", timeout_seconds: float = 30.0, breaker: Breaker | None = None
+    ) -> None:
         self._bucket = bucket
+        self._breaker = breaker or Breaker("s3")
         self._endpoint_url = endpoint_url
         self._timeout_seconds = timeout_seconds
         self._exit = AsyncExitStack()
@@ -43,7 +47,7 @@ class S3Store:
         upload is given up. Raises ExternalServiceError; OSError when the file itself cannot be read.
         """
         await asyncio.to_thread(importlib.import_module, "aioboto3")  # the first time 0.6 s: not on the event loop
-        with _as_external_error():
+        with self._breaker.call(), _as_external_error():
             client = await self._client()
             created = await client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
             upload_id = created["UploadId"]
@@ -116,9 +120,9 @@ class S3Store:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[S3Store]:
+async def open_store(settings: Settings, *, breaker: Breaker | None = None) -> AsyncIterator[S3Store]:
     """An S3Store for the quarantine bucket that the settings name; its client is closed on leaving."""
-    store = S3Store(settings.s3_quarantine_bucket, endpoint_url=settings.s3_endpoint_url)
+    store = S3Store(settings.s3_quarantine_bucket, endpoint_url=settings.s3_endpoint_url, breaker=breaker)
     try:
         yield store
     finally:
@@ -136,11 +140,13 @@ def _as_external_error() -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        raise ExternalServiceError("s3", f"{error.operation_name}: {code}") from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        refused = ServiceDownError if status >= 500 or status == 429 else ExternalServiceError
+        raise refused("s3", f"{error.operation_name}: {code}") from error
     except NoCredentialsError as error:
         raise ExternalServiceError("s3", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError) as error:
-        raise ExternalServiceError("s3", f"cannot be reached ({type(error).__name__})") from error
+        raise ServiceDownError("s3", f"cannot be reached ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ LONGEST_WAIT_SECONDS = 2.0
 _PAUSE_SECONDS = 1.0
 #: How long a job of a task that only a later version has is left to the workers of that version.
 _LEFT_SECONDS = 3.0
+#: How soon a lane that may not take as many jobs as usual asks again how many it may take.
+_LOOK_AGAIN_SECONDS = 0.25
 #: What a job may take beyond its task's own limit.
 _GRACE_SECONDS = 5.0
 #: At most one line per reason in this time says that jobs were dropped.
@@ -127,25 +129,20 @@ class LaneWorker:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _turn(self) -> None:
+        self._room.clear()
         async with self._claiming:
-            most = self._at_once if self._most is None else min(self._at_once, self._most())
-            free = 0 if self._stopping else most - len(self.running)
-            # With nothing to claim, the question only tells that Redis answers, and when the next job is due.
-            claimed, next_due_seconds = await self._claim(max(free, 0))
+            most = self._at_once if self._most is None else self._most()
+            free = 0 if self._stopping else max(most - len(self.running), 0)
+            # With nothing to claim, the question only tells that Redis answers.
+            claimed, next_due_seconds = await self._claim(free)
         self.saturated = claimed >= free
-        wait = min(LONGEST_WAIT_SECONDS, max(next_due_seconds, 0.001))
-        if self.saturated:
-            # There may be more: it is claimed as soon as there is room for a good part of it.
-            self._room.clear()
-            if most < self._at_once:
-                wait = min(LONGEST_WAIT_SECONDS, max(wait, 0.25))
-            elif len(self.running) > most * 3 // 4:
-                wait = LONGEST_WAIT_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._room.wait()
-        else:
-            await self._token(wait)
+        if not self.saturated:
+            await self._token(min(LONGEST_WAIT_SECONDS, max(next_due_seconds, 0.001)))
+            return
+        # There may be more: it is claimed as soon as there is room for a good part of it, or more is allowed.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_WAIT_SECONDS if most >= self._at_once else _LOOK_AGAIN_SECONDS):
+                await self._room.wait()
 
     async def _claim(self, most: int) -> tuple[int, float]:
         """Claims jobs and starts them. Returns how many, and in how many seconds the next one is due."""

@@ -86,7 +86,7 @@ async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
     await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": context.clock.now()})
 
 
-@task(lane=Lane.CLIPS, timeout=300, retry=RetryPolicy(tries=12), after_death=_give_up)
+@task(lane=Lane.CLIPS, timeout=300, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
 async def clip_livestream_as_asset(
     context: Context,
     *,

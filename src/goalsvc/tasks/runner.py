@@ -5,6 +5,7 @@ This is all that a worker does around a task, and it knows nothing of arq.
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,7 +26,14 @@ from goalsvc.domain.trace import (
     segment_document,
     signal_node,
 )
-from goalsvc.errors import GoalsvcError, NotYetError, ReceiverFailedError, RetryableError, UnusableDocumentError
+from goalsvc.errors import (
+    GoalsvcError,
+    NotYetError,
+    ReceiverFailedError,
+    RetryableError,
+    ServiceDownError,
+    UnusableDocumentError,
+)
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
@@ -118,7 +126,7 @@ class Runner:
         idle = isinstance(outcome, Returned) and job.promise is None  # a periodic run that changed nothing
         if idle:
             JOBS.labels(task.name, "returned").inc()
-        elif not isinstance(error, NotYetError):
+        elif not isinstance(error, NotYetError | ServiceDownError):
             reports = outcome.reports if isinstance(outcome, Done) else ()
             milliseconds = (perf_counter() - begun) * 1000
             node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
@@ -173,6 +181,10 @@ class Runner:
         if isinstance(error, NotYetError):
             # No failure: the task knows what it waits for, and how long that may last.
             return TryAgain(error.after_seconds, failed=False)
+        if isinstance(error, ServiceDownError):
+            rest = await self._rest_while_down(context, owner, task, error)
+            if rest is not None:
+                return TryAgain(rest, failed=False)
         if not final and tried < (task.retry.tries or context.settings.task_tries):
             log.info("%s failed (try %d): %s", task.name, tried, _told(error))
             return TryAgain(task.retry.rest_seconds(tried))
@@ -186,6 +198,20 @@ class Runner:
         except UnusableDocumentError as error:
             log.warning("a promise cannot be removed: %s", error.message)
             return None
+
+    async def _rest_while_down(
+        self, context: Context, owner: PromiseRef | None, task: Task[Any], error: ServiceDownError
+    ) -> float | None:
+        """Returns how long a promise waits for a service that does not work, or None when it has waited long enough."""
+        document = await self._read(owner) if owner is not None else None
+        promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
+        if promise is None:
+            return None
+        age = (context.clock.now() - promise.at).total_seconds()
+        if age > task.retry.patience_seconds:
+            return None
+        rest = max(error.after_seconds, min(age / 4, task.retry.longest_seconds))
+        return rest * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
 
     async def _bury(self, context: Context, job: Job, owner: PromiseRef | None, reason: str, tries: int) -> None:
         """Writes the dead letter first and removes the promise then: a crash in between leaves both, never neither.

@@ -27,6 +27,8 @@ class RetryPolicy:
     """None: as often as the setting `GOALSVC_TASK_TRIES` says."""
     first_seconds: float = 0.5
     longest_seconds: float = 30.0
+    patience_seconds: float = 86_400.0
+    """How long its promise waits for a service that does not work, before tries are counted."""
 
     def rest_seconds(self, tried: int) -> float:
         """How long to rest after so many tries."""

@@ -1,0 +1,138 @@
+"""Breakers: while an outside service does not work, calls of it fail at once, and one at a time probes it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+
+from prometheus_client import Gauge, Histogram
+
+from goalsvc.errors import ServiceDownError
+
+log = logging.getLogger(__name__)
+
+OUTBOUND = Histogram(
+    "goalsvc_outbound_duration_seconds",
+    "Calls of outside services and how they ended: ok, refused (this call), down (the service), cancelled.",
+    ["service", "outcome"],
+)
+UP = Gauge(
+    "goalsvc_service_up", "1 while calls of an outside service are made, 0 while they fail at once.", ["service"]
+)
+
+#: A service is down after this many failures in a row.
+FAILURES = 3
+#: How long it is left alone before a call probes it: at first, and at most.
+FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 5.0
+#: A call that its caller gave up after this time counts as a failure of the service.
+_GIVEN_UP_SECONDS = 0.5
+
+
+class Breaker:
+    """The state of one service in this process. `with breaker:` around each call."""
+
+    def __init__(self, service: str, now: Callable[[], float] = monotonic) -> None:
+        self.service = service
+        self._kind = service.partition(" ")[0]  # a host of streams is no label of a metric
+        self._now = now
+        self._failures = 0
+        self._down_since: float | None = None
+        self._rest_seconds = FIRST_REST_SECONDS
+        self._probe_at = 0.0
+        self._probing = False
+        UP.labels(self._kind).set(1)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether calls fail at once."""
+        return self._down_since is not None
+
+    def calls_now(self, most: int) -> int:
+        """Returns how many of `most` calls make sense at this moment: all, one that probes, or none."""
+        if not self.is_down:
+            return most
+        return 0 if self._probing or self._now() < self._probe_at else min(1, most)
+
+    def call(self) -> "_Call":
+        """Returns a context for one call. Entering it raises ServiceDownError while the service is down.
+
+        ServiceDownError raised inside counts against the service; any other end shows that it works.
+        """
+        return _Call(self)
+
+    def begin(self) -> None:
+        """Notes that a call begins. Raises ServiceDownError when none is to be made now."""
+        if not self.is_down:
+            return
+        wait = self._probe_at - self._now()
+        if self._probing or wait > 0:
+            raise ServiceDownError(self.service, "does not work at the moment", max(wait, FIRST_REST_SECONDS))
+        self._probing = True
+
+    def end(self, seconds: float, error: BaseException | None) -> None:
+        """Notes how a call ended."""
+        self._probing = False
+        if isinstance(error, asyncio.CancelledError) and seconds < _GIVEN_UP_SECONDS:
+            OUTBOUND.labels(self._kind, "cancelled").observe(seconds)
+            return
+        if isinstance(error, ServiceDownError | asyncio.CancelledError):
+            OUTBOUND.labels(self._kind, "down").observe(seconds)
+            self._failed(error)
+            return
+        OUTBOUND.labels(self._kind, "ok" if error is None else "refused").observe(seconds)
+        self._failures, self._rest_seconds = 0, FIRST_REST_SECONDS
+        if self._down_since is not None:
+            log.warning("%s works again, after %.0f s", self.service, self._now() - self._down_since)
+            self._down_since = None
+            UP.labels(self._kind).set(1)
+
+    def _failed(self, error: BaseException) -> None:
+        self._failures += 1
+        if self._failures < FAILURES:
+            return
+        self._probe_at = self._now() + self._rest_seconds
+        self._rest_seconds = min(self._rest_seconds * 2, LONGEST_REST_SECONDS)
+        if self._down_since is None:
+            self._down_since = self._now()
+            UP.labels(self._kind).set(0)
+            reason = str(error) or f"no answer within {_GIVEN_UP_SECONDS:g} s"
+            log.warning(
+                "%s does not work: calls fail at once and their work waits until it does (%s)", self.service, reason
+            )
+
+
+class _Call:
+    """One call of a service."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self._begun = 0.0
+
+    def __enter__(self) -> None:
+        self._breaker.begin()
+        self._begun = monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._breaker.end(monotonic() - self._begun, error)
+
+
+class Breakers:
+    """The breakers of one process, by service."""
+
+    #: A host of a stream is a service, too; a process does not keep more of them than this.
+    _MOST = 1000
+
+    def __init__(self) -> None:
+        self._breakers: dict[str, Breaker] = {}
+
+    def of(self, service: str) -> Breaker:
+        """Returns the breaker of that service."""
+        breaker = self._breakers.get(service)
+        if breaker is None:
+            if len(self._breakers) >= self._MOST:
+                self._breakers.pop(next(iter(self._breakers)))
+            breaker = self._breakers[service] = Breaker(service)
+        return breaker
