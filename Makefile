@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast format e2e check audit bench faults faults-short lock clean
+.PHONY: help setup demo test test-fast format e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ audit: setup ## what must not be in the repository, and known vulnerabilities of
 	$(PIP) check
 	$(BIN)/python .ci/repository.py
 	$(BIN)/python .ci/advisories.py
+
+events: setup ## follow the event log while eight writers write 100,000 events
+	GOALSVC_TEST_EVENTS=100000 $(BIN)/python -m pytest -q tests/events/test_log.py -k eight_writers
 
 bench: setup ## measure the targets of the specification, side by side
 	$(BIN)/python -m bench

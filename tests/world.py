@@ -30,9 +30,11 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 from bson import CodecOptions, ObjectId
+from fastapi import FastAPI
 from pymongo import MongoClient
 from redis.asyncio import Redis
 
+from goalsvc.api.stopping import Stopping
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
 from goalsvc.context import ClipCutter, Context
@@ -320,7 +322,9 @@ class World:
         rtc: RecordedRtc,
         store: MemoryStore,
         breakers: Breakers,
+        app: FastAPI,
     ) -> None:
+        self.app = app
         self.context, self.clock, self.redis, self.breakers = context, clock, redis, breakers
         self.notifier, self.rtc, self.store = notifier, rtc, store
         self._workers, self._runner, self._client = workers, runner, client
@@ -649,6 +653,7 @@ def settings_of(mongodb_url: str, redis_url: str, **values: Any) -> Settings:
         "recording": "on",
         # The story's clock stands in the past; MongoDB drops old traces by its own.
         "trace_days": 20_000,
+        "event_days": 20_000,
     }
     return Settings(**(own | values))
 
@@ -685,6 +690,7 @@ async def open_world(
         app.state.context, app.state.resources = context, resources
         app.state.keyring = Keyring(context.clock)
         app.state.webhook_secrets = settings.webhook_secrets
+        app.state.stopping = Stopping()
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://goalsvc"))
         if on_valkey is not None:
@@ -701,6 +707,7 @@ async def open_world(
             rtc=rtc,
             store=store,
             breakers=resources.breakers,
+            app=app,
         )
 
 

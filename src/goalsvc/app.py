@@ -14,6 +14,7 @@ from goalsvc.api import (
     dead_letters,
     docs,
     errors,
+    events,
     examples,
     goals,
     health,
@@ -32,6 +33,7 @@ from goalsvc.api.cors import CrossOrigin
 from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
 from goalsvc.api.operation import Operation
+from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
@@ -57,7 +59,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.resources = resources
             app.state.webhook_secrets = own.webhook_secrets
             draining = Draining()
-            with draining.on_sigterm(own.drain_seconds):
+            app.state.stopping = Stopping()
+            with watch_signals(app.state.stopping), draining.on_sigterm(own.drain_seconds):
                 yield {STATE: draining}
 
     app = FastAPI(
@@ -76,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
-    for module in (users, sessions, session_token, channels, goals, wallets, dead_letters, keys, audit):
+    for module in (users, sessions, session_token, channels, goals, wallets, dead_letters, events, keys, audit):
         include(app, module.router)
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)

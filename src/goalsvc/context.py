@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from goalsvc.clock import Clock
+from goalsvc.domain.events import Event
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.settings import Settings
@@ -98,6 +99,14 @@ class Queue(Protocol):
         ...
 
 
+class Events(Protocol):
+    """Writes events for the platform's backend (`goalsvc.models.event_log.EventLog`)."""
+
+    async def write(self, events: Sequence[Event], session: Any = None) -> None:
+        """Writes events that are not written yet; in the transaction of `session`, or by itself: then they are durable."""
+        ...
+
+
 class Ledger(Protocol):
     """Moves tokens between accounts (`goalsvc.models.ledger.Ledger`)."""
 
@@ -169,6 +178,7 @@ class Context:
     ledger: Ledger
     contributions: Contributions
     clocks: Clocks
+    events: Events
     origin: Origin = NOWHERE
     """The place in the trace of the receiver, task or call that holds this context, and the cause of what it does."""
 

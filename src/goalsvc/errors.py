@@ -152,3 +152,13 @@ class ClipImpossibleError(GoalsvcError):
     """The clip can never be cut: no HLS source, or the stream does not hold these seconds (any more)."""
 
     code = "clip_impossible"
+
+
+class CursorExpiredError(GoalsvcError):
+    """Events after that place have been deleted; `oldest` is the place after which all are there."""
+
+    code = "cursor_expired"
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"events after that cursor have expired; the oldest cursor is {oldest}")
+        self.oldest = oldest

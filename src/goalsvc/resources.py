@@ -11,6 +11,7 @@ from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import PusherNotifier
 from goalsvc.models.database import Database
+from goalsvc.models.event_log import EventLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,4 @@ class Resources:
     cache: RedisCache
     pusher: PusherNotifier
     breakers: Breakers
+    events: EventLog

@@ -166,6 +166,7 @@ class Settings(BaseSettings):
         description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",
     )
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
+    event_days: int = Field(default=30, ge=1, description="How long events for the platform's backend are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
 
     @classmethod

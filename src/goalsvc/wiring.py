@@ -22,6 +22,7 @@ from goalsvc.integrations.storage import open_store
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import open_database
+from goalsvc.models.event_log import EventLog
 from goalsvc.models.ledger import Ledger
 from goalsvc.models.recorder import BulkRecorder
 from goalsvc.receivers import ALL as RECEIVERS
@@ -87,13 +88,16 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
     """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
     clock = clock or clock_of(settings)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings.mongodb_url, trace_days=settings.trace_days))
+        database = await stack.enter_async_context(
+            open_database(settings.mongodb_url, trace_days=settings.trace_days, event_days=settings.event_days)
+        )
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         breakers = Breakers()
         notifier = await stack.enter_async_context(open_notifier(settings, breaker=breakers.of("pusher")))
         cache = RedisCache(redis)
-        recorder = BulkRecorder()
+        recorder, events = BulkRecorder(), EventLog(database)
+        stack.push_async_callback(events.close)
         queue = ArqQueue(redis, TASKS, clock, JobSigner.from_settings(settings))
         stack.push_async_callback(recorder.flush)
         stack.push_async_callback(queue.flush)
@@ -111,5 +115,6 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             ledger=Ledger(database),
             contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
             clocks=GoalClocks(clock),
+            events=events,
         )
-        yield context, Resources(database, redis, cache, notifier, breakers)
+        yield context, Resources(database, redis, cache, notifier, breakers, events)

@@ -48,6 +48,7 @@ from goalsvc.tasks import sweep_promises
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.reconcile import reconcile_clocks
 from goalsvc.tasks.runner import Runner
+from tests.receivers.fakes import MemoryEvents
 
 from .loop import PROCESS, Process, ProcessDiedError, SimulatedLoop
 from .machine import (
@@ -193,6 +194,7 @@ class Simulation:
         self.pending: dict[ObjectId, list[_Pending]] = {}
         self._seen: dict[ObjectId, Document] = {}
         self._graveyard: list[Process] = []
+        self.events = MemoryEvents()
         self.api: Process | None = None
         self.worker: Process | None = None
         self.session_id = ""
@@ -218,6 +220,7 @@ class Simulation:
                 Database(self.connection, "simulated"), self.clock.now, allow_self_payment=False
             ),
             clocks=WatchedClocks(GoalClocks(self.clock), self),
+            events=self.events,
         )
 
     def begin_process(self, name: str, steps: int) -> Process:

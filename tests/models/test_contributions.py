@@ -118,7 +118,7 @@ async def test_one_promise_however_many_contributions(world: World) -> None:
     for _ in range(5):
         crowd = process(world)
         await outcomes(*(crowd.make(of(funding, "bob"), NOWHERE) for _ in range(30)))
-    (promise,) = world.goal(funding)["promises"]
+    (promise,) = [p for p in world.goal(funding)["promises"] if p["task"] != "write_event"]
     assert (promise["progress"], promise["arguments"]["contributions"]) == (150, 150)
     check(world, funding, 150)
 
@@ -136,7 +136,7 @@ async def test_what_comes_after_an_announcement_has_begun_is_another_one(world: 
     # The first has not been made: the second must wait for it, or clients would be told 15 and then 10.
     still = await close_announcement(ObjectId(funding.id), second.promise.id)
     assert still is not None
-    assert [promise.closed for promise in still.promises] == [True, False]
+    assert [p.closed for p in still.promises if p.task != "write_event"] == [True, False]
     await world.settle()
     told = [(one["progress"], one["amount"]) for one in world.told("goal.progress.updated")]
     assert told == [(10, 10), (15, 5)]

@@ -18,7 +18,7 @@ Plan = Mapping[str, Any]
 
 #: Collections that a story asks as if they held millions.
 LARGE = {
-    "accounts", "assets", "bi_escrows", "dead_letters", "earnings", "goals", "posts", "sessions", "traces",
+    "accounts", "assets", "events", "bi_escrows", "dead_letters", "earnings", "goals", "posts", "sessions", "traces",
     "tracking_events", "transfers", "users",
 }  # fmt: skip
 ACTIVE = {"$ne": False}
@@ -74,6 +74,11 @@ async def play_everything(world: World) -> None:
         f"/v1/goals?session_id={paid.session_id}",
         "/v1/goals?active=true",
         "/v1/goals",
+        "/v1/events",
+        "/v1/events?types=goal.ended",
+        f"/v1/events?goal_id={paid.id}",
+        f"/v1/events?session_id={paid.session_id}",
+        "/v1/events?user_id=alice&types=goal.*",
         f"/v1/sessions/{paid.session_id}",
         "/v1/wallets/alice",
         f"/v1/escrows/{paid.escrow_id}",

@@ -12,6 +12,7 @@ from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
 
 from goalsvc.context import Context
+from goalsvc.domain.events import Event
 from goalsvc.domain.promises import Job
 from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pusher import RecordedNotifier
@@ -89,6 +90,21 @@ class MemoryRecorder:
 
 
 @dataclass
+class MemoryEvents:
+    """Keeps events; one of the same id once."""
+
+    written: dict[str, Event] = field(default_factory=dict)
+
+    async def write(self, events: Sequence[Event], session: Any = None) -> None:
+        for event in events:
+            self.written.setdefault(event.id, event)
+
+    def types(self) -> list[str]:
+        """The types of the events, in the order in which they were written."""
+        return [event.type for event in self.written.values()]
+
+
+@dataclass
 class MemoryCache:
     """Keeps the names of the views that were dropped."""
 
@@ -138,6 +154,7 @@ class Stage:
     ledger: Ledger
     contributions: Contributions
     clocks: GoalClocks
+    events: MemoryEvents
 
     @property
     def context(self) -> Context:
@@ -155,6 +172,7 @@ class Stage:
             ledger=self.ledger,
             contributions=self.contributions,
             clocks=self.clocks,
+            events=self.events,
         )
 
     async def everything(self) -> dict[str, list[Any]]:
@@ -227,4 +245,5 @@ async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -
         ledger=Ledger(Snapshots(database)),
         contributions=Contributions(Snapshots(database), clock.now, allow_self_payment=False),
         clocks=GoalClocks(clock),
+        events=MemoryEvents(),
     )

@@ -22,10 +22,13 @@ from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, 
 from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.models.events import of_goal
 from goalsvc.models.exclusivity import Parties
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.ledger import Order
 from goalsvc.models.session import Session
+from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.events import promise_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,9 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
         exp=exp,
     )
     _check_kind(goal, viewer)
+    cause = context.origin.cause.about(str(goal_id))
+    told = promise_of(of_goal("goal.created", goal, now, cause), now, context.origin)
+    goal.promises = [told]
     try:
         if goal.kind is GoalKind.TRIGGER and metadata.price:
             await _hold(context, goal, metadata.price, viewer or "")
@@ -84,6 +90,7 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
             await _begin_exclusive(context, goal, Parties(plan.session_id, viewer, session.user_id))
         else:
             await goal.insert()
+        enqueue_promises(context, goal, [told.id])
     except DuplicateKeyError:  # a concurrent repeat of the same call was faster
         goal = await known_goal(goal_id)
     return goal

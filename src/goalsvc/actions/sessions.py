@@ -8,17 +8,21 @@ from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.errors import ConflictError
+from goalsvc.models.events import of_session
 from goalsvc.models.session import Rtc, Session, Statuses
 from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.events import promise_of
 
 
 async def begin_session(context: Context, call: Call, user_id: str, rtc: Rtc) -> Session:
     """Begins a livestream of that streamer, now; a repeat of the call finds the one that it began."""
-    session = Session(
-        id=call.object_id("session"), user_id=user_id, statuses=Statuses(started=context.clock.now()), rtc=rtc
-    )
+    now = context.clock.now()
+    session = Session(id=call.object_id("session"), user_id=user_id, statuses=Statuses(started=now), rtc=rtc)
+    told = promise_of(of_session("session.started", session, now, context.origin.cause), now, context.origin)
+    session.promises = [told]
     try:
         await session.insert()
+        enqueue_promises(context, session, [told.id])
     except DuplicateKeyError:
         session = await known_session(call.object_id("session"))
     await context.cache.drop(streamer_views(session.user_id))

@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 
 from goalsvc.context import Context
+from goalsvc.domain.call import Call
 from goalsvc.domain.ids import USER_ID
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.models.paging import Order, Paging
@@ -21,13 +22,11 @@ def get_context(request: Request) -> Context:
 
 async def call_context(request: Request) -> Context:
     """The context of this call: whatever the call makes necessary has the call as its origin."""
-    state = request.state
-    context = get_context(request)
+    context, call = get_context(request), getattr(request.state, "call", None)
+    if not isinstance(call, Call):  # a route that is not an operation of the API
+        return context
     cause = Cause(
-        call=request.scope["route"].name,
-        key=getattr(state, "key_name", None),
-        request_id=getattr(state, "request_id", None),
-        happened_at=context.clock.now(),
+        call=call.operation, key=call.caller.name, request_id=call.request_id, happened_at=context.clock.now()
     )
     return context.within(Origin.new(cause))
 

@@ -16,6 +16,7 @@ from starlette.routing import Match
 from goalsvc import request_id
 from goalsvc.errors import (
     ConflictError,
+    CursorExpiredError,
     GoalsvcError,
     InsufficientFundsError,
     InvalidError,
@@ -60,6 +61,7 @@ class Problem(BaseModel):
     detail: str
     request_id: str = Field(description="The call's `X-Request-ID`, to be named to whoever operates goalsvc.")
     errors: list[Fault] | None = Field(default=None, description="For invalid input: what is wrong, field by field.")
+    oldest: str | None = Field(default=None, description="For an expired cursor: the oldest one that is valid.")
 
 
 class WebError(GoalsvcError):
@@ -79,6 +81,7 @@ STATUS: tuple[tuple[type[GoalsvcError], int], ...] = (
     (TransferConflictError, 409),
     (ConflictError, 409),
     (InsufficientFundsError, 402),
+    (CursorExpiredError, 410),
     (LedgerBusyError, 503),
     (ReceiverFailedError, 503),
 )
@@ -91,6 +94,7 @@ _TITLES = {
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     422: "Unprocessable Content",
     500: "Internal Server Error",
@@ -105,6 +109,7 @@ def problem(
     faults: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
     request: Request | None = None,
+    oldest: str | None = None,
 ) -> JSONResponse:
     """The response that tells of an error; `request` is needed where its id was not given to it before."""
     given = None if request is None else request.headers.get(request_id.HEADER)
@@ -117,6 +122,7 @@ def problem(
         detail=detail,
         request_id=own_id,
         errors=faults,
+        oldest=oldest,
     )
     content = body.model_dump(exclude_none=True)
     return JSONResponse(content, status, {**(headers or {}), request_id.HEADER: own_id}, media_type=PROBLEM_JSON)
@@ -140,6 +146,8 @@ async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
     status = status_of(error)
     if status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, CursorExpiredError):
+        return problem(status, error.code, error.message, oldest=str(error.oldest), request=request)
     faults = [Fault(field=error.field, message=error.fault)] if isinstance(error, InvalidError) else None
     return problem(status, error.code, error.message, faults, request=request)
 
@@ -223,6 +231,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         403: "The API key does not have the scope that the operation requires (`insufficient_scope`).",
         404: "There is no such document.",
         409: "The document's state does not allow it, or the Idempotency-Key was used for another body.",
+        410: "Events after that cursor have been deleted; `oldest` is the cursor to continue with.",
         413: "The body is larger than is accepted.",
         422: "A value is not what it should be; `errors` names each field.",
         503: "The database or Redis cannot be reached, or is too busy; nothing was changed. Try again.",

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from goalsvc.api import errors
+from goalsvc.api import errors, event_answers
 from goalsvc.api.errors import Problem
 from goalsvc.api.examples_of import example_of
 
@@ -45,6 +45,7 @@ TAGS: list[dict[str, Any]] = [
     {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
     {"name": "Audit", "description": "Who changed what, by which key."},
     {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
+    {"name": "Events", "description": "What happened, in one order, for the platform's backend: feed and stream."},
     {"name": "Health", "description": "For orchestrators and Prometheus. No key is needed."},
 ]
 
@@ -264,6 +265,7 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/transfers": {"items": [_TRANSFER], "next": None},
     "GET /v1/dead-letters": {"items": [_LETTER], "next": None},
     "POST /v1/dead-letters/{letter_id}/redrive": _LETTER | {"state": "redriven", "redriven_at": "2026-01-02T09:00:00Z"},
+    **event_answers.ANSWERS,
     "GET /healthz": {"status": "ok"},
     "GET /readyz": {"mongodb": "ok", "redis": "ok"},
 }
@@ -364,6 +366,7 @@ _CODES = {
     402: "insufficient_funds",
     404: "not_found",
     409: "conflict",
+    410: "cursor_expired",
     413: "too_large",
     422: "invalid",
     503: "unavailable",

@@ -13,6 +13,7 @@ from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.domain.ids import key_digest
 from goalsvc.errors import InvalidError
+from goalsvc.models.events import of_order
 from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Account, Transfer
 
@@ -52,7 +53,12 @@ async def deposit(
         to_user_id=user_id,
         cause=context.origin.cause,
     )
-    transfer, new = await context.ledger.post(order, context.clock.now())
+    now = context.clock.now()
+
+    async def tell(session: Any) -> None:
+        await context.events.write([of_order("deposit.created", order, now)], session)
+
+    transfer, new = await context.ledger.post(order, now, tell)
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     return TransferView.of(transfer)

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any
 
+from goalsvc.domain.events import Event
+
 
 class Reason(StrEnum):
     """Why a receiver or a task had nothing to do. A skip is not an error, and "already done" is a skip."""
@@ -103,6 +105,8 @@ class Done:
     reports: "tuple[Report, ...]" = ()
     fulfils: Fulfils | str = Fulfils.OWN
     then: tuple[Mapping[str, Any], ...] = ()
+    events: tuple[Event, ...] = ()
+    """What is told to the platform's backend besides the signals that were sent; written before the promise is fulfilled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,8 @@ class Report:
     at: datetime
     milliseconds: float
     receivers: tuple[ReceiverReport, ...] = field(default=())
+    event: object = None
+    """What was sent."""
 
     @property
     def failures(self) -> tuple[str, ...]:

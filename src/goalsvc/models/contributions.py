@@ -23,6 +23,8 @@ from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Promise
 from goalsvc.errors import ConflictError, GoalsvcError, LedgerBusyError, NotFoundError
+from goalsvc.models.event_log import insert_events
+from goalsvc.models.events import of_contribution
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Transactions
 from goalsvc.models.wallet import Account, Earning, Transfer
@@ -376,6 +378,9 @@ async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Any) 
             )
     await Earning.get_motor_collection().insert_many(earnings, session=session)
     await Transfer.get_motor_collection().insert_many(transfers, session=session)
+    each = [(goal.goal, taken) for goal in goals.values() for _, taken in goal.taken]
+    told = [of_contribution(goal, taken, made) for (goal, taken), made in zip(each, transfers, strict=True)]
+    await insert_events(told, session)
 
 
 async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, session: Any) -> None:

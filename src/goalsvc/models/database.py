@@ -18,6 +18,7 @@ from goalsvc.errors import LedgerBusyError, SettingsError
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.clip import Asset, Post
+from goalsvc.models.event_log import Counter, EventDocument
 from goalsvc.models.exclusivity import ExclusiveSlot
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
 from goalsvc.models.idempotency import IdempotencyRecord
@@ -34,7 +35,7 @@ T = TypeVar("T")
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
-    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent,
+    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.
@@ -80,7 +81,9 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, trace_days: int = 30, pool_size: int = 100) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, trace_days: int = 30, event_days: int = 30, pool_size: int = 100
+) -> AsyncIterator[Database]:
     """Connects to MongoDB, makes what indexes are missing, and binds the documents to the database that the URL names."""
     name = parse_uri(url)["database"] or "goalsvc"
     client: Any = AsyncIOMotorClient(
@@ -102,20 +105,21 @@ async def open_database(url: str, *, trace_days: int = 30, pool_size: int = 100)
         wanted = {model.get_settings().name: model.get_settings().indexes for model in DOCUMENTS}
         for collection, indexes in wanted.items():
             await ensure_indexes(client[name][collection], [each.index for each in indexes or ()])
-        await _let_traces_end(client[name], trace_days)
+        await _let_end(client[name], "traces", "at", trace_days)
+        await _let_end(client[name], "events", "created_at", event_days)
         yield Database(client, name)
     finally:
         client.close()
 
 
-async def _let_traces_end(database: Any, days: int) -> None:
-    """Makes the index by which MongoDB drops old traces, or changes its time when the setting was changed."""
+async def _let_end(database: Any, collection: str, field: str, days: int) -> None:
+    """Makes the index by which MongoDB drops old documents, or changes its time when the setting was changed."""
     seconds = days * 86_400
     try:
-        index = IndexModel([("at", ASCENDING)], name="end", expireAfterSeconds=seconds)
-        await database["traces"].create_indexes([index])
+        index = IndexModel([(field, ASCENDING)], name="end", expireAfterSeconds=seconds)
+        await database[collection].create_indexes([index])
     except PyMongoError:
-        command = {"collMod": "traces", "index": {"name": "end", "expireAfterSeconds": seconds}}
+        command = {"collMod": collection, "index": {"name": "end", "expireAfterSeconds": seconds}}
         await database.command(command)
 
 

@@ -9,6 +9,7 @@ from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Conditions, GoalKind, L
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.models.clip import insert_once
+from goalsvc.models.events import of_goal
 from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
@@ -16,6 +17,8 @@ from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks import ending
 from goalsvc.tasks.clips import CLIP_TAGS, create_post_from_livestream
+from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.events import promise_of
 
 CLIPS_BANNED_TAG = "banned:livestream:create_clip"
 
@@ -110,7 +113,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         session = await Session.by_id(session_id)
         if session is not None and session.pair_of_show(show.id) is None:  # type: ignore[arg-type]
             return Returned(Reason.ALREADY_DONE)  # by somebody else: the funding has a show
-    return await _begin(show, session_id, paired, f"show {show.id}")
+    return await _begin(context, show, session_id, paired, f"show {show.id}")
 
 
 @receiver(
@@ -154,12 +157,17 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
     paired = None
     if await Goal.by_id(exclusive.id) is None:
         paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
-    return await _begin(exclusive, session_id, paired is not None, f"exclusive {exclusive.id}")
+    return await _begin(context, exclusive, session_id, paired is not None, f"exclusive {exclusive.id}")
 
 
-async def _begin(goal: Goal, session_id: ObjectId, paired: bool, what: str) -> Outcome:
+async def _begin(context: Context, goal: Goal, session_id: ObjectId, paired: bool, what: str) -> Outcome:
     """Makes a goal that is paired in its session; after an earlier try that came so far, there may be nothing left to do."""
+    now = context.clock.now()
+    told = promise_of(of_goal("goal.created", goal, now, context.origin.cause), now, context.origin)
+    goal.promises = [told]
     made = await insert_once(goal)
+    if made:
+        enqueue_promises(context, goal, [told.id])
     # Read after the goal was made: a session that ends later finds it and ends it, one that has ended is seen here.
     session = await Session.by_id(session_id)
     if session is None:

@@ -106,7 +106,7 @@ class SignalBus:
             heard.append(await waiting[0].deliver(context, event))
         elif waiting:
             heard.extend(await asyncio.gather(*(connection.deliver(context, event) for connection in waiting)))
-        return Report(event.signal, event.sender, at, (perf_counter() - begun) * 1000, tuple(heard))
+        return Report(event.signal, event.sender, at, (perf_counter() - begun) * 1000, tuple(heard), event)
 
     def _connections(self, event: Any) -> list[_Connection]:
         signal = self._namespace.signal(event.signal)

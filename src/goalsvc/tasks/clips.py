@@ -12,6 +12,7 @@ from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ClipImpossibleError, NotYetError
 from goalsvc.models.clip import Asset, AssetState, Post, insert_once
+from goalsvc.models.events import of_clip
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.tasks.task import RetryPolicy, task
@@ -83,7 +84,10 @@ async def create_post_from_livestream(
 
 
 async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
-    await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": context.clock.now()})
+    now = context.clock.now()
+    failed = await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": now})
+    if failed is not None:
+        await context.events.write([of_clip("clip.failed", failed, now)])
 
 
 @task(lane=Lane.CLIPS, timeout=300, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
@@ -105,6 +109,8 @@ async def clip_livestream_as_asset(
     if asset is None:
         return Returned(Reason.UNKNOWN_ASSET)
     if asset.state is AssetState.QUARANTINED:
+        # Once more: an earlier run may have come no further than to the asset.
+        await context.events.write([of_clip("clip.stored", asset, context.clock.now())])
         return Returned(Reason.ALREADY_STORED)
     session = await Session.by_id(ObjectId(session_id))
     user = await User.by_id(session.user_id) if session else None
@@ -124,6 +130,11 @@ async def clip_livestream_as_asset(
         if context.clock.now() > begins_at + timedelta(seconds=duration) + WAIT_LIMIT:
             raise ClipImpossibleError(f"the stream has not gone on: {error.message}") from error
         raise
-    facts = {"size": size, "begins_at": begins_at, "stored_at": context.clock.now()}
+    facts: dict[str, Any] = {"size": size, "begins_at": begins_at, "stored_at": context.clock.now()}
     stored = await Asset.conclude(ObjectId(asset_id), AssetState.QUARANTINED, facts)
-    return Done(f"{size} bytes") if stored is not None else Returned(Reason.ALREADY_STORED)
+    if stored is None:
+        return Returned(Reason.ALREADY_STORED)
+    await context.events.write(
+        [of_clip("clip.stored", stored, facts["stored_at"], session.user_id if session else None)]
+    )
+    return Done(f"{size} bytes")

@@ -14,8 +14,10 @@ from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
 from goalsvc.errors import NotYetError, UnusableDocumentError
+from goalsvc.models.events import of_session
 from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
+from goalsvc.models.session import Session
 from goalsvc.tasks import announcements
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
@@ -88,7 +90,12 @@ async def expire_goals(context: Context) -> Outcome:
 async def end_session(context: Context, *, session_id: str) -> Outcome:
     """Ends the open goals of a session that has ended."""
     where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}}
-    return await _end_all(context, where, {}, "_id")
+    ended = await _end_all(context, where, {}, "_id")
+    session = await Session.by_id(ObjectId(session_id))
+    if session is None or session.statuses.ended is None:
+        return ended
+    told = of_session("session.ended", session, session.statuses.ended, context.origin.cause)
+    return Done(ended.what if isinstance(ended, Done) else "no open goals", events=(told,))
 
 
 async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str) -> Outcome:
@@ -97,7 +104,7 @@ async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[st
     found = Goal.get_motor_collection().find(ours, {"_id": 1, "exp": 1}).sort(order)
     async for document in found:
         origin = context.origin
-        if origin.cause == NO_CAUSE:  # a periodic run: each goal ends because its own time has come
+        if origin.cause in (NO_CAUSE, Cause(task="expire_goals")):  # each goal ends because its own time has come
             cause = Cause(goal_id=str(document["_id"]), task="expire_goals", happened_at=instant(document.get("exp")))
             origin = replace(origin, cause=cause)
         try:

@@ -1,27 +1,44 @@
 """Cloud recordings: signed calls of BytePlus RTC."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
+from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.models.events import of_recording
 from goalsvc.models.goal import Goal
-from goalsvc.models.session import Session
+from goalsvc.models.session import Rtc, Session
 from goalsvc.tasks.task import task
 
 # The names are those of BytePlus's actions, and of the specification.
 
 
-@task(lane=Lane.RECORDINGS)
+def _task_id_of(rtc: Rtc, goal_id: str) -> str:
+    return rtc.record_task_id or f"goal-{goal_id}"
+
+
+async def _failed(context: Context, arguments: Mapping[str, Any]) -> None:
+    """Tells the platform's backend that a recording could not be started or stopped."""
+    goal_id, session_id = arguments["goal_id"], arguments["session_id"]
+    rtc = await Session.rtc_of(ObjectId(session_id)) or Rtc()
+    event = of_recording(
+        "recording.failed", goal_id, session_id, _task_id_of(rtc, goal_id), context.clock.now(), Cause(goal_id=goal_id)
+    )
+    await context.events.write([event])
+
+
+@task(lane=Lane.RECORDINGS, after_death=_failed)
 async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
-    outcome = await _control(context, context.rtc.start_record, goal_id, session_id)
+    outcome = await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
     if goal is None or _over(goal):
         # StopRecord may have come first, and will not come again: nobody else would stop this recording.
-        await _control(context, context.rtc.stop_record, goal_id, session_id)
+        await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
     return outcome
 
 
@@ -29,20 +46,20 @@ def _over(goal: Goal) -> bool:
     return not goal.active or (goal.target is not None and goal.progress >= goal.target)
 
 
-@task(lane=Lane.RECORDINGS)
+@task(lane=Lane.RECORDINGS, after_death=_failed)
 async def StopRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Stops the recording of a show."""
-    return await _control(context, context.rtc.stop_record, goal_id, session_id)
+    return await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
 
 
 @task(lane=Lane.RECORDINGS)
 async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to take snapshots of the session's room."""
-    return await _control(context, context.rtc.start_snapshot, goal_id, session_id)
+    return await _control(context, None, context.rtc.start_snapshot, goal_id, session_id)
 
 
 async def _control(
-    context: Context, call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str
+    context: Context, told: str | None, call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str
 ) -> Outcome:
     if not context.settings.records:
         return Returned(Reason.SWITCHED_OFF)
@@ -52,6 +69,9 @@ async def _control(
     if rtc.room_id is None:
         return Returned(Reason.NO_ROOM)
     # The same task id for start and stop: the platform's own, or one that follows from the goal.
-    task_id = rtc.record_task_id or f"goal-{goal_id}"
+    task_id = _task_id_of(rtc, goal_id)
     await call(rtc.room_id, task_id)
+    if told is not None:
+        now, cause = context.clock.now(), context.origin.cause
+        await context.events.write([of_recording(told, goal_id, session_id, task_id, now, cause)])
     return Done(task_id)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from goalsvc.models.database import WITH_PROMISES
-from goalsvc.tasks import clips, ending, escrow, funding, notices, progress, reconcile, recording
+from goalsvc.tasks import clips, ending, escrow, events, funding, notices, progress, reconcile, recording
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
@@ -30,6 +30,7 @@ ALL: tuple[Task[Any], ...] = (
     escrow.conclude_escrow_share,
     escrow.hold_exclusive,
     notices.deliver_notice,
+    events.write_event,
     reconcile.reconcile_clocks,
     sweep_promises,
 )

@@ -34,6 +34,7 @@ from goalsvc.errors import (
     ServiceDownError,
     UnusableDocumentError,
 )
+from goalsvc.models.events import events_of, of_dead_letter
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
@@ -116,6 +117,9 @@ class Runner:
             promise = PromiseRef.parse(job.promise) if job.promise is not None else None
             async with asyncio.timeout(task.timeout_seconds):
                 outcome = await task.function(context.within(own, promise), **task.arguments_from(arguments))
+            if told := list(events_of(outcome, own.cause, _goal_of(job, arguments))):
+                # Before the promise is fulfilled, and also when a receiver failed: what they tell of has happened.
+                await context.events.write(told)
             if problems := failures_of(outcome):
                 error = ReceiverFailedError("; ".join(problems))
         except TimeoutError:
@@ -131,8 +135,9 @@ class Runner:
             milliseconds = (perf_counter() - begun) * 1000
             node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
             node["place"] = own.place
-            goal_id = _goal_of(job, arguments)
-            context.recorder.trace(segment_document(own.segment, goal_id, origin.parent or None, at, node))
+            if task.traced or isinstance(answer, Failed):
+                goal_id = _goal_of(job, arguments)
+                context.recorder.trace(segment_document(own.segment, goal_id, origin.parent or None, at, node))
             JOBS.labels(task.name, node["outcome"]).inc()
         return _Attempt(outcome, error, tuple(follow_ups_of(outcome, own)) if outcome else (), own)
 
@@ -238,6 +243,7 @@ class Runner:
             progress=promise.progress if promise else None,
             failed=ran if promise and promise.task != job.task else None,
         )
+        await context.events.write([of_dead_letter(letter)])
         await DeadLetter.bury(letter)
         if promise is not None and owner is not None:
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())

@@ -47,6 +47,8 @@ class Task(Generic[P]):
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None
     """Called with the arguments once a job of this task has become a dead letter."""
+    traced: bool = True
+    """Whether its runs are part of the trace, unless they fail."""
 
     async def __call__(self, context: Context, *args: P.args, **kwargs: P.kwargs) -> Outcome:
         """Runs the function itself, as a test or another task may."""
@@ -80,11 +82,12 @@ def task(
     timeout: float = 20.0,
     retry: RetryPolicy | None = None,
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None,
+    traced: bool = True,
 ) -> Callable[[Callable[Concatenate[Context, P], Awaitable[Outcome]]], Task[P]]:
     """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name."""
 
     def decorate(function: Callable[Concatenate[Context, P], Awaitable[Outcome]]) -> Task[P]:
-        return Task(function.__name__, function, lane, timeout, retry or RetryPolicy(), after_death)
+        return Task(function.__name__, function, lane, timeout, retry or RetryPolicy(), after_death, traced)
 
     return decorate
 
