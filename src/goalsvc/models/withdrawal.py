@@ -1,0 +1,56 @@
+"""Withdrawals: tokens that leave for a bank account, held until the platform says whether they arrived."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from beanie import Document
+from pydantic import ConfigDict, Field
+from pymongo import ASCENDING, IndexModel, ReturnDocument
+
+from goalsvc.domain.goals import UserId
+
+PENDING, CONFIRMED, RETURNED = "pending", "confirmed", "returned"
+
+
+class Withdrawal(Document):
+    """Tokens that a user takes out. They are in the account `payout:{id}` while it is `pending`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(default="", alias="_id")  # type: ignore[assignment]
+    user_id: UserId
+    amount: int
+    state: str = PENDING
+    created_at: datetime
+    updated_at: datetime
+    returns_at: datetime
+    """When it returns to the wallet by itself, unless it was confirmed."""
+    reference: str | None = None
+    metadata: dict[str, Any] = {}
+    reason: str | None = None
+    """Why it was returned."""
+    cause: dict[str, Any] | None = None
+
+    class Settings:
+        """Where and how Beanie keeps withdrawals."""
+
+        name = "withdrawals"
+        keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("user_id", ASCENDING), ("_id", ASCENDING)], name="user"),
+            IndexModel([("state", ASCENDING), ("returns_at", ASCENDING)], name="state"),
+        ]
+
+    @classmethod
+    async def conclude(
+        cls, withdrawal_id: str, state: str, now: datetime, session: Any, *, reason: str | None = None
+    ) -> Self | None:
+        """Within a transaction: ends a pending withdrawal in that state; None when it is not pending."""
+        changes: dict[str, Any] = {"state": state, "updated_at": now} | ({} if reason is None else {"reason": reason})
+        found = await cls.get_motor_collection().find_one_and_update(
+            {"_id": withdrawal_id, "state": PENDING},
+            {"$set": changes},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return None if found is None else cls.model_validate(found)
