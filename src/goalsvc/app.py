@@ -21,6 +21,7 @@ from goalsvc.api import (
     keys,
     openapi,
     pusher_auth,
+    reports,
     session_token,
     sessions,
     test_clock,
@@ -79,7 +80,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
-    for module in (users, sessions, session_token, channels, goals, wallets, dead_letters, events, keys, audit):
+    for module in (
+        users, sessions, session_token, channels, goals, wallets, dead_letters, events, keys, audit, reports,
+    ):  # fmt: skip
         include(app, module.router)
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)

@@ -326,6 +326,19 @@ def revoke_key(key_id: _KeyId) -> None:
 
 
 @app.command()
+def audit(
+    seal: Annotated[bool, typer.Option("--seal", help="Seal the days that have closed, then audit.")] = False,
+    json_output: _AsJson = False,
+) -> None:
+    """Audit the books: exit status 1, and the ids of what is wrong, unless all of it is right."""
+    from goalsvc.commands.books import audit_books, told
+
+    report = asyncio.run(audit_books(_target(), seal=seal))
+    sys.stdout.write((json.dumps(report, indent=2, ensure_ascii=False) if json_output else told(report)) + "\n")
+    raise typer.Exit(0 if report["ok"] else 1)
+
+
+@app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
     from goalsvc.app import create_app

@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Signs jobs in Redis; the same for the API and all workers. Empty: derived from the API key.",
     )
+    seal_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Signs the seals of the books (`goalsvc audit --seal`). Empty: derived from the API key.",
+    )
     api_url: str = Field(
         default="http://127.0.0.1:8000", description="Where `send`, `trace` and `replay` find the API."
     )
@@ -184,6 +188,11 @@ class Settings(BaseSettings):
     def records(self) -> bool:
         """Whether cloud recordings and snapshots are made."""
         return bool(self.byteplus_access_key) if self.recording is None else self.recording == "on"
+
+    @property
+    def seal_secret(self) -> str:
+        """The secret behind the key that signs seals."""
+        return self.seal_key.get_secret_value() or self.api_key.get_secret_value()
 
     @property
     def webhook_secrets(self) -> dict[str, str]:

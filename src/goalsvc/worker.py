@@ -25,6 +25,7 @@ from goalsvc.integrations.leases import Leases
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
+from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.periodic import Periodic, run_periodically
 from goalsvc.tasks.reconcile import reconcile_clocks
@@ -94,6 +95,9 @@ def periodic_tasks(settings: Settings) -> list[Periodic]:
         Periodic(expire_goals, 1.0),
         Periodic(sweep_promises, settings.promise_sweep_seconds),
         Periodic(reconcile_clocks, settings.reconcile_seconds),
+        Periodic(expire_unbegun_shows, 1.0),
+        Periodic(end_idle_sessions, 60.0),
+        Periodic(audit_books, 600.0),
     ]
 
 

@@ -73,11 +73,11 @@ class Api:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: Target) -> AsyncIterator["Api"]:
+    async def open(cls, target: Target, *, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncIterator["Api"]:
         """Opens the connection (with the first call) and closes it on leaving."""
         here = httpx.URL(target.api_url).host in _THIS_MACHINE
         # A proxy of the environment leads out of this machine, never back into it.
-        async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=not here) as client:
+        async with httpx.AsyncClient(timeout=patience_seconds, trust_env=not here) as client:
             yield cls(target, client)
 
     async def get(self, path: str, **query: str) -> Any:

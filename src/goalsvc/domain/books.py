@@ -10,10 +10,13 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.domain.escrow import FEES, ISSUER, is_amount
+from goalsvc.domain.escrow import ISSUER, is_amount
 from goalsvc.domain.ids import derived_id
 
 Document = Mapping[str, Any]
+
+#: The collections that the books are kept in.
+BOOKS = ("accounts", "transfers", "earnings", "goals", "sessions", "dead_letters", "withdrawals")
 
 #: Tasks whose promise or dead letter frees no token.
 NO_MONEY = frozenset({
@@ -153,6 +156,19 @@ def check_earning(earning: Document, made: Collection[str]) -> Iterator[Finding]
         yield Finding("earning_state_differs", doc_id, message)
 
 
+def _all_behind(escrow_id: str, contents: Mapping[str, Iterable[Document]]) -> set[Any]:
+    """Returns the ids of the goals behind an escrow: by its name, by a session's pair, by the hold that it came from."""
+    ids: set[Any] = set(goals_behind(escrow_id))
+    for session in contents.get("sessions", ()):
+        for pair in session.get("show_goal_pairs") or ():
+            if ObjectId.is_valid(pair.get("funding_goal", "")) and ObjectId(pair["funding_goal"]) in ids:
+                ids.add(ObjectId(pair["show_goal"]))
+    for transfer in contents.get("transfers", ()):
+        if transfer.get("credit") == f"escrow:{escrow_id}" and escrow_id.startswith("exclusive:"):
+            ids |= set(goals_behind(legs_of(transfer)[0].partition(":")[2]))
+    return ids
+
+
 # -- all of it, in memory ---------------------------------------------------------------------------------------------
 
 
@@ -173,7 +189,7 @@ def findings_of(contents: Mapping[str, Iterable[Document]]) -> Iterator[Finding]
     for account_id in sorted({*accounts, *moved}):
         yield from check_balance(account_id, accounts.get(account_id, 0), moved[account_id])
         if account_id.startswith("escrow:"):
-            behind = [goals[goal_id] for goal_id in goals_behind(account_id[7:]) if goal_id in goals]
+            behind = [goals[goal_id] for goal_id in _all_behind(account_id[7:], contents) if goal_id in goals]
             ids = {str(goal["_id"]) for goal in behind}
             about = [letter for letter in letters if letter.get("goal_id") in ids]
             yield from check_escrow(account_id, accounts.get(account_id, 0), behind, about)
@@ -185,7 +201,3 @@ def findings_of(contents: Mapping[str, Iterable[Document]]) -> Iterator[Finding]
     for earning in contents.get("earnings", ()):
         if escrow_of(earning) is not None:
             yield from check_earning(earning, by_doc.get(str(earning["_id"]), ()))
-
-
-#: Accounts that belong to no user and no goal.
-OWN_ACCOUNTS = frozenset({ISSUER, FEES})

@@ -1,4 +1,4 @@
-"""The audit: reads the books as streams and finds what is broken in them. Nothing is held in memory but the findings.
+"""The audit of the books: reads them as streams and finds what is broken. Nothing is held in memory but the findings.
 
 Everything is read from one snapshot of the database, so that transfers which are made meanwhile change nothing.
 """
@@ -16,6 +16,7 @@ from goalsvc.domain import books
 from goalsvc.domain.books import Finding
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
+from goalsvc.models.seal import check_seals
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.models.withdrawal import Withdrawal
@@ -54,13 +55,23 @@ class Report:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON shows it."""
-        figures = ("at", "accounts", "transfers", "escrows_held", "earnings", "days_sealed", "imbalance", "stuck", "wrong")
+        figures = (
+            "at",
+            "accounts",
+            "transfers",
+            "escrows_held",
+            "earnings",
+            "days_sealed",
+            "imbalance",
+            "stuck",
+            "wrong",
+        )
         findings = [finding.document() for finding in self.findings]
         return {"ok": self.wrong == 0, **{name: getattr(self, name) for name in figures}, "findings": findings}
 
 
-async def audit(now: datetime) -> Report:
-    """Reads all accounts, transfers, escrows and earnings, and reports what is wrong."""
+async def audit(now: datetime, key: bytes) -> Report:
+    """Reads all accounts, transfers, escrows, earnings and seals, and reports what is wrong. `key` verifies the seals."""
     report = Report(now)
     async with _snapshot() as session:
         await _check_accounts(report, session)
@@ -68,6 +79,10 @@ async def audit(now: datetime) -> Report:
         await _check_escrows(report, session)
         await _check_earnings(report, session)
         await _check_payouts(report, session)
+        async for finding in check_seals(key, session):
+            report.days_sealed += 1
+            if finding is not None:
+                report.add(finding)
     return report
 
 
@@ -101,7 +116,8 @@ _PAYER: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", "$from_user_id"]}
 #: `books.legs_of`, as the server reckons it.
 _DEBIT: Mapping[str, Any] = {"$cond": [{"$gt": ["$debit", ""]}, "$debit", _PAYER]}
 _CREDIT: Mapping[str, Any] = {"$cond": [{"$gt": ["$credit", ""]}, "$credit", {"$concat": ["user:", "$to_user_id"]}]}
-_POSITIVE: Mapping[str, Any] = {"$cond": [{"$gt": ["$amount", 0]}, "$amount", 0]}
+_WHOLE: Mapping[str, Any] = {"$in": [{"$type": "$amount"}, ["int", "long"]]}
+_POSITIVE: Mapping[str, Any] = {"$cond": [{"$and": [_WHOLE, {"$gt": ["$amount", 0]}]}, "$amount", 0]}
 
 #: What the transfers of each account sum to, in the order of the accounts' ids.
 _MOVED: list[Mapping[str, Any]] = [
@@ -237,5 +253,7 @@ async def _check_payouts(report: Report, session: Any) -> None:
         query = {"_id": account_id.partition(":")[2]}
         withdrawal = await Withdrawal.get_motor_collection().find_one(query, session=session)
         if withdrawal is None or withdrawal.get("state") != "pending" or withdrawal.get("amount") != account["balance"]:
-            message = f"{account_id} holds {account['balance']} tokens, and no pending withdrawal of that amount names it"
+            message = (
+                f"{account_id} holds {account['balance']} tokens, and no pending withdrawal of that amount names it"
+            )
             report.add(Finding("payout_stuck", account_id, message))

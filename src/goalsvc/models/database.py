@@ -25,9 +25,11 @@ from goalsvc.models.idempotency import IdempotencyRecord
 from goalsvc.models.indexes import ensure_indexes
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
+from goalsvc.models.seal import Seal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.withdrawal import Withdrawal
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ T = TypeVar("T")
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
-    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter,
+    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.

@@ -34,6 +34,7 @@ class TrackingEvent(_Record):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("name", ASCENDING), ("at", ASCENDING)], name="name"),
             IndexModel([("goal_id", ASCENDING), ("at", ASCENDING)], name="goal", sparse=True),
+            IndexModel([("about", ASCENDING), ("at", ASCENDING)], name="about", sparse=True),
         ]
 
 
@@ -105,6 +106,7 @@ class DeadLetter(_Record):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("state", ASCENDING), ("_id", ASCENDING)], name="state"),
             IndexModel([("at", DESCENDING)], name="at"),
+            IndexModel([("goal_id", ASCENDING), ("state", ASCENDING)], name="goal", sparse=True),
         ]
 
     @classmethod

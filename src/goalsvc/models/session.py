@@ -107,6 +107,7 @@ class Session(HasPromises):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("user_id", ASCENDING), ("statuses.started", ASCENDING)], name="user"),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+            IndexModel([("statuses.ended", ASCENDING), ("statuses.started", ASCENDING)], name="open"),
         ]
 
     @property

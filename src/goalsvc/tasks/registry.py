@@ -3,7 +3,7 @@
 from typing import Any
 
 from goalsvc.models.database import WITH_PROMISES
-from goalsvc.tasks import clips, ending, escrow, events, funding, notices, progress, reconcile, recording
+from goalsvc.tasks import bookkeeping, clips, ending, escrow, events, funding, notices, progress, reconcile, recording
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
@@ -29,6 +29,9 @@ ALL: tuple[Task[Any], ...] = (
     escrow.announce_escrow_share,
     escrow.conclude_escrow_share,
     escrow.hold_exclusive,
+    bookkeeping.audit_books,
+    bookkeeping.end_idle_sessions,
+    bookkeeping.expire_unbegun_shows,
     notices.deliver_notice,
     events.write_event,
     reconcile.reconcile_clocks,

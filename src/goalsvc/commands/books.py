@@ -1,0 +1,29 @@
+"""`goalsvc audit`: what is wrong in the books, and the seals of closed days."""
+
+from typing import Any
+
+from goalsvc.commands.api import Api, Target
+
+#: An audit reads every transfer that was ever made.
+_PATIENCE_SECONDS = 3600.0
+
+
+async def audit_books(target: Target, *, seal: bool) -> dict[str, Any]:
+    """Returns the report of an audit; with `seal`, seals the closed days before. Raises CommandError."""
+    async with Api.open(target, patience_seconds=_PATIENCE_SECONDS) as api:
+        sealed = await api.post("/v1/reports/seals") if seal else []
+        report: dict[str, Any] = await api.get("/v1/reports/audit")
+    return report | ({"sealed": [day["id"] for day in sealed]} if seal else {})
+
+
+def told(report: dict[str, Any]) -> str:
+    """Returns a report in lines: the figures, then each finding with the id of its document."""
+    figures = f"{report['accounts']} accounts, {report['transfers']} transfers, {report['earnings']} earnings"
+    lines = [f"{figures}, {report['escrows_held']} escrows that hold tokens, {report['days_sealed']} days sealed"]
+    if report.get("sealed"):
+        lines.append(f"sealed now: {', '.join(report['sealed'])}")
+    lines += [f"{finding['code']}  {finding['id']}\n    {finding['message']}" for finding in report["findings"]]
+    if report["wrong"] > len(report["findings"]):
+        lines.append(f"… and {report['wrong'] - len(report['findings'])} more")
+    lines.append("nothing is wrong" if report["ok"] else f"{report['wrong']} findings")
+    return "\n".join(lines)

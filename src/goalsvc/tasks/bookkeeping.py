@@ -1,0 +1,122 @@
+"""Bookkeeping: the nightly audit and seal, withdrawals that return by themselves, and what may not hold tokens for ever."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from prometheus_client import Gauge
+
+from goalsvc.context import Context
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.views import session_token_view, streamer_views
+from goalsvc.models.audit import AuditEvent
+from goalsvc.models.book_audit import audit
+from goalsvc.models.goal import ENDED, PAUSED, Goal
+from goalsvc.models.records import TrackingEvent
+from goalsvc.models.seal import Seal, seal_days, seal_key
+from goalsvc.models.session import Session
+from goalsvc.models.wallet import Earning
+from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.task import task
+
+log = logging.getLogger(__name__)
+
+IMBALANCE = Gauge(
+    "goalsvc_ledger_imbalance",
+    "By how many tokens all accounts together differ from 0, at the last audit.",
+    multiprocess_mode="mostrecent",
+)
+STUCK = Gauge(
+    "goalsvc_escrow_stuck",
+    "Escrows that hold tokens which nothing will free, at the last audit.",
+    multiprocess_mode="mostrecent",
+)
+WRONG = Gauge(
+    "goalsvc_audit_findings", "What was wrong in the books at the last audit.", multiprocess_mode="mostrecent"
+)
+
+#: How many documents one run of a periodic task looks at.
+_BATCH = 500
+
+
+@task(timeout=3600)
+async def audit_books(context: Context) -> Outcome:
+    """Seals the days that have closed and audits the books, once a day; a finding is an error in the log."""
+    now = context.clock.now()
+    last = await Seal.find_all().sort("-_id").first_or_none()
+    key = seal_key(context.settings.seal_secret)
+    sealed = await seal_days(now, key)
+    if not sealed and last is not None:
+        return Returned(Reason.ALREADY_DONE)
+    report = await audit(now, key)
+    IMBALANCE.set(report.imbalance)
+    STUCK.set(report.stuck)
+    WRONG.set(report.wrong)
+    for finding in report.findings[:20]:
+        log.error("audit: %s: %s", finding.code, finding.message)
+    return Done(f"{report.wrong} findings, {len(sealed)} days sealed")
+
+
+@task()
+async def expire_unbegun_shows(context: Context) -> Outcome:
+    """Ends the funded shows that have not started in time; their contributors are refunded."""
+    now, ended = context.clock.now(), 0
+    where = {"active": True, "begin_by": {"$lte": now}, "context.started": None}
+    found = Goal.get_motor_collection().find(where, {"_id": 1}).sort("begin_by").limit(_BATCH)
+    async for document in found:
+        goal = await Goal.deactivate(document["_id"], now, context.origin, extra={"context.started": None})
+        if goal is not None:
+            enqueue_promises(context, goal, [ENDED, PAUSED])
+            ended += 1
+    return Done(f"{ended} shows") if ended else Returned(Reason.ALREADY_DONE)
+
+
+@task()
+async def end_idle_sessions(context: Context) -> Outcome:
+    """Ends the sessions that no webhook and no call has concerned for `GOALSVC_SESSION_LIMIT`, with their open goals."""
+    now, ended = context.clock.now(), 0
+    before = now - timedelta(seconds=context.settings.session_limit)
+    where = {"statuses.ended": None, "statuses.started": {"$lte": before}}
+    found = Session.get_motor_collection().find(where, {"user_id": 1, "statuses": 1}).sort("statuses.started")
+    async for document in found:
+        if await _busy_since(document, before, now):
+            continue
+        session = await Session.end(document["_id"], now, context.origin)
+        if session is not None:
+            enqueue_promises(context, session, ["end_session"])
+            await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
+            ended += 1
+        if ended == _BATCH:
+            break
+    return Done(f"{ended} sessions") if ended else Returned(Reason.ALREADY_DONE)
+
+
+async def _busy_since(session: Mapping[str, Any], before: datetime, now: datetime) -> bool:
+    """Returns whether a webhook or a call has concerned that session, its goals or its stream after that instant.
+
+    Read from what they leave: tracking events of channels, audit events of calls, contributions, and the goals themselves.
+    """
+    either = {"$in": [session["_id"], str(session["_id"])]}
+    goals = Goal.get_motor_collection().find({"conditions.session_id": either}, {"context": 1, "clock.known_at": 1})
+    ids: list[ObjectId] = []
+    async for goal in goals:
+        ids.append(goal["_id"])
+        context, clock = goal.get("context"), goal.get("clock")
+        names = ("started", "paused", "last_updated")
+        times = [context.get(name) for name in names] if isinstance(context, dict) else []
+        times += [clock.get("known_at")] if isinstance(clock, dict) else []
+        made = goal["_id"].generation_time  # by the clock of its writer, which may not be ours
+        if before < made <= now or any(isinstance(time, datetime) and time > before for time in times):
+            return True
+    texts = [str(session["_id"]), *map(str, ids)]
+    later = {"$gt": before}
+    for model, where in (
+        (TrackingEvent, {"about": {"$in": [*texts, session.get("user_id")]}, "at": later}),
+        (AuditEvent, {"targets": {"$in": texts}, "at": later}),
+        (Earning, {"goal_id": {"$in": ids}, "created_at": later}),
+    ):
+        if await model.get_motor_collection().find_one(where, {"_id": 1}) is not None:
+            return True
+    return False
