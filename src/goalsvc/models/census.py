@@ -1,0 +1,71 @@
+"""What the documents say of work that waits, counted for metrics; every query is bounded and served by an index."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.goal import Goal
+from goalsvc.models.records import DeadLetter
+
+#: More documents of a kind than this are not counted: the figure is then a lower bound, and an alert long since.
+MOST_COUNTED = 20_000
+_MOST_MILLISECONDS = 5_000
+
+
+@dataclass(slots=True)
+class Census:
+    """How much work waits."""
+
+    promises: dict[str, int] = field(default_factory=dict)
+    """Task → promises that documents hold."""
+    oldest_promise: timedelta = timedelta(0)
+    """How long the oldest promise has been due."""
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    """Task → dead letters that nobody has redriven."""
+    running_clocks: int = 0
+    unconfirmed_clocks: int = 0
+    """Running clocks that neither a webhook nor Pusher's answer has confirmed for long."""
+
+
+async def take_census(now: datetime, confirmed_within: timedelta) -> Census:
+    """Counts promises, dead letters and clocks. Raises PyMongoError when the database does not answer."""
+    census = Census()
+    oldest: datetime | None = None
+    for model in WITH_PROMISES.values():
+        async for row in await _grouped(model.get_motor_collection(), _PROMISES):
+            task = str(row["_id"])
+            census.promises[task] = census.promises.get(task, 0) + int(row["count"])
+            at = row["oldest"]
+            if isinstance(at, datetime) and (oldest is None or at < oldest):
+                oldest = at
+    if oldest is not None and oldest < now:
+        census.oldest_promise = now - oldest
+    async for row in await _grouped(DeadLetter.get_motor_collection(), _DEAD_LETTERS):
+        census.dead_letters[str(row["_id"])] = int(row["count"])
+    goals: Any = Goal.get_motor_collection()
+    bounds = {"limit": MOST_COUNTED, "maxTimeMS": _MOST_MILLISECONDS}
+    running: Mapping[str, Any] = {"clock.running": True}
+    census.running_clocks = await goals.count_documents(running, **bounds)
+    unconfirmed = {**running, "clock.known_at": {"$lt": now - confirmed_within}}
+    census.unconfirmed_clocks = await goals.count_documents(unconfirmed, **bounds)
+    return census
+
+
+#: The filter makes the sparse index on `promises.at` serve it.
+_PROMISES: list[Mapping[str, Any]] = [
+    {"$match": {"promises.at": {"$gt": datetime(1970, 1, 1, tzinfo=UTC)}}},
+    {"$limit": MOST_COUNTED},
+    {"$unwind": "$promises"},
+    {"$group": {"_id": "$promises.task", "count": {"$sum": 1}, "oldest": {"$min": "$promises.at"}}},
+]
+_DEAD_LETTERS: list[Mapping[str, Any]] = [
+    {"$match": {"state": "dead"}},
+    {"$limit": MOST_COUNTED},
+    {"$group": {"_id": "$task", "count": {"$sum": 1}}},
+]
+
+
+async def _grouped(collection: Any, pipeline: list[Mapping[str, Any]]) -> Any:
+    return collection.aggregate(pipeline, maxTimeMS=_MOST_MILLISECONDS)
