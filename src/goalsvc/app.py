@@ -35,6 +35,7 @@ from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
 from goalsvc.api.operation import Operation
 from goalsvc.api.stopping import Stopping, watch_signals
+from goalsvc.console import pages as console
 from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)
         examples.serve_examples(app)
+    app.include_router(console.router)
     app.include_router(health.router)
     app.include_router(asyncapi.router)
     docs.serve_docs(app)

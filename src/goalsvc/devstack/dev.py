@@ -205,6 +205,8 @@ def _overview(addresses: Addresses, environment: Mapping[str, str], given: Mappi
     rows = {
         "API": addresses.api_url,
         "docs": f"{addresses.api_url}/docs",
+        "console": f"{addresses.api_url}/console",
+        "examples": f"{addresses.api_url}/examples",
         "MongoDB": addresses.mongodb_url,
         "Redis": addresses.redis_url,
         "S3": addresses.s3_endpoint_url,

@@ -1,0 +1,273 @@
+"""All that the page of a goal shows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline
+from goalsvc.console.queries import rows
+from goalsvc.domain.escrow import exclusive_escrow, show_escrow, tag_of, trigger_escrow
+from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.models.goal import Goal
+
+#: A page shows at most so many of each; what is left out is said and offered.
+MOST_ROOTS = 1_500
+MOST_TRANSFERS = 6_000
+MOST_EVENTS = 2_000
+
+_JOINS = frozenset({"member_added", "channel_occupied"})
+_REPEATS = frozenset({"already_running", "not_running", "already_done"})
+
+
+@dataclass(frozen=True, slots=True)
+class GoalPage:
+    """A goal and what belongs to it."""
+
+    goal: Goal
+    raw: Mapping[str, Any]
+    timeline: Timeline
+    escrows: Sequence[str]
+    transfers: Sequence[Mapping[str, Any]]
+    letters: Sequence[Mapping[str, Any]]
+    cut: Sequence[str]
+    """What is not shown, in words."""
+
+
+async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
+    """Returns the page of that goal, None when there is no such goal."""
+    goal = await Goal.by_id(goal_id)
+    if goal is None:
+        return None
+    identity = str(goal_id)
+    (raw,) = await rows("goals", {"_id": goal_id}, limit=1) or [{}]
+    roots = await rows(
+        "traces",
+        {"goal_id": identity},
+        sort=[("at", -1)],
+        limit=MOST_ROOTS + 1,
+        fields={"at": 1, "parent": 1, "node": 1},
+    )
+    events = await rows("events", {"goal_id": identity}, sort=[("created_at", -1)], limit=MOST_EVENTS + 1)
+    escrows = await escrows_of(goal)
+    transfers = await transfers_of(escrows)
+    letters = await rows("dead_letters", {"goal_id": identity}, sort=[("at", -1)], limit=50)
+    cut = [
+        f"only the last {most} {name} are shown"
+        for name, found, most in (
+            ("webhooks and jobs", roots, MOST_ROOTS),
+            ("events", events, MOST_EVENTS),
+            ("transfers", transfers, MOST_TRANSFERS),
+        )
+        if len(found) > most
+    ]
+    timeline = _timeline(goal, raw, roots[:MOST_ROOTS][::-1], events[:MOST_EVENTS][::-1], transfers, escrows, now)
+    return GoalPage(goal, raw, timeline, escrows, transfers, letters, cut)
+
+
+async def escrows_of(goal: Goal) -> list[str]:
+    """Returns the names of the escrows that a goal fills or is paid from."""
+    if goal.id is None:
+        return []
+    match goal.kind:
+        case GoalKind.FUNDING:
+            return [show_escrow(goal.id)]
+        case GoalKind.TRIGGER:
+            return [trigger_escrow(goal.id)]
+        case GoalKind.EXCLUSIVE:
+            return [exclusive_escrow(goal.id)]
+        case GoalKind.SHOW:
+            funding = await funding_of(goal)
+            return [show_escrow(funding)] if funding is not None else []
+        case _:
+            return []
+
+
+async def funding_of(goal: Goal) -> ObjectId | None:
+    """Returns the id of the FundingGoal that pays for a show."""
+    named = (goal.metadata.model_extra or {}).get("funding_goal_id")
+    if isinstance(named, str | ObjectId) and ObjectId.is_valid(named):
+        return ObjectId(named)
+    where = {"_id": goal.conditions.session_id, "show_goal_pairs.show_goal": {"$in": [goal.id, str(goal.id)]}}
+    for session in await rows("sessions", where, limit=1, fields={"show_goal_pairs": 1}):
+        for pair in session.get("show_goal_pairs") or ():
+            if str(pair.get("show_goal")) == str(goal.id) and ObjectId.is_valid(pair.get("funding_goal") or ""):
+                return ObjectId(pair["funding_goal"])
+    return None
+
+
+async def transfers_of(escrows: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the transfers that concern these escrows, oldest first."""
+    if not escrows:
+        return []
+    where = {"tags": {"$in": [tag_of(escrow) for escrow in escrows]}}
+    found = await rows("transfers", where, limit=MOST_TRANSFERS + 1)
+    return sorted(found, key=lambda transfer: (str(transfer.get("created_at")), str(transfer["_id"])))
+
+
+# -- the time line ----------------------------------------------------------------------------------------------------
+
+
+def _timeline(
+    goal: Goal,
+    raw: Mapping[str, Any],
+    roots: Sequence[Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+    transfers: Sequence[Mapping[str, Any]],
+    escrows: Sequence[str],
+    now: datetime,
+) -> Timeline:
+    performed = goal.kind in PERFORMED
+    runs, earlier = _runs(goal, raw) if performed else ([], 0)
+    webhooks = [root for root in roots if (root.get("node") or {}).get("kind") == "webhook"]
+    return Timeline(
+        name=f"{goal.kind.value} {goal.id}",
+        unit="s" if performed else "tokens",
+        now=now,
+        marks=_marks(goal, webhooks) if performed else [],
+        runs=runs,
+        earlier_milliseconds=earlier,
+        steps=_steps(events),
+        levels=[(level.title, level.target) for level in goal.levels],
+        receipts=_receipts(webhooks) if performed else [],
+        flows=list(_flows(transfers, escrows)),
+        acts=list(_acts(events)),
+    )
+
+
+def _runs(goal: Goal, raw: Mapping[str, Any]) -> tuple[list[Run], int]:
+    """Returns the closed stretches that the document keeps, the open one, and the milliseconds of those it keeps no longer."""
+    clock = raw.get("clock") if isinstance(raw.get("clock"), Mapping) else {}
+    kept = (clock or {}).get("stretches") or ()
+    runs = [Run(*pair) for pair in map(_stretch, kept) if pair is not None]
+    counted = (clock or {}).get("counted")
+    shown = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
+    shown_ms = shown // timedelta(milliseconds=1)
+    earlier = max(0, int(counted) * 1000 - shown_ms) if isinstance(counted, int) and counted * 1000 > shown_ms else 0
+    if goal.context.running and goal.context.started is not None and goal.active:
+        runs.append(Run(goal.context.started, None))
+    return runs, earlier if earlier >= 1000 else 0
+
+
+def _stretch(value: Any) -> tuple[datetime, datetime] | None:
+    if not isinstance(value, Mapping):
+        return None
+    since, until = value.get("since", value.get("from")), value.get("until", value.get("to"))
+    return (since, until) if isinstance(since, datetime) and isinstance(until, datetime) else None
+
+
+def _marks(goal: Goal, webhooks: Iterable[Mapping[str, Any]]) -> list[Mark]:
+    marks: dict[tuple[datetime, bool, str], Mark] = {}
+    for webhook in webhooks:
+        node = webhook["node"]
+        happened = node.get("happened_at")
+        if not isinstance(happened, datetime):
+            happened = node["at"]
+        user = node.get("user_id") or ""
+        joined = node["name"] in _JOINS
+        reason = _clock_reason(node)
+        counted = reason == "" or reason in _REPEATS
+        named = _role(goal, str(user))
+        key = (happened, joined, named)
+        # A repeat or twin of a mark that counted says nothing new.
+        if key not in marks or (counted and not marks[key].counted):
+            marks[key] = Mark(happened, joined, named, counted, "" if counted else reason)
+    return sorted(marks.values(), key=lambda mark: (mark.at, not mark.joined))
+
+
+def _role(goal: Goal, user: str) -> str:
+    if not user:
+        return "channel"
+    if user == goal.metadata.user_id:
+        return f"{user} (performer)"
+    if user in (goal.conditions.exclusive_to, goal.metadata.viewer_id):
+        return f"{user} (viewer)"
+    return user
+
+
+def _clock_reason(node: Mapping[str, Any]) -> str:
+    """Returns why the clock was not moved by this webhook event; empty when it was."""
+    for signal in node.get("children") or ():
+        for receiver in signal.get("children") or ():
+            if receiver.get("name") == "karaoke_control":
+                return str(receiver.get("reason", "")) if receiver.get("outcome") != "done" else ""
+    return str(node.get("reason", "")) if node.get("outcome") != "done" else ""
+
+
+def _receipts(webhooks: Iterable[Mapping[str, Any]]) -> list[Receipt]:
+    found = []
+    for webhook in webhooks:
+        node = webhook["node"]
+        happened = node.get("happened_at")
+        reason = _clock_reason(node)
+        found.append(
+            Receipt(
+                happened if isinstance(happened, datetime) else node["at"],
+                node["at"],
+                str(node["name"]),
+                refused=bool(reason) and reason not in _REPEATS,
+                repeated=reason in _REPEATS,
+            )
+        )
+    return found
+
+
+def _steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
+    steps = []
+    for event in events:
+        if event.get("type") == "goal.progressed":
+            progress = (event.get("data") or {}).get("progress", _goal_in(event).get("progress"))
+            if isinstance(progress, int):
+                steps.append(Step(event["created_at"], progress))
+    return steps
+
+
+def _goal_in(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    goal = (event.get("data") or {}).get("goal")
+    return goal if isinstance(goal, Mapping) else {}
+
+
+def _flows(transfers: Iterable[Mapping[str, Any]], escrows: Sequence[str]) -> Iterable[Flow]:
+    accounts = {f"escrow:{escrow}" for escrow in escrows}
+    for transfer in transfers:
+        at = transfer.get("created_at")
+        if not isinstance(at, datetime):
+            continue
+        amount = int(transfer.get("amount", 0))
+        into, out = transfer.get("credit") in accounts, transfer.get("debit") in accounts
+        if into and not out:
+            yield Flow(at, amount, f"{amount} tokens from {transfer.get('from_user_id') or transfer.get('debit')}")
+        elif out and not into:
+            yield Flow(at, -amount, f"{amount} tokens to {transfer.get('to_user_id') or transfer.get('credit')}")
+
+
+_ACTS = {
+    "goal.created": "created",
+    "goal.started": "started",
+    "goal.completed": "completed",
+    "goal.ended": "ended",
+    "goal.agreed": "agreed",
+    "goal.declined": "declined",
+    "clip.stored": "clip stored",
+    "clip.failed": "clip failed",
+    "recording.started": "recording starts",
+    "recording.stopped": "recording stops",
+    "goal.refunded": "refunded",
+    "escrow.completed": "all paid",
+    "escrow.refunded": "all refunded",
+}
+
+
+def _acts(events: Iterable[Mapping[str, Any]]) -> Iterable[Act]:
+    """Yields what acted; of what repeats (starts), the first only."""
+    seen: set[str] = set()
+    for event in events:
+        kind = str(event.get("type"))
+        name, at = _ACTS.get(kind), event.get("created_at")
+        if name is None or not isinstance(at, datetime) or (kind == "goal.started" and kind in seen):
+            continue
+        seen.add(kind)
+        level = _goal_in(event).get("level")
+        yield Act(at, f"level {level}" if kind == "goal.completed" and isinstance(level, int) and level else name)

@@ -1,0 +1,86 @@
+"""Pages as HTML: the templates, what they may call, and the headers that every answer of the console has."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+
+from goalsvc.console.pictures.axis import duration_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; media-src 'self' https:",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@cache
+def templates() -> "Environment":
+    """Returns the templates; every text in them is escaped, and a name that is missing is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # the API starts without it
+
+    made = Environment(
+        loader=PackageLoader("goalsvc.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "clock": clock_text,
+        "instant": instant_text,
+        "span": duration_text,
+        "ago": ago_text,
+        "number": lambda value: f"{value:,}".replace(",", " "),
+        "px": lambda value: f"{value:.1f}".rstrip("0").rstrip("."),
+    }
+    return made
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Returns a page with the headers of the console."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    known = {"base": f"{root}/console", "path": request.url.path, "query": "", "caller": None}
+    html = templates().get_template(template).render({**known, **values})
+    return HTMLResponse(html, status, headers=dict(HEADERS))
+
+
+def picture(template: str, **values: Any) -> Response:
+    """Returns a picture as a file."""
+    svg = templates().get_template(template).render(values)
+    return Response(svg, media_type="image/svg+xml", headers=dict(HEADERS))
+
+
+def clock_text(at: datetime | None) -> str:
+    """Returns the time of day in UTC, to the millisecond where there are any."""
+    if at is None:
+        return "–"
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at.microsecond else f"{at:%H:%M:%S}"
+
+
+def instant_text(at: datetime | None) -> str:
+    """Returns the date and time in UTC."""
+    return "–" if at is None else f"{at:%Y-%m-%d} {clock_text(at)} UTC"
+
+
+def ago_text(at: datetime | None, now: datetime) -> str:
+    """Returns how long ago that was, or in how long it will be."""
+    if at is None:
+        return "–"
+    if at > now:
+        return f"in {duration_text(at - now)}"
+    length = now - at
+    return "just now" if length < timedelta(seconds=1) else f"{duration_text(_rounded(length))} ago"
+
+
+def _rounded(length: timedelta) -> timedelta:
+    return timedelta(seconds=int(length.total_seconds()))

@@ -1,0 +1,194 @@
+"""The console's pages: who may see them, what protects them, and that they say what the documents say."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.console.access import COOKIE
+from tests.world import API_KEY, World
+
+PAGES = ("", "/search?q=x", "/live", "/health", "/dead-letters", "/users/alice", "/escrows/show_funding:0")
+
+
+@pytest.fixture
+async def browser(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser that has not logged in."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url="https://goalsvc.test") as client:
+        yield client
+
+
+@pytest.fixture
+async def operator(browser: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A browser of an operator who has logged in."""
+    answer = await log_in(browser, API_KEY)
+    assert answer.status_code == 303
+    return browser
+
+
+async def log_in(browser: httpx.AsyncClient, key: str, **fields: str) -> httpx.Response:
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return await browser.post("/console/login", data={"key": key, **fields}, headers=headers)
+
+
+async def hear(world: World, name: str, goal_id: str, user_id: str) -> None:
+    event = {"name": name, "channel": f"presence-enc-goal@{goal_id}", "user_id": user_id}
+    answer = await world.webhook({"time_ms": to_epoch_milliseconds(world.clock.now()), "events": [event]})
+    assert answer.status_code == 200
+
+
+async def a_key(world: World, *scopes: str) -> dict[str, Any]:
+    body = {"name": "support", "scopes": list(scopes)}
+    made: dict[str, Any] = await world.post("/v1/keys", body)
+    return made
+
+
+class TestLogIn:
+    @pytest.mark.parametrize("path", PAGES)
+    async def test_is_asked_for_and_leads_back(self, browser: httpx.AsyncClient, path: str) -> None:
+        answer = await browser.get(f"/console{path}")
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/console/login?to=%2Fconsole")
+
+    @pytest.mark.parametrize("key", ["", "wrong", "gsk_" + "a" * 43, "é" * 50])
+    async def test_refuses_other_keys(self, browser: httpx.AsyncClient, key: str) -> None:
+        answer = await log_in(browser, key)
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+        assert "not valid" in answer.text
+
+    async def test_the_cookie_holds_no_key_and_is_well_guarded(self, browser: httpx.AsyncClient) -> None:
+        cookie = (await log_in(browser, API_KEY)).headers["set-cookie"]
+        assert cookie.startswith(f"{COOKIE}=")
+        assert API_KEY not in cookie
+        for word in ("HttpOnly", "Secure", "SameSite=strict", "Path=/", "Max-Age=43200"):
+            assert word in cookie
+
+    @pytest.mark.parametrize("to", ["https://evil.test/", "//evil.test", "/console//evil.test", "/v1/goals", ""])
+    async def test_leads_nowhere_else(self, browser: httpx.AsyncClient, to: str) -> None:
+        assert (await log_in(browser, API_KEY, to=to)).headers["location"] == "/console"
+
+    @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}])
+    async def test_from_another_site_is_refused(self, browser: httpx.AsyncClient, headers: dict[str, str]) -> None:
+        answer = await browser.post("/console/login", data={"key": API_KEY}, headers=headers)
+        assert answer.status_code == 403
+
+    async def test_a_forged_cookie_is_none(self, operator: httpx.AsyncClient) -> None:
+        value = operator.cookies[COOKIE]
+        operator.cookies.clear()
+        operator.cookies.set(COOKIE, value[:-1] + ("0" if value[-1] != "0" else "1"), domain="goalsvc.test")
+        assert (await operator.get("/console")).status_code == 303
+
+    async def test_lasts_twelve_hours(self, world: World, operator: httpx.AsyncClient) -> None:
+        assert (await operator.get("/console")).status_code == 200
+        world.clock.move_on(12 * 3600 + 1)
+        assert (await operator.get("/console")).status_code == 303
+
+
+class TestEveryPage:
+    @pytest.mark.parametrize("path", PAGES)
+    async def test_is_guarded(self, operator: httpx.AsyncClient, path: str) -> None:
+        answer = await operator.get(f"/console{path}")
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-store"
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+
+    @pytest.mark.parametrize("path", PAGES)
+    async def test_has_no_inline_style_or_script_and_no_other_host(
+        self, operator: httpx.AsyncClient, path: str
+    ) -> None:
+        text = (await operator.get(f"/console{path}")).text
+        assert " style=" not in text
+        assert not re.search(r"<script(?![^>]*src=)", text)
+        assert not re.search(r"(?:src|href)=\"https?://", text)
+
+    async def test_of_what_is_not_there_says_so(self, operator: httpx.AsyncClient) -> None:
+        for path in ("goals/nonsense", "goals/" + "0" * 24, "sessions/" + "0" * 24, "transfers/none"):
+            answer = await operator.get(f"/console/{path}")
+            assert (answer.status_code, "There is no" in answer.text) == (404, True)
+
+
+MARKUP = "<script>alert(1)</script>\u202e😀"
+
+
+class TestAGoal:
+    async def test_is_told_with_its_seconds_and_its_money(self, world: World, operator: httpx.AsyncClient) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        funding = await world.post(
+            "/v1/goals",
+            {
+                "kind": "FundingGoal",
+                "session_id": session["id"],
+                "levels": [{"title": MARKUP, "target": 50}],
+                "metadata": {"show": {"title": MARKUP, "target": 60}},
+            },
+        )
+        await world.post("/v1/wallets/bob/deposits", {"amount": 50})
+        await world.post(f"/v1/goals/{funding['id']}/contributions", {"user_id": "bob", "amount": 50})
+        await world.settle()
+        goals = (await world.get(f"/v1/goals?session_id={session['id']}"))["items"]
+        (show,) = [goal for goal in goals if goal["kind"] == "ShowGoal"]
+        await hear(world, "member_added", show["id"], "alice")
+        await world.after(seconds=5)
+        await hear(world, "member_added", show["id"], "mallory")
+        await world.after(seconds=55)
+        await hear(world, "member_removed", show["id"], "alice")
+        await world.settle()
+
+        text = (await operator.get(f"/console/goals/{show['id']}")).text
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert(1)" in text
+        assert "The goal reached its target with 60 of 60 s." in text
+        assert "is not a participant of the goal" in text
+        assert "Σ 0" in text
+        picture = await operator.get(f"/console/goals/{show['id']}/timeline.svg")
+        assert picture.headers["content-type"].startswith("image/svg+xml")
+        assert "<script>alert" not in picture.text
+        escrow = (await operator.get(f"/console/escrows/show_funding:{funding['id']}")).text
+        assert "2 transfers sum to 0; the balance is 0." in escrow
+        wallet = (await operator.get("/console/users/alice")).text
+        assert "+50" in wallet
+        trace = (await operator.get(f"/console/goals/{show['id']}/trace")).text
+        assert "karaoke_control" in trace
+        assert "escrow_out" in trace
+
+    async def test_is_found_by_its_id(self, world: World, operator: httpx.AsyncClient) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        answer = await operator.get(f"/console/search?q={session['id']}")
+        assert answer.headers["location"] == f"/console/sessions/{session['id']}"
+        nothing = await operator.get("/console/search?q=<b>")
+        assert "Nothing has the id <code>&lt;b&gt;</code>" in nothing.text
+
+
+class TestKeys:
+    async def test_without_the_scope_see_which_one_they_lack(self, world: World, browser: httpx.AsyncClient) -> None:
+        key = await a_key(world, "write")
+        assert (await log_in(browser, key["key"])).status_code == 303
+        answer = await browser.get("/console/health")
+        assert answer.status_code == 403
+        assert "has not the scope read" in answer.text
+
+    async def test_that_are_revoked_while_the_page_is_open_are_logged_out(
+        self, world: World, browser: httpx.AsyncClient
+    ) -> None:
+        key = await a_key(world, "read")
+        await log_in(browser, key["key"])
+        assert (await browser.get("/console/health")).status_code == 200
+        await world.call("DELETE", f"/v1/keys/{key['id']}")
+        assert (await browser.get("/console/health")).status_code == 303
+
+
+class TestLive:
+    async def test_shows_what_arrived(self, world: World, operator: httpx.AsyncClient) -> None:
+        await hear(world, "member_added", "0" * 24, "alice")
+        await world.context.recorder.flush()
+        world.clock.move_on(timedelta(seconds=2).total_seconds())
+        text = (await operator.get("/console/live")).text
+        assert "webhook member_added" in text

@@ -1,0 +1,125 @@
+"""The time line of a goal as geometry."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalsvc.console.pictures.axis import axis_of, duration_text
+from goalsvc.console.pictures.shapes import Glyph, Rect, Text
+from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, draw
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+seconds = st.integers(min_value=0, max_value=200_000).map(lambda ms: ms / 10)
+stretches = st.lists(st.tuples(seconds, seconds).map(sorted), max_size=30)
+
+
+class TestAxis:
+    @given(st.lists(seconds, min_size=1, max_size=40))
+    def test_instants_keep_their_order_and_stay_within(self, instants: list[float]) -> None:
+        axis = axis_of([(at(second), at(second)) for second in instants], 100.0, 900.0)
+        xs = [axis.x(at(second)) for second in sorted(instants)]
+        assert xs == sorted(xs)
+        assert all(100.0 <= x <= 900.0 for x in xs)
+
+    @given(st.lists(seconds, min_size=2, max_size=40, unique=True))
+    def test_ticks_are_apart_and_rising(self, instants: list[float]) -> None:
+        ticks = axis_of([(at(second), at(second)) for second in instants], 100.0, 900.0).ticks()
+        xs = [x for x, _ in ticks]
+        assert all(later - earlier >= 70 for earlier, later in pairwise(xs))
+
+    def test_a_long_pause_is_collapsed_and_says_how_long(self) -> None:
+        axis = axis_of([(at(0), at(60)), (at(7260), at(7320))], 0.0, 1000.0)
+        (pause,) = [span for span in axis.spans if span.collapsed]
+        assert pause.right - pause.left < 50
+        assert duration_text(pause.until - pause.since).startswith("1 h 59 min")
+
+
+class TestBars:
+    @given(stretches)
+    def test_add_up_to_what_was_performed(self, pairs: list[list[float]]) -> None:
+        runs = [Run(at(since), at(until)) for since, until in pairs]
+        timeline = Timeline("a goal", "s", at(30_000), runs=runs)
+        expected = sum((timedelta(seconds=until - since) for since, until in pairs), timedelta())
+        assert abs(timeline.performed - expected) < timedelta(milliseconds=1)
+        bars = [shape for shape in draw(timeline).shapes if isinstance(shape, Rect) and shape.style == "run"]
+        assert len(bars) == len(runs)
+
+    @given(stretches)
+    def test_lie_in_the_picture(self, pairs: list[list[float]]) -> None:
+        picture = draw(Timeline("a goal", "s", at(30_000), runs=[Run(at(a), at(b)) for a, b in pairs]))
+        for shape in picture.shapes:
+            if isinstance(shape, Rect):
+                assert shape.x >= 0
+                assert shape.x + shape.width <= picture.width + 1
+                assert shape.y + shape.height <= picture.height
+
+    def test_an_earlier_sum_counts(self) -> None:
+        timeline = Timeline("a goal", "s", at(100), runs=[Run(at(0), at(60))], earlier_milliseconds=90_000)
+        assert timeline.performed == timedelta(seconds=150)
+
+
+class TestMarks:
+    def test_are_hollow_where_they_did_not_count_and_say_why(self) -> None:
+        marks = [Mark(at(0), True, "alice"), Mark(at(5), True, "mallory", counted=False, reason="not_a_participant")]
+        glyphs = [
+            shape for shape in draw(Timeline("a goal", "s", at(10), marks=marks)).shapes if isinstance(shape, Glyph)
+        ]
+        assert [glyph.hollow for glyph in glyphs] == [False, True]
+        assert "not_a_participant" in glyphs[1].title
+
+
+class TestMoney:
+    @given(st.lists(st.tuples(seconds, st.integers(1, 10_000)), min_size=1, max_size=300))
+    def test_says_what_is_left(self, payments: list[tuple[float, int]]) -> None:
+        flows = [Flow(at(second), amount, "a payment") for second, amount in payments]
+        paid = sum(amount for _, amount in payments)
+        flows.append(Flow(at(30_000), -paid, "the payout"))
+        texts = [
+            shape.text
+            for shape in draw(Timeline("a goal", "tokens", at(30_000), flows=flows)).shapes
+            if isinstance(shape, Text)
+        ]
+        assert "Σ 0" in texts
+
+    def test_five_thousand_contributions_stay_a_small_picture(self) -> None:
+        flows = [Flow(at(number / 10), 5, f"payment {number}") for number in range(5000)]
+        assert len(draw(Timeline("a goal", "tokens", at(600), flows=flows)).shapes) < 600
+
+
+def test_a_goal_of_which_nothing_is_known_has_a_picture() -> None:
+    assert draw(Timeline("a goal", "s", at(0))).height > 0
+
+
+def test_all_lanes_are_drawn() -> None:
+    timeline = Timeline(
+        "a goal",
+        "s",
+        at(200),
+        marks=[Mark(at(0), True, "alice"), Mark(at(60), False, "alice")],
+        runs=[Run(at(0), at(60))],
+        steps=[Step(at(61), 60)],
+        levels=[("One", 60)],
+        receipts=[Receipt(at(60), at(90), "member_removed")],
+        flows=[Flow(at(1), 10, "in"), Flow(at(100), -10, "out")],
+        acts=[Act(at(61), "completed"), Act(at(61), "ended"), Act(at(70), "clip", at(100))],
+    )
+    names = {shape.text for shape in draw(timeline).shapes if isinstance(shape, Text) and shape.style == "lane"}
+    assert names == {
+        "acts",
+        "alice",
+        "performed",
+        "progress",
+        "happened",
+        "reported",
+        "tokens in",
+        "escrow",
+        "tokens out",
+    }
