@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from goalsvc.clock import Clock
+from goalsvc.domain.clips import Clip
 from goalsvc.domain.events import Event
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.promises import Job, PromiseRef
@@ -66,11 +67,14 @@ class RtcControl(Protocol):
 class ClipCutter(Protocol):
     """Cuts seconds out of a running livestream."""
 
-    def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AbstractAsyncContextManager[Path]:
+    def cut(
+        self, hls_url: str, begins_at: datetime, duration_seconds: float, *, latest_begin: datetime | None = None
+    ) -> AbstractAsyncContextManager[Clip]:
         """Yields a playable mp4 (H.264/AAC, fast start) of the stream's seconds from `begins_at` on; deleted on leaving.
 
-        The seconds are found by the playlist's EXT-X-PROGRAM-DATE-TIME. Raises NotYetError while they have not all been
-        streamed, ClipImpossibleError when they never will be had, ExternalServiceError when the origin fails.
+        Where the stream's window begins later, the clip does too, if that is before `latest_begin`. Waits for seconds to
+        come. Raises NotYetError when it is better to come back later, ClipImpossibleError when the seconds cannot be had,
+        ExternalServiceError when the origin fails.
         """
         ...
 

@@ -94,6 +94,17 @@ class Settings(BaseSettings):
         default=None,
         description="Whether BytePlus RTC records; unset: on if an access key is set. `off`: no call is made, and none fails.",
     )
+    hls_lag: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="How far the end of a playlist without dates is behind the performance, in seconds.",
+    )
+    hls_timeshift_url: str = Field(
+        default="",
+        pattern=r"^(\{url\}|https?://).*\{start\}.*$|^$",
+        description="Where the past of a stream is, with `{url}`, `{start}` and `{end}` (UTC, ISO 8601).",
+    )
     hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list,
         description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one.",

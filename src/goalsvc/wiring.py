@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
 from goalsvc.context import ClipCutter, Context
+from goalsvc.domain.clips import Clip
 from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import open_notifier
@@ -58,7 +59,9 @@ class _CutterOnDemand:
         self._cutter: ClipCutter | None = None
 
     @asynccontextmanager
-    async def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AsyncIterator[Path]:
+    async def cut(
+        self, hls_url: str, begins_at: datetime, duration_seconds: float, *, latest_begin: datetime | None = None
+    ) -> AsyncIterator[Clip]:
         """See ClipCutter."""
         if self._cutter is None:
             from goalsvc.integrations.media import FfmpegCutter
@@ -66,8 +69,9 @@ class _CutterOnDemand:
             self._cutter = FfmpegCutter.from_settings(self._settings, self._clock)
         async with AsyncExitStack() as stack:
             with self._breakers.of(f"hls {_host_of(hls_url)}").call():
-                path = await stack.enter_async_context(self._cutter.cut(hls_url, begins_at, duration_seconds))
-            yield path
+                cutting = self._cutter.cut(hls_url, begins_at, duration_seconds, latest_begin=latest_begin)
+                clip = await stack.enter_async_context(cutting)
+            yield clip
 
 
 def _host_of(url: str) -> str:

@@ -18,6 +18,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
+from goalsvc.domain.clips import Clip
 from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.tasks.arq_queue import body_of, deserialize, job_of
@@ -565,13 +566,15 @@ class SimulatedCutter:
     cuts: list[tuple[datetime, float]] = field(default_factory=list)
 
     @asynccontextmanager
-    async def cut(self, hls_url: str, begins_at: datetime, duration_seconds: float) -> AsyncIterator[Path]:
+    async def cut(
+        self, hls_url: str, begins_at: datetime, duration_seconds: float, *, latest_begin: datetime | None = None
+    ) -> AsyncIterator[Clip]:
         if not hls_url:
             raise ClipImpossibleError("no address")
         if VirtualClock().now() < begins_at + timedelta(seconds=duration_seconds):
             raise NotYetError("simulated: not streamed yet", 2.0)
         await self.service.call(lambda: self.cuts.append((begins_at, duration_seconds)))
-        yield Path(__file__)
+        yield Clip(Path(__file__), begins_at, duration_seconds, "program_date_time")
 
 
 @dataclass(slots=True)

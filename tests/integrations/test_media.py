@@ -18,7 +18,9 @@ from goalsvc.devstack.livestream import COLUMNS, ROWS, Livestream, read_seconds,
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.ffmpeg import local_input, run_ffmpeg
+from goalsvc.integrations.gathering import GatherLimits
 from goalsvc.integrations.media import Cut, CutLimits, FfmpegCutter, RecordedCutter
+from goalsvc.integrations.origin import FetchLimits
 
 from .conftest import StoppedClock, settings_with
 from .stub_server import StubAnswer, StubRequest, StubServer, free_port
@@ -34,8 +36,17 @@ def seconds_from(begins_at: datetime, count: int) -> list[datetime]:
     return [begins_at + timedelta(seconds=number) for number in range(count)]
 
 
+#: A stopped clock waits for nothing.
+PATIENCE = GatherLimits(wait_seconds=0)
+
+
 def cutter_with(clock: StoppedClock | None = None, limits: CutLimits | None = None) -> FfmpegCutter:
-    return FfmpegCutter(EgressRules(private=True), clock or StoppedClock(NOON), limits)
+    limits = limits or CutLimits(gather=PATIENCE)
+    return FfmpegCutter(EgressRules(private=True), clock or StoppedClock(NOON), limits, sleep=no_time)
+
+
+async def no_time(_seconds: float) -> None:
+    await asyncio.sleep(0)
 
 
 # -- looking into a clip ----------------------------------------------------------------------------------------------
@@ -105,9 +116,9 @@ def atoms_of(path: Path) -> Iterator[str]:
 
 
 async def cut(cutter: ClipCutter, url: str, begins_at: datetime, duration: float) -> Clip:
-    async with cutter.cut(url, begins_at, duration) as path:
-        clip = await asyncio.to_thread(look_into, path)
-    assert not path.exists()
+    async with cutter.cut(url, begins_at, duration) as made:
+        clip = await asyncio.to_thread(look_into, made.path)
+    assert not made.path.exists()
     return clip
 
 
@@ -129,6 +140,7 @@ class Origin:
         self.stub = stub
         self.files: dict[str, bytes] = {}
         self.missing: set[str] = set()
+        self.ignores_ranges = False
         stub.answering = self._answer
 
     def url(self, path: str = "/live.m3u8") -> str:
@@ -148,7 +160,7 @@ class Origin:
         content = self.files.get(request.path)
         if content is None or request.path in self.missing:
             return StubAnswer(status=404)
-        if wanted := request.headers.get("range"):
+        if (wanted := request.headers.get("range")) and not self.ignores_ranges:
             first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
             return StubAnswer(content[first : last + 1], status=206)
         return StubAnswer(content)
@@ -325,8 +337,8 @@ class TestClip:
     @pytest.mark.parametrize(("longer_side", "size"), [(1920, (160, 90)), (100, (100, 56))])
     async def test_its_size_is_limited(self, origin: Origin, longer_side: int, size: tuple[int, int]) -> None:
         url = origin.playlist(*segments(range(3)))
-        async with cutter_with(limits=CutLimits(longer_side=longer_side)).cut(url, NOON, 2) as path:
-            with av.open(str(path)) as container:
+        async with cutter_with(limits=CutLimits(longer_side=longer_side)).cut(url, NOON, 2) as made:
+            with av.open(str(made.path)) as container:
                 video = container.streams.video[0]
                 assert (video.width, video.height) == size
 
@@ -337,8 +349,8 @@ class TestClip:
         assert [clip.seconds[0] for clip in clips] == seconds_from(NOON, 4)
 
     async def test_nobody_elses_metadata(self, origin: Origin) -> None:
-        async with cutter_with().cut(origin.playlist(*segments(range(3))), NOON, 2) as path:
-            with av.open(str(path)) as container:
+        async with cutter_with().cut(origin.playlist(*segments(range(3))), NOON, 2) as made:
+            with av.open(str(made.path)) as container:
                 assert set(container.metadata) <= {"major_brand", "minor_version", "compatible_brands", "encoder"}
 
 
@@ -435,14 +447,19 @@ class TestImpossible:
     async def test_too_much_data(self, origin: Origin) -> None:
         url = origin.playlist(*segments(range(10)))
         with pytest.raises(ClipImpossibleError, match="more than"):
-            await cut(cutter_with(limits=CutLimits(media_bytes=20_000)), url, NOON, 10)
+            await cut(cutter_with(limits=CutLimits(FetchLimits(media_bytes=20_000), PATIENCE)), url, NOON, 10)
         with pytest.raises(ClipImpossibleError, match="more than 100 bytes"):
-            await cut(cutter_with(limits=CutLimits(playlist_bytes=100)), url, NOON, 10)
+            await cut(cutter_with(limits=CutLimits(FetchLimits(playlist_bytes=100), PATIENCE)), url, NOON, 10)
 
     async def test_broken_into_too_many_pieces(self, origin: Origin) -> None:
         lines = [line for number in range(10) for line in ("#EXT-X-DISCONTINUITY", *segments([number]))]
         with pytest.raises(ClipImpossibleError, match="breaks off 5 times"):
-            await cut(cutter_with(limits=CutLimits(pieces=4)), origin.playlist(*lines), NOON, 10)
+            await cut(
+                cutter_with(limits=CutLimits(gather=GatherLimits(wait_seconds=0, pieces=4))),
+                origin.playlist(*lines),
+                NOON,
+                10,
+            )
         assert origin.fetched() == []
 
     async def test_no_length(self, origin: Origin) -> None:
@@ -471,12 +488,14 @@ class TestOriginFails:
     async def test_no_answer(self, stub: StubServer) -> None:
         stub.answer(never=True)
         with pytest.raises(ExternalServiceError, match="no answer in time"):
-            await cut(cutter_with(limits=CutLimits(answer_seconds=0.1)), stub.url, NOON, 2)
+            await cut(cutter_with(limits=CutLimits(FetchLimits(answer_seconds=0.1), PATIENCE)), stub.url, NOON, 2)
 
     async def test_all_too_slow(self, stub: StubServer) -> None:
         stub.answer(never=True)
         with pytest.raises(ExternalServiceError, match=r"not fetched within 0\.1 s"):
-            await cut(cutter_with(limits=CutLimits(fetch_seconds=0.1)), stub.url, NOON, 2)
+            await cut(
+                cutter_with(limits=CutLimits(gather=GatherLimits(wait_seconds=0, round_seconds=0.1))), stub.url, NOON, 2
+            )
 
     async def test_round_and_round(self, stub: StubServer) -> None:
         stub.answer(status=302, Location="/again")
@@ -484,19 +503,29 @@ class TestOriginFails:
             await cut(cutter_with(), stub.url, NOON, 2)
 
     async def test_a_segment_that_is_gone(self, origin: Origin) -> None:
+        """It is asked for three times; then the seconds that follow are taken in its stead."""
         origin.missing.add("/segment-00001.ts")
+        clip = await cut(cutter_with(), origin.playlist(*segments(range(10))), NOON, 4)
+        assert list(dict.fromkeys(clip.seconds)) == [NOON, after(1), after(4), after(5)]
+        assert clip.duration_seconds == pytest.approx(4, abs=0.05)
+        assert origin.fetched().count("/segment-00001.ts") == 3
+
+    async def test_all_segments_are_gone(self, origin: Origin) -> None:
+        origin.missing |= {f"/segment-{number:05}.ts" for number in range(10)}
         with pytest.raises(ExternalServiceError, match="HTTP 404"):
             await cut(cutter_with(), origin.playlist(*segments(range(10))), NOON, 4)
 
-    async def test_no_byte_ranges(self, origin: Origin, reel: Path) -> None:
-        origin.stub.answer((reel / "segment-00000.ts").read_bytes())
-        whole = origin.stub.answering
-        playlist = (
-            f"#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:{NOON.isoformat()}\n#EXTINF:2,\n#EXT-X-BYTERANGE:9@0\na.ts\n".encode()
-        )
-        origin.stub.answering = lambda request: whole(request) if request.path == "/a.ts" else StubAnswer(playlist)
-        with pytest.raises(ExternalServiceError, match="byte ranges"):
-            await cut(cutter_with(), origin.url(), NOON, 2)
+    async def test_an_origin_that_ignores_ranges(self, origin: Origin, reel: Path) -> None:
+        parts = segments_in(reel)
+        origin.files["/all.ts"] = b"".join(parts)
+        origin.ignores_ranges = True
+        lines = [f"#EXT-X-PROGRAM-DATE-TIME:{NOON.isoformat()}"]
+        offset = 0
+        for part in parts:
+            lines += ["#EXTINF:2,", f"#EXT-X-BYTERANGE:{len(part)}@{offset}", "all.ts"]
+            offset += len(part)
+        clip = await cut(cutter_with(), origin.playlist(*lines), after(5), 4)
+        assert list(dict.fromkeys(clip.seconds)) == seconds_from(after(5), 4)
 
     @pytest.mark.parametrize(
         "content",
@@ -554,9 +583,9 @@ class TestFfmpeg:
 class TestStandIn:
     async def test_what_was_asked_for_is_kept(self) -> None:
         cutter = RecordedCutter()
-        async with cutter.cut("http://cdn.example/live.m3u8", NOON, 30) as path:
-            assert path.read_bytes() == cutter.content
-        assert not path.exists()
+        async with cutter.cut("http://cdn.example/live.m3u8", NOON, 30) as made:
+            assert made.path.read_bytes() == cutter.content
+        assert not made.path.exists()
         assert cutter.cuts == [Cut("http://cdn.example/live.m3u8", NOON, 30)]
 
     async def test_troubles_in_order(self) -> None:
@@ -574,18 +603,19 @@ class TestStandIn:
     async def test_contract(self, real: bool, origin: Origin) -> None:
         """What the stand-in and the real cutter have in common."""
         cutter: ClipCutter = cutter_with() if real else RecordedCutter()
-        async with cutter.cut(origin.playlist(*segments(range(3))), NOON, 2) as path:
-            assert path.suffix == ".mp4"
-            assert path.read_bytes()[4:8] == b"ftyp"
-        assert not path.exists()
+        async with cutter.cut(origin.playlist(*segments(range(3))), NOON, 2) as made:
+            assert made.path.suffix == ".mp4"
+            assert made.path.read_bytes()[4:8] == b"ftyp"
+            assert (made.begins_at, made.duration_seconds) == (NOON, 2)
+        assert not made.path.exists()
         with pytest.raises(ClipImpossibleError):
             async with cutter.cut("", NOON, 2):
                 pass
 
 
 async def test_reading_a_clip_as_the_demo_does(origin: Origin) -> None:
-    async with cutter_with().cut(origin.playlist(*segments(range(10))), after(3), 4) as path:
-        assert await asyncio.to_thread(read_seconds, path) == seconds_from(after(3), 4)
+    async with cutter_with().cut(origin.playlist(*segments(range(10))), after(3), 4) as made:
+        assert await asyncio.to_thread(read_seconds, made.path) == seconds_from(after(3), 4)
 
 
 def children_in(directory: Path) -> list[int]:

@@ -83,26 +83,27 @@ class TestCreatePostFromLivestream:
         assert (post.sender, post.caption, post.asset_id) == (STREAMER, "Ukulele medley", ASSET)
         assert post.tags == ["drafts", "beta", "no_exposure", "verified", *TAGS]
 
-    async def test_owes_the_clip_when_its_last_second_has_been_streamed(self, stage: Stage) -> None:
-        await set_up(GoalKind.SHOW)
-        follow_up = clip_debt(await create(stage))
-        assert follow_up.arguments["asset_id"] == str(ASSET)
-        assert follow_up.arguments["metadata"] == CLAIM
-        assert (follow_up.task, follow_up.due_at) == ("clip_livestream_as_asset", NOW)
-
-    async def test_and_not_before(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("rewind", [180, 10])
+    async def test_promises_the_clip_at_once(self, stage: Stage, rewind: int) -> None:
+        """Also when its last second is still to come: a short window would have moved on by then."""
         await set_up(GoalKind.SHOW)
         outcome = await create_post_from_livestream(
             stage.context,
             session_id=str(SESSION),
             caption="c",
             duration=30,
-            rewind_seconds=10,
+            rewind_seconds=rewind,
             tags=TAGS,
             goal_id=str(GOAL),
             completed_at=NOW,
         )
-        assert clip_debt(outcome).due_at == NOW + timedelta(seconds=20)
+        follow_up = clip_debt(outcome)
+        assert follow_up.arguments["asset_id"] == str(ASSET)
+        assert follow_up.arguments["metadata"] == CLAIM
+        assert (follow_up.task, follow_up.due_at) == ("clip_livestream_as_asset", None)
+        wanted = (await asset()).wanted
+        assert wanted is not None
+        assert (wanted.begins_at, wanted.duration) == (NOW - timedelta(seconds=rewind), 30)
 
     async def test_run_again_it_makes_nothing_more(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
@@ -139,7 +140,19 @@ class TestClipLivestreamAsAsset:
         assert (made.begins_at, made.duration_seconds) == (NOW - timedelta(seconds=180), 30)
         assert set(stage.store.objects) == {str(ASSET)}
         assert stage.store.objects[str(ASSET)].content_type == "video/mp4"
-        assert (await asset()).state is AssetState.QUARANTINED
+        stored = await asset()
+        assert stored.state is AssetState.QUARANTINED
+        assert (stored.begins_at, stored.duration) == (NOW - timedelta(seconds=180), 30)
+        assert stored.dated_by == "program_date_time"
+
+    async def test_what_was_cut_is_stored_beside_what_was_wanted(self, stage: Stage) -> None:
+        await set_up(GoalKind.SHOW)
+        stage.cutter.late_seconds = 12.5
+        await cut(stage)
+        stored = await asset()
+        assert (stored.begins_at, stored.duration) == (NOW - timedelta(seconds=167.5), 30)
+        assert stored.wanted is not None
+        assert (stored.wanted.begins_at, stored.wanted.duration) == (NOW - timedelta(seconds=180), 30)
 
     async def test_run_again_it_returns(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)

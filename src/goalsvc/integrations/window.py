@@ -12,7 +12,7 @@ from goalsvc.integrations.hls import MediaPlaylist, Segment
 LEAST_SECONDS = 1.0
 """What is left of a stream that has ended is cut if it lasts at least this long."""
 
-_ROUNDING_SECONDS = 0.05
+ROUNDING_SECONDS = 0.05
 """Playlists round durations; so much may be missing at the live edge without waiting another segment for it."""
 
 
@@ -28,65 +28,111 @@ class Piece:
     """When the first second that is taken was recorded."""
 
 
-def choose_pieces(playlist: MediaPlaylist, begins_at: datetime, duration_seconds: float) -> tuple[Piece, ...]:
-    """The pieces that hold `duration_seconds` of the stream from `begins_at` on, in order.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The segments that hold the wanted seconds, as far as they have been streamed."""
+
+    runs: tuple[tuple[Segment, ...], ...]
+    """Segments that can be joined byte by byte, in order."""
+    skip_seconds: float
+    """How much to leave out at the beginning of the first one."""
+    duration_seconds: float
+    """How long the clip is to be."""
+    missing_seconds: float
+    """How much of it has not been streamed yet; 0 or less when all has."""
+    wait_seconds: float
+    """When to look again."""
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments, in order."""
+        return tuple(segment for run in self.runs for segment in run)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all the wanted seconds have been streamed."""
+        return self.missing_seconds <= ROUNDING_SECONDS
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What to take of each run."""
+        pieces: list[Piece] = []
+        skip, position, until = self.skip_seconds, 0.0, self.skip_seconds + self.duration_seconds
+        for run in self.runs:
+            length = sum(segment.duration_seconds for segment in run)
+            begins_at = _beginning(run[0]) + timedelta(seconds=skip)
+            pieces.append(Piece(run, skip, min(position + length, until) - position - skip, begins_at))
+            position += length
+            skip = 0.0
+        return tuple(pieces)
+
+
+def select(
+    playlist: MediaPlaylist, begins_at: datetime, duration_seconds: float, latest_begin: datetime | None = None
+) -> Selection:
+    """The segments that hold `duration_seconds` of the stream from `begins_at` on, as far as they are there.
 
     Every segment must be dated (see `MediaPlaylist.dated`). Where the playlist begins later, because the stream did or
-    because its window has moved on, the first second that there is takes the place of `begins_at`; where seconds are
-    lost in between (the streamer was cut off), those that follow are taken in their stead: the length is kept.
+    because its window has moved on, the first second that there is takes the place of `begins_at`, if that is before
+    `latest_begin` or within the wanted seconds; where seconds are lost in between (the streamer was cut off), those that
+    follow are taken in their stead: the length is kept.
 
-    Raises NotYetError while they have not all been streamed. Of a stream that has ended what is left is taken; raises
-    ClipImpossibleError when that is less than a second, or when all that is wanted was before the playlist's first second.
+    Raises NotYetError while there is no segment at all, and ClipImpossibleError when all that is wanted was before the
+    playlist's first second, or when a stream that has ended holds less than a second of it.
     """
-    there = [segment for segment in playlist.segments if not segment.gap]
+    there = [(index, segment) for index, segment in enumerate(playlist.segments) if not segment.gap]
     if not there:
         if playlist.ended:
             raise ClipImpossibleError("the stream holds no seconds at all")
         raise NotYetError("the stream holds no seconds yet", max(playlist.target_duration_seconds, 0.5))
-    first, edge = _beginning(there[0]), _ending(there[-1])
-    if begins_at + timedelta(seconds=duration_seconds) <= first:
+    first, edge = _beginning(there[0][1]), _ending(there[-1][1])
+    latest = begins_at + timedelta(seconds=duration_seconds)
+    if max(latest, latest_begin or latest) <= first:
         raise ClipImpossibleError(f"the stream does not reach back so far: it begins at {first.isoformat()}")
     start = max(begins_at, first)
 
-    chosen: list[Segment] = []
+    chosen: list[tuple[int, Segment]] = []
     missing, skip = duration_seconds, 0.0
-    for segment in there:
-        if missing <= _ROUNDING_SECONDS:
+    for index, segment in there:
+        if missing <= ROUNDING_SECONDS:
             break
         if not chosen:
             if _ending(segment) <= start:
                 continue
             skip = max(0.0, (start - _beginning(segment)).total_seconds())
             missing += skip
-        chosen.append(segment)
+        chosen.append((index, segment))
         missing -= segment.duration_seconds
-    pieces = _pieces_of(chosen, skip, skip + duration_seconds)
+    if playlist.ended and duration_seconds - missing < min(LEAST_SECONDS, duration_seconds):
+        raise ClipImpossibleError(f"the stream ended at {edge.isoformat()}, before these seconds")
+    if not chosen:
+        missing += max(0.0, (start - edge).total_seconds())
+    wait = _seconds_until_streamed(missing, playlist.target_duration_seconds)
+    return Selection(_runs_of(chosen), skip, duration_seconds, missing, wait)
 
-    if missing <= _ROUNDING_SECONDS:
-        return pieces
-    if playlist.ended:
-        if duration_seconds - missing < LEAST_SECONDS:
-            raise ClipImpossibleError(f"the stream ended at {edge.isoformat()}, before these seconds")
-        return pieces
-    missing += max(0.0, (start - edge).total_seconds())
-    raise NotYetError(
-        f"{missing:.1f} s of the clip have not been streamed yet",
-        _seconds_until_streamed(missing, playlist.target_duration_seconds),
+
+def choose_pieces(
+    playlist: MediaPlaylist, begins_at: datetime, duration_seconds: float, latest_begin: datetime | None = None
+) -> tuple[Piece, ...]:
+    """What `select` finds, in pieces; raises NotYetError also while not all of it has been streamed."""
+    selection = select(playlist, begins_at, duration_seconds, latest_begin)
+    if not selection.is_complete and not playlist.ended:
+        raise not_yet(selection)
+    return selection.pieces
+
+
+def not_yet(selection: Selection) -> NotYetError:
+    """The error that says how much is missing."""
+    return NotYetError(
+        f"{selection.missing_seconds:.1f} s of the clip have not been streamed yet", selection.wait_seconds
     )
 
 
-def _pieces_of(segments: Sequence[Segment], skip: float, until: float) -> tuple[Piece, ...]:
-    """The runs among `segments`, of which the seconds from `skip` to `until` are taken, counted from the first one's begin."""
-    pieces: list[Piece] = []
-    position = 0.0
-    for _, members in groupby(segments, key=lambda segment: segment.run):
-        run = tuple(members)
-        length = sum(segment.duration_seconds for segment in run)
-        begins_at = _beginning(run[0]) + timedelta(seconds=skip)
-        pieces.append(Piece(run, skip, min(position + length, until) - position - skip, begins_at))
-        position += length
-        skip = 0.0
-    return tuple(pieces)
+def _runs_of(chosen: Sequence[tuple[int, Segment]]) -> tuple[tuple[Segment, ...], ...]:
+    """Neighbours of the same run: after a gap the timestamps jump, so that what follows cannot be joined to it."""
+    numbered = ((index - position, segment) for position, (index, segment) in enumerate(chosen))
+    grouped = groupby(numbered, key=lambda item: (item[0], item[1].run))
+    return tuple(tuple(segment for _, segment in members) for _, members in grouped)
 
 
 def _seconds_until_streamed(missing: float, segment_seconds: float) -> float:

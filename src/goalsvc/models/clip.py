@@ -1,16 +1,19 @@
 """The clip of a performance: the asset (a file in the quarantine bucket) and the draft post that shows it."""
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from beanie import Document, PydanticObjectId, UpdateResponse
 from bson import ObjectId
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.goals import Reference, UserId
-from goalsvc.domain.reading import Instant, Text, WholePart
+from goalsvc.domain.reading import Instant, Text
 from goalsvc.models.shared import Lenient
+
+#: A length in seconds, which may have a fraction.
+Seconds = Annotated[float, Strict()]
 
 
 class AssetState(StrEnum):
@@ -21,6 +24,15 @@ class AssetState(StrEnum):
     FAILED = "failed"
 
 
+class WantedSeconds(BaseModel):
+    """The seconds that a clip was to hold; a window that had moved on may have left others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    begins_at: Instant
+    duration: Seconds
+
+
 class Asset(Lenient):
     """A file: its key in the quarantine bucket is its id."""
 
@@ -28,7 +40,13 @@ class Asset(Lenient):
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
     content_type: Text = "video/mp4"
-    duration: WholePart = 0
+    duration: Seconds = 0
+    """How long the clip is, in seconds: as wanted until it is stored, then as it is."""
+    begins_at: Instant | None = None
+    """When the first second that it shows was recorded; absent until it is stored."""
+    dated_by: Text | None = None
+    """What that date rests on (`Clip.dated_by`)."""
+    wanted: WantedSeconds | None = None
     state: AssetState = AssetState.PENDING
     metadata: dict[str, Any] = {}
     cause: dict[str, Any] | None = None

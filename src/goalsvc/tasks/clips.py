@@ -11,7 +11,7 @@ from goalsvc.domain.ids import derived_id
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ClipImpossibleError, NotYetError
-from goalsvc.models.clip import Asset, AssetState, Post, insert_once
+from goalsvc.models.clip import Asset, AssetState, Post, WantedSeconds, insert_once
 from goalsvc.models.events import of_clip
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
@@ -55,6 +55,7 @@ async def create_post_from_livestream(
     asset = Asset(
         id=asset_id,
         duration=duration,
+        wanted=WantedSeconds(begins_at=completed_at - timedelta(seconds=rewind_seconds), duration=duration),
         metadata={"source": {"cls": "Session", "id": session.id}, **claim},
         cause=cause,
         created_at=now,
@@ -79,8 +80,8 @@ async def create_post_from_livestream(
         metadata=claim,
         completed_at=completed_at,
     )
-    ready_at = completed_at + timedelta(seconds=max(0, duration - rewind_seconds))
-    return Done(f"asset {asset_id}, post {post_id}", follow_ups=(clip.not_before(max(now, ready_at)),))
+    # At once, also when its last second is still to come: a window that is shorter than the clip moves on meanwhile.
+    return Done(f"asset {asset_id}, post {post_id}", follow_ups=(clip,))
 
 
 async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
         await context.events.write([of_clip("clip.failed", failed, now)])
 
 
-@task(lane=Lane.CLIPS, timeout=300, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
+@task(lane=Lane.CLIPS, timeout=1200, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
 async def clip_livestream_as_asset(
     context: Context,
     *,
@@ -123,18 +124,25 @@ async def clip_livestream_as_asset(
         return Returned(reason)
     begins_at = completed_at - timedelta(seconds=rewind_seconds)
     try:
-        async with context.cutter.cut(hls_url, begins_at, duration) as path:
-            size = path.stat().st_size
-            await context.store.upload(asset_id, path, "video/mp4")
+        async with context.cutter.cut(hls_url, begins_at, duration, latest_begin=completed_at) as clip:
+            size = clip.path.stat().st_size
+            await context.store.upload(asset_id, clip.path, "video/mp4")
     except NotYetError as error:
         if context.clock.now() > begins_at + timedelta(seconds=duration) + WAIT_LIMIT:
             raise ClipImpossibleError(f"the stream has not gone on: {error.message}") from error
         raise
-    facts: dict[str, Any] = {"size": size, "begins_at": begins_at, "stored_at": context.clock.now()}
+    seconds = clip.duration_seconds
+    facts: dict[str, Any] = {
+        "size": size,
+        "begins_at": clip.begins_at,
+        "duration": int(seconds) if seconds == int(seconds) else seconds,
+        "dated_by": clip.dated_by,
+        "stored_at": context.clock.now(),
+    }
     stored = await Asset.conclude(ObjectId(asset_id), AssetState.QUARANTINED, facts)
     if stored is None:
         return Returned(Reason.ALREADY_STORED)
     await context.events.write(
         [of_clip("clip.stored", stored, facts["stored_at"], session.user_id if session else None)]
     )
-    return Done(f"{size} bytes")
+    return Done(f"{size} bytes, {seconds:g} s from {clip.begins_at.isoformat()}")

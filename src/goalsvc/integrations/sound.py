@@ -1,0 +1,118 @@
+"""The sound of a clip: every piece is decoded to its exact place, then all of it is encoded once.
+
+Joining encoded sound would shift it by part of a frame at each joint (up to 21 ms).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from goalsvc.errors import ExternalServiceError
+from goalsvc.integrations.cutting import Indexed
+from goalsvc.integrations.ffmpeg import local_input, probe, run_ffmpeg
+from goalsvc.integrations.gathering import SoundReel
+from goalsvc.integrations.mp4 import SoundTrack
+
+RATE = 48_000
+_SAMPLE_BYTES = 4
+"""Two channels of 16 bits."""
+_ENCODER_DELAY = 1024
+#: Timestamps of one stream wrap after 33 bits at 90 kHz.
+_WRAP_SECONDS = 2**33 / 90_000
+
+
+class SoundComposer:
+    """Puts the sound of a clip of `seconds` together, in one file of samples."""
+
+    def __init__(self, directory: Path, seconds: float, time_limit_seconds: float) -> None:
+        self._directory = directory
+        self._samples = round(seconds * RATE)
+        self._time_limit_seconds = time_limit_seconds
+        self._mix = directory / "sound.pcm"
+        self._heard = False
+
+    async def add_own(self, indexed: Indexed, position_seconds: float) -> None:
+        """Adds the sound that is in the same file as the picture."""
+        if indexed.probe.has_sound:
+            file, container = indexed.reel.file.path, indexed.reel.file.container
+            await self._add(file, container, indexed.skip_seconds, indexed.duration_seconds, position_seconds)
+
+    async def add_apart(self, reels: Sequence[SoundReel], indexed: Indexed, position_seconds: float) -> None:
+        """Adds what sounds during that piece of sound that is kept apart."""
+        for reel in reels:
+            offset = (indexed.begins_at - reel.begins_at).total_seconds()
+            if reel.by_timestamps:
+                offset = await self._by_timestamps(reel, indexed, offset)
+            skip, late = max(0.0, offset), max(0.0, -offset)
+            length = min(indexed.duration_seconds - late, reel.seconds + 1.0 - skip)
+            if length > 0:
+                await self._add(reel.file.path, reel.file.container, skip, length, position_seconds + late)
+
+    async def _by_timestamps(self, reel: SoundReel, indexed: Indexed, guess: float) -> float:
+        """Where in the sound the piece begins: renditions of a stream share their timestamps."""
+        described = await probe(reel.file.path, reel.file.container)
+        starts = await asyncio.to_thread(timestamp_of_packed_audio, reel.file.path)
+        start = described.start_seconds if starts is None else starts
+        apart = indexed.probe.start_seconds - start
+        apart -= round(apart / _WRAP_SECONDS) * _WRAP_SECONDS
+        offset = apart + indexed.skip_seconds
+        # Timestamps that have nothing to do with each other lead far away from the guess.
+        return offset if abs(offset - guess) < 15.0 else guess
+
+    async def _add(self, path: Path, container: str, skip: float, length: float, position: float) -> None:
+        """Decodes `length` seconds from `skip` on to their place."""
+        target = self._directory / "piece.pcm"
+        filters = (
+            f"atrim=start={skip:.6f}:end={skip + length:.6f}",
+            f"asetpts=PTS-{skip:.6f}/TB",
+            f"aresample={RATE}:async=1:min_hard_comp=0.01:first_pts=0",
+        )
+        arguments = [*local_input(container, path), "-map", "0:a:0", "-vn", "-af", ",".join(filters), "-ac", "2"]
+        await run_ffmpeg(
+            [*arguments, "-f", "s16le", target.name], self._directory, time_limit_seconds=self._time_limit_seconds
+        )
+        await asyncio.to_thread(self._place, target, round(position * RATE), round(length * RATE))
+
+    def _place(self, piece: Path, first: int, count: int) -> None:
+        count = min(count, self._samples - first)
+        if count <= 0:
+            return
+        with piece.open("rb") as source, self._mix.open("r+b" if self._mix.exists() else "w+b") as mix:
+            mix.seek(first * _SAMPLE_BYTES)
+            left = count * _SAMPLE_BYTES
+            while left > 0 and (chunk := source.read(min(left, 1024 * 1024))):
+                mix.write(chunk)
+                left -= len(chunk)
+        self._heard = True
+
+    async def finish(self) -> SoundTrack | None:
+        """Encodes all of it; None when there is no sound at all."""
+        if not self._heard:
+            return None
+        with self._mix.open("r+b") as mix:
+            mix.truncate(self._samples * _SAMPLE_BYTES)
+        source = ["-ar", str(RATE), "-ch_layout", "stereo", *local_input("s16le", self._mix)]
+        target = self._directory / "sound.aac"
+        await run_ffmpeg(
+            [*source, "-c:a", "aac", "-b:a", "128k", "-f", "adts", target.name],
+            self._directory,
+            time_limit_seconds=self._time_limit_seconds,
+        )
+        try:
+            return await asyncio.to_thread(SoundTrack.read, target, _ENCODER_DELAY)
+        except ValueError as error:
+            raise ExternalServiceError("ffmpeg", "the sound could not be encoded") from error
+
+
+def timestamp_of_packed_audio(path: Path) -> float | None:
+    """The timestamp in seconds that a segment of packed audio begins with, in an ID3 tag; None when there is none.
+
+    https://datatracker.ietf.org/doc/html/rfc8216#section-3.4
+    """
+    owner = b"com.apple.streaming.transportStreamTimestamp\x00"
+    with path.open("rb") as file:
+        beginning = file.read(4096)
+    if beginning[:3] != b"ID3" or (at := beginning.find(owner)) < 0:
+        return None
+    content = beginning[at + len(owner) : at + len(owner) + 8]
+    return int.from_bytes(content) % 2**33 / 90_000 if len(content) == 8 else None

@@ -1,0 +1,209 @@
+"""A media playlist that is followed: what has left its window stays known, and what was fetched stays on disk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError
+from goalsvc.integrations.hls import MasterPlaylist, MediaPlaylist, Segment, dated_on
+from goalsvc.integrations.origin import Origin, container_of
+
+#: How often a segment is asked for before it counts as lost.
+TRIES = 3
+_HEADS = 6
+
+
+class DatedBy(StrEnum):
+    """What the dates of a stream's seconds rest on."""
+
+    PROGRAM_DATE_TIME = "program_date_time"
+    LAST_MODIFIED = "last_modified"
+    LAG = "lag"
+    """The end of the playlist, less `GOALSVC_HLS_LAG`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Segments, joined to one local file."""
+
+    path: Path
+    container: str
+
+
+class Track:
+    """The segments of one media playlist: all that were seen, each with its date."""
+
+    def __init__(
+        self, origin: Origin, url: str, directory: Path, name: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.ended = False
+        self.target_seconds = 0.0
+        self.last_error: ExternalServiceError | None = None
+        """Why the last segment that counts as lost could not be fetched."""
+        self._origin = origin
+        self._url = url
+        self._variables = dict(variables or {})
+        self._directory = directory
+        self._name = name
+        self._segments: list[Segment] = []
+        self._files: dict[int, Path] = {}
+        self._failures: dict[int, int] = {}
+        self._renumbered = 0
+
+    @property
+    def playlist(self) -> MediaPlaylist:
+        """All segments that were seen; those that are lost are gaps."""
+        return MediaPlaylist(tuple(self._segments), self.target_seconds, self.ended)
+
+    async def load(self) -> None:
+        """Reads the playlist (again) and adds what is new in it. Raises as `Origin.playlist` does."""
+        playlist, _ = await self._origin.playlist(self._url, self._variables)
+        if isinstance(playlist, MasterPlaylist):
+            raise ClipImpossibleError("the stream's playlist names no segments, only further playlists")
+        self.add(playlist)
+
+    def add(self, playlist: MediaPlaylist) -> None:
+        """Adds the segments of a later version of the playlist that are not known yet."""
+        self.ended = playlist.ended
+        self.target_seconds = playlist.target_duration_seconds
+        if not playlist.segments:
+            return
+        if not self._segments:
+            self._segments = list(playlist.segments)
+            return
+        last = self._segments[-1]
+        window = [replace(segment, number=segment.number + self._renumbered) for segment in playlist.segments]
+        if window[-1].number < last.number and all(segment.media.url != last.media.url for segment in window):
+            # The origin has begun to count anew: whatever it offers now comes after what it offered before.
+            shift = last.number + 1 - window[0].number
+            self._renumbered += shift
+            window = [replace(segment, number=segment.number + shift, run=segment.run + 1) for segment in window]
+        new = [segment for segment in window if segment.number > last.number]
+        if not new:
+            return
+        known = next((segment for segment in window if segment.number == last.number), None)
+        if known is not None:
+            shift = last.run - known.run
+        else:
+            # Segments were missed, or the new ones follow immediately; a new header or a break begins a run as well.
+            follows = new[0].number == last.number + 1 and new[0].header == last.header and new[0].run == 0
+            shift = last.run - new[0].run + (0 if follows else 1)
+        self._segments = list(dated_on([*self._segments, *(replace(one, run=one.run + shift) for one in new)]))
+
+    # -- dates ---------------------------------------------------------------------------------------------------------
+
+    async def date(self, now: datetime, lag_seconds: float) -> DatedBy:
+        """Gives each segment a date, if the playlist does not, and returns what the dates rest on."""
+        if self.playlist.is_dated:
+            return DatedBy.PROGRAM_DATE_TIME
+        if (edge := await self._edge_by_last_modified(now)) is not None:
+            self._date_back_from(edge)
+            return DatedBy.LAST_MODIFIED
+        self._date_back_from(now - timedelta(seconds=lag_seconds))
+        return DatedBy.LAG
+
+    def date_like(self, other: "Track") -> None:
+        """Gives each segment a date by those of another rendition of the same stream, if the playlist does not."""
+        if not self._segments or self.playlist.is_dated:
+            return
+        dates = {segment.number: segment for segment in other.playlist.segments}
+        for index, segment in enumerate(self._segments):
+            twin = dates.get(segment.number)
+            if twin is not None and abs(twin.duration_seconds - segment.duration_seconds) < 0.5 and twin.begins_at:
+                before = sum(earlier.duration_seconds for earlier in self._segments[:index])
+                self._date_from(twin.begins_at - timedelta(seconds=before))
+                return
+        if dates and (edge := other.playlist.segments[-1].ends_at) is not None:
+            self._date_back_from(edge)
+
+    def _date_back_from(self, edge: datetime) -> None:
+        self._segments = list(self.playlist.dated(edge).segments)
+
+    def _date_from(self, begins_at: datetime) -> None:
+        first, *rest = self._segments
+        self._segments = list(dated_on([replace(first, begins_at=begins_at), *rest]))
+
+    async def _edge_by_last_modified(self, now: datetime) -> datetime | None:
+        """When the last segment ended, if its file and those before it were written as they were streamed.
+
+        `Last-Modified` has whole seconds; each file narrows down when the stream began.
+        """
+        total = self.playlist.seconds
+        ends: list[float] = []
+        position = 0.0
+        for segment in self._segments:
+            position += segment.duration_seconds
+            ends.append(position)
+        begins: list[float] = []
+        for segment, end in list(zip(self._segments, ends, strict=True))[-_HEADS:]:
+            if segment.gap or segment.media.length is not None:
+                continue
+            written = await self._origin.last_modified(segment.media)
+            if written is None:
+                return None
+            begins.append((written - now).total_seconds() - end)
+        if not begins or max(begins) - min(begins) > self.target_seconds + 2.0:
+            return None  # copied there later, all at once
+        earliest, latest = min(begins), max(begins)
+        begin = (earliest + latest + 1.0) / 2 if latest - earliest <= 1.0 else earliest + 0.5
+        edge = begin + total
+        if edge > 5.0:
+            return None
+        return now + timedelta(seconds=edge)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    async def fetch(self, segments: Sequence[Segment]) -> bool:
+        """Fetches those of the segments that are not here yet; whether all are here, or lost, now.
+
+        A segment that fails three times counts as lost. Raises ExternalServiceError when none of them can be had.
+        """
+        complete = True
+        for segment in segments:
+            if segment.number in self._files:
+                continue
+            path = self._directory / f"{self._name}-{segment.number}"
+            try:
+                with path.open("wb") as file:
+                    await self._origin.append(segment.media, file)
+                if segment.header is None:
+                    with path.open("rb") as file:
+                        container_of(file.read(189))
+            except ExternalServiceError as error:
+                path.unlink(missing_ok=True)
+                complete = False
+                tries = self._failures[segment.number] = self._failures.get(segment.number, 0) + 1
+                if tries >= TRIES:
+                    self._lose(segment)
+                    self.last_error = error
+            else:
+                self._files[segment.number] = path
+        if self.last_error is not None and not self._files:
+            raise self.last_error
+        return complete
+
+    def _lose(self, segment: Segment) -> None:
+        self._segments = [replace(one, gap=True) if one.number == segment.number else one for one in self._segments]
+
+    def before(self, segment: Segment) -> Segment | None:
+        """The segment before it in the same run, if there is one."""
+        for index, known in enumerate(self._segments):
+            if known.number == segment.number:
+                earlier = self._segments[index - 1] if index else None
+                fits = earlier is not None and earlier.run == segment.run and not earlier.gap
+                return earlier if fits else None
+        return None
+
+    async def join(self, segments: Sequence[Segment], path: Path) -> Joined:
+        """Joins segments that were fetched to one file at `path`."""
+        with path.open("wb") as file:
+            if (header := segments[0].header) is not None:
+                await self._origin.append(header, file)
+            for segment in segments:
+                with self._files[segment.number].open("rb") as part:
+                    while chunk := part.read(1024 * 1024):
+                        file.write(chunk)
+        with path.open("rb") as file:
+            return Joined(path, container_of(file.read(189)))
