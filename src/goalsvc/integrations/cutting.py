@@ -27,13 +27,20 @@ _LEVEL = "4.2"
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A reel and its frames, in the order in which they are decoded; times in seconds from the reel's beginning."""
+    """A reel and its frames, in the order in which they are decoded; times in seconds from its first frame."""
 
     reel: Reel
     probe: Probe
     packets: Sequence[Packet]
+    start_seconds: float
+    """The timestamp of the first frame."""
     clean: frozenset[int]
     """Which packets are key frames that split the reel: what is decoded later is shown later."""
+
+    @property
+    def lead_seconds(self) -> float:
+        """How long before its first frame the file begins: sound comes a little earlier, and ffmpeg counts from it."""
+        return self.start_seconds - self.probe.start_seconds
 
     @property
     def skip_seconds(self) -> float:
@@ -96,9 +103,10 @@ async def index(reel: Reel, directory: Path, time_limit_seconds: float) -> Index
     clean: frozenset[int] = frozenset()
     if probe.codec == "h264":
         packets, clean = await _index_h264(reel, directory, time_limit_seconds)
-    start = probe.start_seconds
+    # Segments are cut, dated and measured by their pictures.
+    start = min((packet.shown_at for packet in packets), default=probe.start_seconds)
     moved = [Packet(packet.shown_at - start, packet.size, packet.is_key) for packet in packets]
-    return Indexed(reel, probe, moved, clean)
+    return Indexed(reel, probe, moved, start, clean)
 
 
 async def _index_h264(reel: Reel, directory: Path, time_limit_seconds: float) -> tuple[list[Packet], frozenset[int]]:
@@ -273,7 +281,7 @@ class Cutter:
     async def _encode_all(self, indexed: Indexed, position: int) -> None:
         """Encodes the piece, cut by filters on decoded frames."""
         probe = indexed.probe
-        skip, end = indexed.skip_seconds, indexed.end_seconds
+        skip, end = indexed.skip_seconds + indexed.lead_seconds, indexed.end_seconds + indexed.lead_seconds
         pictures = [
             f"trim=start={max(0.0, skip - ROUNDING_SECONDS):.6f}:end={end - ROUNDING_SECONDS:.6f}",
             *(["bwdif=deint=interlaced"] if probe.is_interlaced else []),

@@ -35,7 +35,8 @@ class SoundComposer:
         """Adds the sound that is in the same file as the picture."""
         if indexed.probe.has_sound:
             file, container = indexed.reel.file.path, indexed.reel.file.container
-            await self._add(file, container, indexed.skip_seconds, indexed.duration_seconds, position_seconds)
+            skip = indexed.skip_seconds + indexed.lead_seconds
+            await self._add(file, container, skip, indexed.duration_seconds, position_seconds)
 
     async def add_apart(self, reels: Sequence[SoundReel], indexed: Indexed, position_seconds: float) -> None:
         """Adds what sounds during that piece of sound that is kept apart."""
@@ -53,7 +54,7 @@ class SoundComposer:
         described = await probe(reel.file.path, reel.file.container)
         starts = await asyncio.to_thread(timestamp_of_packed_audio, reel.file.path)
         start = described.start_seconds if starts is None else starts
-        apart = indexed.probe.start_seconds - start
+        apart = indexed.start_seconds - start
         apart -= round(apart / _WRAP_SECONDS) * _WRAP_SECONDS
         offset = apart + indexed.skip_seconds
         # Timestamps that have nothing to do with each other lead far away from the guess.
