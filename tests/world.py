@@ -58,7 +58,7 @@ from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_context
 from goalsvc.worker import lane_workers
 
-from .models.oracle import Happening, Kind, seconds_counted
+from .models.oracle import Happening, Kind, Who, seconds_counted
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -371,12 +371,23 @@ class World:
     async def hears(self, *events: Wire, at: datetime | None = None) -> None:
         """Pusher sends these events in one webhook, dated `at` or now; it is answered by 200."""
         instant = min(at or self.clock.now(), self.clock.now())
-        heard = [(event, self._clock_of(event)) for event in events]
+        heard = [(event, self._clock_of(event, instant)) for event in events]
         response = await self.webhook({"time_ms": to_epoch_milliseconds(at or self.clock.now()), "events": events})
         assert response.status_code == 200, response.text
-        for event, goal_id in heard:
-            if goal_id is not None:
-                self.arrivals.setdefault(goal_id, []).append(Happening.at(SENDERS[event["name"]], instant))
+        for event, clock in heard:
+            self._someone_moved(event)
+            if clock is not None:
+                goal_id, who = clock
+                self.arrivals.setdefault(goal_id, []).append(Happening.at(SENDERS[event["name"]], instant, who))
+
+    def _someone_moved(self, event: Wire) -> None:
+        """Lets Pusher answer as its webhooks say, until a test says otherwise."""
+        channel, user = str(event["channel"]), event.get("user_id")
+        if event["name"] == "channel_vacated":
+            self.notifier.users[channel] = []
+        elif user is not None and event["name"] in SENDERS:
+            others = [each for each in self.notifier.users.get(channel, ()) if each != str(user)]
+            self.notifier.users[channel] = [*others, str(user)] if SENDERS[event["name"]] == "join" else others
 
     async def webhook(self, body: Mapping[str, Any]) -> httpx.Response:
         """A signed webhook with that body; whatever its answer."""
@@ -560,10 +571,14 @@ class World:
         arrivals = self.arrivals.get(str(goal["_id"]))
         if arrivals is None:
             return
-        if not goal["active"] and "paused" in goal["context"]:
-            # A goal that ends while its clock runs is paused then; where it stood, this says what was said before.
-            arrivals = [*arrivals, Happening.at("leave", goal["context"]["paused"])]
-        assert goal.get("progress", 0) == seconds_counted(arrivals), arrivals
+        clock = goal.get("clock", {})
+        end, closed = None, False
+        if not goal["active"]:
+            end = to_epoch_milliseconds(goal.get("exp", clock.get("ended_at")))
+            closed = clock.get("sealed", False) or "ended_at" not in clock
+        assert goal.get("progress", 0) == seconds_counted(arrivals, clock.get("rule", "alone"), end, closed=closed), (
+            arrivals
+        )
 
     def _check_milestones(self, goal: Document) -> None:
         """A goal ends once, and a level up is completed once."""
@@ -610,17 +625,23 @@ class World:
 
     # -- reading --
 
-    def _clock_of(self, event: Wire) -> str | None:
-        """The goal whose clock will hear this event: it is active, and of one who takes part in it."""
+    def _clock_of(self, event: Wire, instant: datetime) -> tuple[str, Who] | None:
+        """The goal whose clock will hear this event, and whose mark it is: a participant's, while it still counts."""
         prefix, _, goal_id = str(event["channel"]).partition("@")
         if prefix != "presence-enc-goal" or event["name"] not in SENDERS or not ObjectId.is_valid(goal_id):
             return None
         goal = self.database.goals.find_one({"_id": ObjectId(goal_id)})
-        if goal is None or not goal["active"]:
+        if goal is None:
             return None
-        parties = {goal["metadata"]["user_id"], goal["conditions"].get("exclusive_to")}
+        clock = goal.get("clock", {})
+        if not goal["active"] and (clock.get("sealed", "ended_at" not in clock) or instant > clock["ended_at"]):
+            return None
         user = event.get("user_id")
-        return goal_id if user is None or str(user) in parties else None
+        if user is None:
+            return goal_id, "nobody"
+        if str(user) == goal["metadata"]["user_id"]:
+            return goal_id, "performer"
+        return (goal_id, "viewer") if str(user) == goal["conditions"].get("exclusive_to") else None
 
     def _balance(self, account_id: str) -> int:
         account = self.database.accounts.find_one({"_id": account_id})

@@ -36,6 +36,13 @@ class Notifier(Protocol):
         """Ids of the users that are in a presence channel at this moment. Raises ExternalServiceError."""
         ...
 
+    async def occupied(self, prefix: str) -> Mapping[str, int] | None:
+        """Returns how many users are in each occupied channel with that prefix; None where the server does not count them.
+
+        Raises ExternalServiceError.
+        """
+        ...
+
 
 class ObjectStore(Protocol):
     """Keeps files (S3)."""

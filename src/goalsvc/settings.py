@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     exclusive_resume_grace: int = Field(
         default=60, ge=0, description="How long a paused exclusive waits for its performer before it ends, in seconds."
     )
+    exclusive_clock: Literal["auto", "both", "performer"] = Field(
+        default="auto",
+        description="When the clock of an exclusive runs: `auto` (while the performer is in its channel and, once the "
+        "viewer has joined, while both are), `both` (only while both are), `performer` (the viewer's joins and leaves "
+        "are ignored).",
+    )
     exclusive_begin_limit: int = Field(
         default=600,
         ge=0,

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
 from goalsvc.context import ClipCutter, Context
 from goalsvc.domain.clips import Clip
+from goalsvc.domain.performance import Rule
 from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import open_notifier
@@ -118,7 +119,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             cache=cache,
             ledger=Ledger(database),
             contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
-            clocks=GoalClocks(clock),
+            clocks=GoalClocks(clock, Rule(settings.exclusive_clock)),
             events=events,
         )
         yield context, Resources(database, redis, cache, notifier, breakers, events)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.domain.goals import Level, Metadata
 from goalsvc.domain.origin import NOWHERE
-from goalsvc.domain.performance import FOLD_ABOVE, GoalClock, join_mark, leave_mark
+from goalsvc.domain.performance import FOLD_ABOVE, GoalClock
+from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.models.clocks import GoalClocks, Move, Moved
 from goalsvc.models.goal import Goal, ShowGoal
 from tests.models.oracle import Happening, seconds_counted
@@ -202,11 +203,9 @@ def test_the_oracle_itself() -> None:
     assert Happening.at("join", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=7)).at_ms % 1000 == 7
 
 
-def test_an_end_comes_after_a_join_whose_process_has_a_clock_that_is_ahead() -> None:
+def test_a_join_by_a_clock_that_is_ahead_is_after_the_end() -> None:
     now = datetime(2026, 3, 1, 20, tzinfo=UTC)
     ahead = now + timedelta(milliseconds=148)
     running, _ = GoalClock().turn(join_mark(ahead), ahead)
-    over, turned = running.ended(now)
-    assert (over.running, turned.paused, turned.amount) == (False, True, 0)
-    late, _ = over.turn(leave_mark(ahead + timedelta(seconds=16)), now + timedelta(seconds=16))
-    assert late.counted == 0
+    over, turned = running.end(now).seal()
+    assert (over.running, over.counted, turned.amount) == (False, 0, 0)

@@ -37,7 +37,7 @@ def _random_id(original: Callable[..., str]) -> Callable[..., str]:
 
 def outbox_entry_dropped() -> Any:
     """A pause is written without the promise of its seconds."""
-    return patch.object(clocks, "promises_of", lambda _move, _turned, _now: ())
+    return patch.object(clocks, "promises_of", lambda _move, _clock, _turned, _now: ())
 
 
 def settled_without_debts() -> Any:
@@ -127,7 +127,7 @@ def seconds_counted_at_every_run() -> Any:
 def newest_arrival_wins() -> Any:
     """`$max` made `$set`: a join or leave counts as the latest because it arrived last."""
 
-    def with_(self: performance.GoalClock, mark: int) -> performance.GoalClock:
+    def with_(self: performance.GoalClock, mark: int, _owner: performance.Owner) -> performance.GoalClock:
         if mark in self.marks:
             return self
         return dataclasses.replace(self, marks=(*self.marks, mark))
@@ -138,11 +138,15 @@ def newest_arrival_wins() -> Any:
 def every_join_restarts() -> Any:
     """A join that arrives while the clock runs starts it anew, and the seconds so far are lost."""
 
-    def performed(marks: Sequence[int]) -> int:
-        pairs = itertools.pairwise(marks)
-        return sum((b - 1 - a) // 2 for a, b in pairs if performance.is_leave(b) and not performance.is_leave(a))
+    def stretches(marks: Sequence[int]) -> Iterator[tuple[int, int | None]]:
+        marks = list(marks)
+        for before, mark in itertools.pairwise(marks):
+            if mark % 2 and not before % 2:
+                yield before // 2, mark // 2
+        if marks and not marks[-1] % 2:
+            yield marks[-1] // 2, None
 
-    return patch.object(performance, "performed_milliseconds", performed)
+    return patch.object(performance, "stretches_of", stretches)
 
 
 def compare_and_set_without_compare() -> Any:
@@ -153,13 +157,11 @@ def compare_and_set_without_compare() -> Any:
 
 def running_clock_not_paused_at_the_end() -> Any:
     """A goal that ends while its clock runs loses the seconds since its last start."""
-    original = performance.GoalClock.read.__func__  # type: ignore[attr-defined]
 
-    def read(cls: type[performance.GoalClock], known: Any, context: Any) -> performance.GoalClock:
-        made: performance.GoalClock = original(cls, known, context)
-        return dataclasses.replace(made, marks=()) if made.running else made
+    def seal(self: performance.GoalClock) -> Any:
+        return dataclasses.replace(self, sealed=True, marks=()), performance.Turned(False, False, 0)
 
-    return patch("goalsvc.models.goal.GoalClock.read", classmethod(read))
+    return patch.object(performance.GoalClock, "seal", seal)
 
 
 def ends_before_its_last_seconds() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.domain.performance import join_mark
+from goalsvc.domain.presence import join_mark
 
 from .loop import Process
 from .machine import START, Document, Faults

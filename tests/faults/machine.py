@@ -516,6 +516,10 @@ class SimulatedPusher(Service):
         await self.call(lambda: None)
         return sorted(self.present.get(channel, ()))
 
+    async def occupied(self, prefix: str) -> dict[str, int] | None:
+        await self.call(lambda: None)
+        return {name: len(users) for name, users in self.present.items() if users and name.startswith(prefix)}
+
 
 class SimulatedRtc(Service):
     """Records rooms. As BytePlus: what runs already is not started again, what does not run cannot be stopped; no errors."""

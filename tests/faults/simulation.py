@@ -33,7 +33,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.outcome import Reason
-from goalsvc.domain.performance import join_mark, leave_mark
+from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
 from goalsvc.models.clocks import GoalClocks, Move
 from goalsvc.models.contributions import Contributions

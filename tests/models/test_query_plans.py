@@ -110,6 +110,8 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
     ("collection", "where", "sort", "index"),
     [
         ("goals", {"active": ACTIVE, "_cls": {"$in": ["x", "y"]}, "exp": {"$lte": "now"}}, "exp", "active_exp"),
+        ("goals", {"clock.running": True}, None, "running_asked"),
+        ("goals", {"clock.running": True, "clock.known_at": {"$lte": "now"}}, "clock.asked_at", "running_asked"),
         ("goals", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
         ("sessions", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
         ("users", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),

@@ -8,6 +8,7 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.outcome import Done, Reason
 from goalsvc.models.session import ExclusivePair, Session, SessionKaraoke
 from goalsvc.receivers.embedded import (
@@ -232,15 +233,28 @@ class TestSyncTriggerGoalSessionViewer:
         await a_session(GoalKind.TRIGGER)
         event = goal_event(GoalEnded, GoalKind.TRIGGER)
         assert await deliver(stage, sync_trigger_goal_session_viewer, event) == Done()
-        assert await self.window() == {"nbf": NOW, "duration": 360, "exp": NOW + timedelta(seconds=360)}
+        window = await self.window()
+        assert window == {"nbf": NOW, "duration": 360, "goal_id": exclusive_of(ObjectId(event.goal_id))}  # no end yet
         assert stage.cache.dropped == [TOKEN_VIEW]
 
     async def test_closes_it_when_the_exclusive_ends(self, stage: Stage) -> None:
         await a_session(GoalKind.EXCLUSIVE)
         event = goal_event(GoalEnded, GoalKind.EXCLUSIVE, Run.SHORT, at=STARTED + timedelta(seconds=200))
         assert await deliver(stage, sync_trigger_goal_session_viewer, event) == Done()
-        assert await self.window() == {"nbf": STARTED, "duration": 120, "exp": STARTED + timedelta(seconds=200)}
+        window, ended_at = await self.window(), STARTED + timedelta(seconds=200)
+        assert (window["nbf"], window["exp"], window["duration"], window["closed"]) == (STARTED, ended_at, 120, True)
         assert stage.cache.dropped == [TOKEN_VIEW]
+
+    async def test_the_late_end_of_an_earlier_exclusive_does_not_close_the_window_of_the_next(
+        self, stage: Stage
+    ) -> None:
+        await a_session(GoalKind.EXCLUSIVE)
+        following = {"goal_id": ObjectId(), "nbf": STARTED, "duration": 360}
+        await Session.get_motor_collection().update_one({}, {"$set": {f"viewers.{VIEWER}": following}})
+        assert (
+            await deliver(stage, sync_trigger_goal_session_viewer, goal_event(GoalEnded, GoalKind.EXCLUSIVE)) == Done()
+        )
+        assert await self.window() == following
 
     async def test_never_prolongs_it(self, stage: Stage) -> None:
         await a_session(GoalKind.EXCLUSIVE)

@@ -116,9 +116,9 @@ class TestKaraokeControl:
         assert reason_of(await deliver(stage, karaoke_control, leave)) is Reason.NOT_RUNNING
         assert await deliver(stage, karaoke_control, join) == Done("40 s performed")
 
-    async def test_a_viewer_moves_the_clock_of_his_exclusive(self, stage: Stage) -> None:
+    async def test_a_viewer_alone_does_not_start_their_exclusive(self, stage: Stage) -> None:
         await a_goal(GoalKind.EXCLUSIVE)
-        assert await deliver(stage, karaoke_control, joined(user_id=VIEWER)) == Done("started")
+        assert reason_of(await deliver(stage, karaoke_control, joined(user_id=VIEWER))) is Reason.NOT_RUNNING
 
     @pytest.mark.parametrize("kind", PERFORMED_KINDS)
     async def test_returns_for_a_stranger(self, stage: Stage, kind: GoalKind) -> None:

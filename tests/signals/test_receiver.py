@@ -60,6 +60,10 @@ class TestOn:
         assert on(events.ChannelOccupied, channel=ChannelKind.STREAM).declinable == {Reason.NOT_A_STREAM_CHANNEL}
 
 
+#: What this service tells besides: who was absent, and whether the settlement waits.
+ADDED = ("absent", "settles_at")
+
+
 class TestCatalogue:
     def test_it_lists_every_event_that_has_a_sender(self) -> None:
         described = {entry.event for entry in CATALOGUE}
@@ -95,7 +99,10 @@ class TestCatalogue:
                 },
             ),
             (GoalCompleted, {"conditions", "context", "progress", "levels", "metadata"}),
-            (GoalEnded, {"active", "progress", "levels", "conditions", "context", "exp", "triggerer", "metadata"}),
+            (
+                GoalEnded,
+                {"active", "progress", "levels", "conditions", "context", "exp", "triggerer", "metadata", *ADDED},
+            ),
         ],
     )
     def test_payloads_are_those_of_the_specification(self, event: type[GoalEvent], names: set[str]) -> None:

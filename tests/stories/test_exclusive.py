@@ -51,7 +51,7 @@ class TestRequest:
         assert (world.escrow(request.escrow_id), world.escrow(f"exclusive:{exclusive['_id']}")) == (0, 1000)
         window = session["viewers"]["bob"]
         assert (window["nbf"], window["duration"]) == (agreed_at, 360)
-        assert (window["exp"] - window["nbf"]).total_seconds() == 360
+        assert "exp" not in window  # until the exclusive starts
         (told,) = world.told("stream.authorized")
         assert (told["viewer_id"], told["nbf"][:19]) == ("bob", agreed_at.isoformat()[:19])
         assert world.notifier.named("stream.authorized")[0].channels == ("private-user@bob",)
@@ -178,7 +178,7 @@ class TestPerformedExclusive:
         assert not world.goal(exclusive)["active"]
         assert settled(world, exclusive) == (105, 255, 0)
 
-    async def test_joined_by_its_viewer(self, world: World) -> None:
+    async def test_joined_by_its_viewer_alone_costs_nothing(self, world: World) -> None:
         exclusive = await world.given(an_exclusive(price=1000, seconds=360))
         await world.hears(joined(exclusive, "bob"))
         await world.after(seconds=200)
@@ -186,7 +186,9 @@ class TestPerformedExclusive:
         await world.after(seconds=160)
         await world.hears(left(exclusive, "bob"))
         await world.settle()
-        assert settled(world, exclusive) == (1000, 0, 0)
+        await world.ends(exclusive)
+        await world.settle()
+        assert settled(world, exclusive) == (0, 1000, 0)
 
     async def test_ended_by_the_api_while_it_runs(self, world: World) -> None:
         exclusive = await world.given(an_exclusive(price=720, seconds=360))

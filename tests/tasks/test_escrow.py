@@ -29,6 +29,7 @@ from tests.receivers.scenes import (
     HELD,
     STREAMER,
     VIEWER,
+    Run,
     a_deposit,
     a_goal,
     an_earning,
@@ -42,8 +43,10 @@ async def balance(account: str) -> int:
     return await Account.balance_of(account)
 
 
-async def a_funded_show(*amounts: int, fee_bps: int = 0, task: str = "escrow_out") -> list[ObjectId]:
-    """A completed show whose escrow holds these contributions; ids of the earnings."""
+async def a_funded_show(
+    *amounts: int, fee_bps: int = 0, task: str = "escrow_out", run: Run = Run.REACHED
+) -> list[ObjectId]:
+    """A show that has ended, whose escrow holds these contributions; ids of the earnings."""
     promise = Promise(
         id=task,
         task=task,
@@ -51,7 +54,7 @@ async def a_funded_show(*amounts: int, fee_bps: int = 0, task: str = "escrow_out
         | ({"fee_bps": fee_bps} if fee_bps else {}),
         at=NOW,
     )
-    await a_goal(GoalKind.SHOW, active=False, promises=[promise])
+    await a_goal(GoalKind.SHOW, run, active=False, promises=[promise])
     await Account(id=escrow_account(ESCROW), balance=sum(amounts)).insert()
     return [await an_earning(ESCROW, f"u-{number}", amount) for number, amount in enumerate(amounts)]
 
@@ -291,7 +294,7 @@ class TestEscrowOut:
 
 class TestRefundEscrow:
     async def test_everybody_gets_back_what_he_gave(self, stage: Stage) -> None:
-        earnings = await a_funded_show(100, 200, task="refund_escrow")
+        earnings = await a_funded_show(100, 200, task="refund_escrow", run=Run.SHORT)
         assert await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL)) == Done(
             "2 shares", fulfils=Fulfils.NONE_YET
         )
@@ -302,8 +305,13 @@ class TestRefundEscrow:
         assert ids == {f"refund-{ESCROW}-{doc_id}-u-{number}" for number, doc_id in enumerate(earnings)}
         assert (sent(stage, "escrow.refunded.individual"), sent(stage, "escrow.refunded")) == (2, 1)
 
-    async def test_an_escrow_that_is_being_paid_is_not_refunded(self, stage: Stage) -> None:
+    async def test_a_show_that_was_completed_meanwhile_is_not_refunded(self, stage: Stage) -> None:
         await a_funded_show(100, 200)
+        outcome = await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL))
+        assert outcome == Returned(Reason.TARGET_REACHED)
+
+    async def test_an_escrow_that_is_being_paid_is_not_refunded(self, stage: Stage) -> None:
+        await a_funded_show(100, 200, run=Run.SHORT)
         await pay(stage)
         await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
         await promises("refund_escrow", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import Done, Reason, Returned
@@ -25,6 +26,7 @@ from tests.receivers.scenes import (
     PAUSED,
     SESSION,
     STARTED,
+    STREAMER,
     a_goal,
     a_session,
     goal_document,
@@ -129,6 +131,7 @@ class TestDeactivateGoal:
 
     async def test_a_clock_that_runs_is_paused_first_and_its_seconds_count(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW, running=True)
+        stage.notifier.users[goal_channel(str(GOAL))] = [STREAMER]
         with pytest.raises(NotYetError):
             await deactivate_goal(stage.context, goal_id=str(GOAL))
         assert (await goal_document())["context"]["paused"] == NOW

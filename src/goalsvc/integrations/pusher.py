@@ -121,6 +121,20 @@ class PusherNotifier:
         except (ValueError, KeyError, TypeError) as error:
             raise ExternalServiceError("pusher", "the answer is not a list of users") from error
 
+    async def occupied(self, prefix: str) -> dict[str, int] | None:
+        """Returns how many users are in each occupied channel with that prefix; None where the server does not count them.
+
+        One call answers for all channels. soketi knows neither the filter nor the numbers. Raises ExternalServiceError.
+        """
+        answer = await self._call(GET, "channels", {"filter_by_prefix": prefix, "info": "user_count"})
+        try:
+            channels = json.loads(answer)["channels"]
+            counts = {str(name): channel.get("user_count") for name, channel in channels.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExternalServiceError("pusher", "the answer is not a list of channels") from error
+        known = {name: count for name, count in counts.items() if type(count) is int and name.startswith(prefix)}
+        return known if len(known) == len(counts) else None
+
     def authenticate(
         self, channel: str, socket_id: str, user_id: str | None = None, user_info: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
@@ -218,6 +232,7 @@ class RecordedNotifier(Refusals):
         super().__init__()
         self.notices: list[Notice] = []
         self.users: dict[str, list[str]] = {}
+        self.counts = True
 
     async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
         """Keeps one Notice for each call that Pusher would have got; refuses what Pusher would refuse."""
@@ -231,6 +246,13 @@ class RecordedNotifier(Refusals):
         checked_channel(channel)
         self._refuse_if_told()
         return list(self.users.get(channel, []))
+
+    async def occupied(self, prefix: str) -> dict[str, int] | None:
+        """How many users a test put into each channel; None while it says that the server does not count."""
+        self._refuse_if_told()
+        if not self.counts:
+            return None
+        return {name: len(users) for name, users in self.users.items() if users and name.startswith(prefix)}
 
     def named(self, event: str) -> list[Notice]:
         """The notices with that event's name, in order."""

@@ -9,7 +9,7 @@ against an aggregation pipeline that does all of it in the database: a third of 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -21,20 +21,33 @@ from goalsvc.coalescer import Coalescer
 from goalsvc.domain.goals import PERFORMED, GoalKind, user_id
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Reason
-from goalsvc.domain.performance import GoalClock, Turned, join_mark, leave_mark
+from goalsvc.domain.performance import GoalClock, Owner, Rule, Turned
+from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.domain.promises import Promise
-from goalsvc.domain.reading import mapping
+from goalsvc.domain.reading import instant, mapping
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.filters import ACTIVE
-from goalsvc.models.goal import KINDS_BY_CLS, Goal, clock_changes, clock_unmoved
+from goalsvc.models.goal import (
+    KINDS_BY_CLS,
+    Goal,
+    activity_of,
+    clock_changes,
+    clock_unmoved,
+    deadline_of,
+    is_active,
+    rule_of,
+)
 from goalsvc.models.healing import healing
 
 #: How often a clock that others move at the same time is tried.
 _TRIES = 20
 
+#: How long a start that rests on an unowned mark alone waits for its announcement: its owned twin may be on its way.
+_UNOWNED_START_SECONDS = 2.0
+
 _FIELDS = {
     "_cls": 1,
     "active": 1,
+    "exp": 1,
     "context": 1,
     "clock": 1,
     "metadata.user_id": 1,
@@ -57,10 +70,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a move did, and what the goal owes because of it."""
+    """What a move did, and what the goal promises because of it."""
 
     turned: Turned
     promises: tuple[Promise, ...]
+    running: bool
+    """Whether the clock runs after it."""
 
 
 @dataclass(slots=True)
@@ -83,8 +98,10 @@ class _Plan:
 class GoalClocks:
     """Moves the clocks of goals."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, exclusive_rule: Rule = Rule.AUTO) -> None:
+        """`exclusive_rule`: the rule of an exclusive's clock that begins now; one that has begun keeps its own."""
         self._clock = clock
+        self._exclusive_rule = exclusive_rule
         self._writes: Coalescer[_Waiting] = Coalescer("clock writes", self._write, _refuse)
 
     async def move(self, move: Move) -> Moved | Reason:
@@ -110,7 +127,7 @@ class GoalClocks:
         now = self._clock.now()
         plans = []
         for goal_id, moves in by_goal.items():
-            plan = _plan(documents.get(goal_id), moves, now)
+            plan = _plan(documents.get(goal_id), moves, now, self._exclusive_rule)
             if plan is not None:
                 plans.append(plan)
         if not plans:
@@ -154,31 +171,45 @@ class GoalClocks:
             _refuse(waiting, LedgerBusyError(f"others moved the clock {_TRIES} times in a row"))
 
 
-def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: datetime) -> _Plan | None:
-    """Reckons these moves one after another; what is to be written, or None when all of them were answered at once."""
+def _plan(
+    document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: datetime, exclusive_rule: Rule
+) -> _Plan | None:
+    """Applies these moves one after another; what is to be written, or None when all of them were answered at once."""
     if document is None:
         for waiting in moves:
             _answer(waiting, Reason.UNKNOWN_GOAL)
         return None
-    before = clock = GoalClock.read(document.get("clock"), document.get("context"))
+    known, context = document.get("clock"), document.get("context")
+    before = clock = GoalClock.read(known, context, rule_of(document, exclusive_rule), deadline_of(document))
     revision = ObjectId()
     answers: list[tuple[_Waiting, Moved | Reason]] = []
     promises: list[Promise] = []
     latest: datetime | None = None
     for waiting in moves:
         move = waiting.move
-        reason = _declined(document, clock, move)
-        if reason is not None:
-            _answer(waiting, reason)
+        owner = owner_of(document, clock, move.user_id)
+        reason = _not_admitted(document) if owner is None else _declined(document, clock, move, now)
+        if owner is None or reason is not None:
+            _answer(waiting, reason or Reason.NOT_A_PARTICIPANT)
             continue
-        clock, turned = clock.turn(join_mark(move.at) if move.joined else leave_mark(move.at), now)
-        owed = promises_of(move, turned, now)
-        promises += owed
+        at = move.at
+        if not is_active(document) and clock.ended is None and clock.deadline is not None:
+            # Another service ended the goal while its clock ran: the leave that is told later is the end.
+            at = min(at, deadline_of(document) or at)
+        mark = join_mark(at) if move.joined else leave_mark(at)
+        if clock.ended is not None and not clock.takes(at, now):
+            # It does not count, and yet it says who is there when Pusher is asked about the end.
+            clock = clock.turn(mark, now, owner)[0]
+            answers.append((waiting, Reason.GOAL_INACTIVE))
+            continue
+        clock, turned = clock.turn(mark, now, owner)
+        made = promises_of(move, clock, turned, now)
+        promises += made
         latest = move.at if latest is None else max(latest, move.at)
-        answers.append((waiting, Moved(turned, owed)))
+        answers.append((waiting, Moved(turned, made, clock.running)))
     if not answers:
         return None
-    if clock == before and document.get("clock"):
+    if clock == before and known:
         # Nothing but repeats: there is nothing to write, and they were written before.
         for waiting, answer in answers:
             _answer(waiting, answer)
@@ -186,34 +217,51 @@ def _plan(document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: da
     update: dict[str, Any] = clock_changes(document, clock, revision, latest)
     if promises:
         update["$push"] = {"promises": {"$each": [promise.document() for promise in promises]}}
-    where = {"_id": document["_id"], "active": ACTIVE if _is_active(document) else False, **clock_unmoved(document)}
+    where = {"_id": document["_id"], **activity_of(document), **clock_unmoved(document)}
     return _Plan(document["_id"], revision, (where, update), answers)
 
 
-def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move) -> Reason | None:
-    """Why this goal is not moved by that, or None."""
+def owner_of(document: Mapping[str, Any], clock: GoalClock, user: str | None) -> Owner | None:
+    """Returns whose mark an event of that user is; None for a user whose presence is not the goal's performance."""
+    if user is None:
+        return Owner.UNOWNED
+    performer, viewers = parties_of(document)
+    if user == performer:
+        return Owner.PERFORMER
+    if user not in viewers:
+        return None
+    return Owner.PERFORMER if clock.rule is Rule.ALONE else Owner.VIEWER
+
+
+def _not_admitted(document: Mapping[str, Any]) -> Reason:
+    return Reason.NOT_A_PARTICIPANT if _is_performed(document) else Reason.OTHER_GOAL_KIND
+
+
+def _is_performed(document: Mapping[str, Any]) -> bool:
     model = KINDS_BY_CLS.get(str(document.get("_cls")))
-    if model is None or model.kind not in PERFORMED:
+    return model is not None and model.kind in PERFORMED
+
+
+def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move, now: datetime) -> Reason | None:
+    """Returns why a participant's mark does not count in this goal, or None."""
+    if not _is_performed(document):
         return Reason.OTHER_GOAL_KIND
-    if move.user_id is not None and move.user_id not in participants_of(document):
-        return Reason.NOT_A_PARTICIPANT
-    if not _is_active(document) and (move.joined or not clock.running):
-        # A leave still counts in a goal that another service ended while its clock ran.
-        return Reason.GOAL_INACTIVE
-    return None
+    if is_active(document):
+        return None
+    if clock.ended is not None:
+        undecided = not clock.sealed and instant(mapping(document.get("clock")).get("settle_at")) is None
+        return None if undecided or clock.takes(move.at, now) else Reason.GOAL_INACTIVE
+    # A leave still counts in a goal that another service ended while its clock ran.
+    return Reason.GOAL_INACTIVE if move.joined or not clock.running else None
 
 
-def _is_active(document: Mapping[str, Any]) -> bool:
-    return document.get("active") is not False
-
-
-def participants_of(document: Mapping[str, Any]) -> set[str]:
-    """Whose joins and leaves move the clock: the performer's and, for an exclusive, its viewer's."""
-    metadata = mapping(document.get("metadata"))
-    users = [metadata.get("user_id")]
-    if document.get("_cls") == GoalKind.EXCLUSIVE.cls:
-        users += [metadata.get("viewer_id"), mapping(document.get("conditions")).get("exclusive_to")]
-    return {read for user in users if (read := user_id(user)) is not None}
+def parties_of(document: Mapping[str, Any]) -> tuple[str | None, frozenset[str]]:
+    """Returns the performer's id and, for an exclusive, the ids of its viewer."""
+    metadata, conditions = mapping(document.get("metadata")), mapping(document.get("conditions"))
+    viewers = [user_id(metadata.get("viewer_id")), user_id(conditions.get("exclusive_to"))]
+    if document.get("_cls") != GoalKind.EXCLUSIVE.cls:
+        viewers = []
+    return user_id(metadata.get("user_id")), frozenset(viewer for viewer in viewers if viewer is not None)
 
 
 def started_promise(event_id: str) -> str:
@@ -221,17 +269,21 @@ def started_promise(event_id: str) -> str:
     return f"{event_id}:started"
 
 
-def promises_of(move: Move, turned: Turned, now: datetime) -> tuple[Promise, ...]:
-    """What a goal owes after this turn of its clock: word of the start, and the performed seconds."""
+def promises_of(move: Move, clock: GoalClock, turned: Turned, now: datetime) -> tuple[Promise, ...]:
+    """Returns what a goal promises after this mark: the announcement of the start, and the performed seconds."""
     goal_id = str(move.goal_id)
-    owed = []
-    if turned.started:
-        arguments = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
-        owed.append(Promise.of(started_promise(move.event_id), "announce_goal_started", arguments, now, move.origin))
+    made = []
+    if turned.started and clock.ended is None:
+        arguments: dict[str, Any] = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
+        due_at = now
+        if clock.unowned_start:
+            arguments["unowned_since"] = clock.started
+            due_at = now + timedelta(seconds=_UNOWNED_START_SECONDS)
+        made.append(Promise.of(started_promise(move.event_id), "announce_goal_started", arguments, due_at, move.origin))
     if turned.has_seconds:
         arguments = {"goal_id": goal_id, "amount": turned.amount, "event_id": move.event_id}
-        owed.append(Promise.of(move.event_id, "increment_goal_progress", arguments, now, move.origin))
-    return tuple(owed)
+        made.append(Promise.of(move.event_id, "increment_goal_progress", arguments, now, move.origin))
+    return tuple(made)
 
 
 def _answer(waiting: _Waiting, answer: Moved | Reason) -> None:

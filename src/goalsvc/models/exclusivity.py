@@ -14,7 +14,7 @@ from goalsvc.domain.goals import GoalKind, user_id
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.reading import mapping, sequence
 from goalsvc.models.filters import A_USER, ACTIVE
-from goalsvc.models.goal import ENDED, Goal
+from goalsvc.models.goal import ENDED, Goal, is_active
 from goalsvc.models.session import Session
 
 
@@ -83,13 +83,13 @@ async def _holds(holder: ObjectId | None, session: Any) -> bool:
         return False
     goal = found[0]
     if goal.get("_cls") != GoalKind.TRIGGER.cls:
-        return goal.get("active") is not False
+        return is_active(goal)
     if user_id(goal.get("triggerer")) is None:
         return False
     if any(mapping(promise).get("id") == ENDED for promise in sequence(goal.get("promises"))):
         return True
     exclusives = await _raw({"_id": exclusive_of(goal["_id"])}, session)
-    return any(exclusive.get("active") is not False for exclusive in exclusives)
+    return any(map(is_active, exclusives))
 
 
 async def _running(parties: Parties, goal_id: ObjectId, session: Any) -> str | None:

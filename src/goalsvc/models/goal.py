@@ -7,14 +7,24 @@ from typing import Any, ClassVar, Self
 from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel
 
-from goalsvc.domain.goals import CLASSES, ClockTimes, Conditions, GoalKind, Level, Metadata, UserId, level_of
+from goalsvc.domain.goals import (
+    CLASSES,
+    PERFORMED,
+    ClockTimes,
+    Conditions,
+    GoalKind,
+    Level,
+    Metadata,
+    UserId,
+    level_of,
+)
 from goalsvc.domain.origin import Origin
-from goalsvc.domain.performance import GoalClock
-from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping
+from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
+from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.filters import ACTIVE, earliest
+from goalsvc.models.filters import ACTIVE
 from goalsvc.models.promise import (
     PROMISES,
     HasPromises,
@@ -27,9 +37,14 @@ from goalsvc.models.promise import (
 #: Ids of the promises that every goal may hold once.
 ENDED = "goal.ended"
 PAUSED = f"{ENDED}:pause"
+SEALED = f"{ENDED}:seal"
 
 #: How often the end of a goal is tried while others move its clock.
 _TRIES = 20
+
+#: What is read of a goal whose clock is to change.
+_CLOCK_FIELDS = {"_cls": 1, "context": 1, "clock": 1, "exp": 1, "progress": 1, "levels": 1}
+_PERFORMED_CLS = frozenset(kind.cls for kind in PERFORMED)
 
 
 class Goal(HasPromises):
@@ -82,8 +97,8 @@ class Goal(HasPromises):
             ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(
-                [("clock.running", ASCENDING), ("clock.known_at", ASCENDING)],
-                name="running",
+                [("clock.running", ASCENDING), ("clock.asked_at", ASCENDING)],
+                name="running_asked",
                 partialFilterExpression={"clock.running": True},
             ),
         ]
@@ -104,6 +119,28 @@ class Goal(HasPromises):
     def target(self) -> int | None:
         """The threshold of the last level; None without levels."""
         return self.levels[-1].target if self.levels else None
+
+    @property
+    def performance(self) -> GoalClock:
+        """The goal's clock: its marks, and what they mean."""
+        clock = self._clock_fields
+        context = self.context.model_dump(exclude_none=True)
+        document = {"_cls": self.kind.cls, "clock": clock or None, "context": context, "exp": self.exp}
+        return clock_in(document)
+
+    @property
+    def settles_at(self) -> datetime | None:
+        """Until when what depends on the seconds of this ended goal waits for late webhooks; None: it does not wait."""
+        return None if self._clock_fields.get("sealed") else instant(self._clock_fields.get("settle_at"))
+
+    @property
+    def clock_revision(self) -> Any:
+        """What changes with each change of the clock."""
+        return self._clock_fields.get("revision")
+
+    @property
+    def _clock_fields(self) -> Mapping[str, Any]:
+        return mapping((self.model_extra or {}).get("clock"))
 
     @property
     def participants(self) -> set[str]:
@@ -150,24 +187,6 @@ class Goal(HasPromises):
         found = await Goal.shared().change(goal_id, where, stages)
         return None if found is None else Goal.parse(found)
 
-    # -- whether the performer is still there ------------------------------------------------------------------------
-
-    @classmethod
-    async def seen_performing(cls, goal_id: ObjectId, at: datetime) -> None:
-        """Notes that the performer was seen in the goal's channel at `at`, while its clock runs."""
-        update = {"$max": {"clock.known_at": at}, "$unset": {"clock.absent_at": True}}
-        await cls.get_motor_collection().update_one({"_id": goal_id, "clock.running": True}, update)
-
-    @classmethod
-    async def missed(cls, goal_id: ObjectId, at: datetime) -> datetime | None:
-        """Notes that the performer was missed at `at`; since when he has been missed, or None when the clock stands."""
-        where = {"_id": goal_id, "clock.running": True}
-        document = await cls.get_motor_collection().find_one_and_update(
-            where, {"$min": {"clock.absent_at": at}}, {"clock.absent_at": 1}, return_document=ReturnDocument.AFTER
-        )
-        since: datetime | None = document["clock"]["absent_at"] if document is not None else None
-        return since
-
     # -- the end --------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -181,35 +200,73 @@ class Goal(HasPromises):
         session: Any = None,
         **changes: Any,
     ) -> Self | None:
-        """Ends an active goal: no longer active, `exp` at most now, a running clock paused at this instant.
+        """Ends an active goal at min(now, `exp`): no longer active, a running clock paused at that instant.
 
-        Owes the seconds of that pause, and the announcement that the goal has ended. `extra` narrows the filter, `changes`
-        are set along. None when the goal was not active, or the filter did not match.
+        Promises the announcement that the goal has ended. The clock is sealed at once, and the seconds that ran until the end
+        are promised, where no late webhook can matter: the target is reached, or the end is long ago. `extra` narrows the
+        filter, `changes` are set along. None when the goal was not active, or the filter did not match.
         """
         where = {"_id": goal_id, "_cls": {"$in": CLASSES}, "active": ACTIVE, **(extra or {})}
-        goal = str(goal_id)
-        ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": goal}, now, origin)
+        ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": str(goal_id)}, now, origin)
         for _ in range(_TRIES):
-            document = await cls.get_motor_collection().find_one(where, {"context": 1, "clock": 1}, session=session)
+            document = await cls.get_motor_collection().find_one(where, _CLOCK_FIELDS, session=session)
             if document is None:
                 return None
-            clock = GoalClock.read(document.get("clock"), document.get("context"))
-            moved: dict[str, Any] = {}
-            owed = []
-            if clock.running:
-                clock, turned = clock.ended(now)
-                moved = clock_changes(document, clock, ObjectId(), now)["$set"]
-                arguments = {"goal_id": goal, "amount": turned.amount, "event_id": PAUSED}
-                owed.append(promise_expression(PAUSED, "increment_goal_progress", arguments, now, origin))
+            exp = deadline_of(document)
+            at = now if exp is None else min(exp, now)
+            moved: Mapping[str, Any] = {}
+            made = []
+            if document.get("_cls") in _PERFORMED_CLS:
+                clock = clock_in(document).end(at)
+                if clock.legacy or at + LATE_FOR <= now or _target_reached(document):
+                    clock, turned = clock.seal()
+                    made = _last_seconds(goal_id, turned, now, origin)
+                moved = clock_changes(document, clock, ObjectId(), at)["$set"]
             update = [
-                {"$set": {"active": False, "exp": earliest("exp", now), **moved, **changes}},
+                {"$set": {"active": False, "exp": at, **moved, **changes}},
                 {"$set": {"promises": promises_without_task("deactivate_goal")}},
-                add_promises_stage(*map(array_of, [*owed, ended])),
+                add_promises_stage(*map(array_of, [*made, ended])),
             ]
-            changed = await cls.change({**where, **clock_unmoved(document)}, update, session=session)
+            unmoved = {**clock_unmoved(document), "exp": document.get("exp")}
+            changed = await cls.change({**where, **unmoved}, update, session=session)
             if changed is not None:
                 return changed
         raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
+
+    @classmethod
+    async def seal(cls, goal_id: ObjectId, now: datetime, origin: Origin, *, still: Any = None) -> "Goal | None":
+        """Seals the clock of a goal that has ended: from now on no mark counts; promises the seconds that ran until the end.
+
+        Returns the goal as it then stands, also when its clock was sealed before; None when there is no such goal, or its
+        clock is not at the revision `still` any more, if one is given.
+        """
+        for _ in range(_TRIES):
+            document = await cls.get_motor_collection().find_one({"_id": goal_id})
+            if document is None:
+                return None
+            clock = clock_in(document)
+            if clock.sealed or clock.ended is None:
+                return Goal.parse(document)
+            if still is not None and document["clock"].get("revision") != still:
+                return None
+            sealed, turned = clock.seal()
+            changes = clock_changes(document, sealed, ObjectId(), None)["$set"]
+            made = _last_seconds(goal_id, turned, now, origin)
+            update = [{"$set": changes}, add_promises_stage(*map(array_of, made))] if made else [{"$set": changes}]
+            changed = await Goal.change({"_id": goal_id, **clock_unmoved(document)}, update)
+            if changed is not None:
+                return changed
+        raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
+
+    @classmethod
+    async def wait_for_marks(cls, goal_id: ObjectId, until: datetime, origin: Origin) -> "Goal | None":
+        """Notes that what depends on the seconds of an ended goal waits `until` then, and promises to seal its clock.
+
+        Returns the goal as it then stands; None when its clock is sealed, or that was noted before.
+        """
+        seal = promise_expression(SEALED, "seal_clock", {"goal_id": str(goal_id)}, until, origin)
+        where = {"_id": goal_id, "clock.sealed": {"$ne": True}, "clock.settle_at": None}
+        return await Goal.change(where, [{"$set": {"clock.settle_at": until}}, add_promises_stage(array_of(seal))])
 
     # -- finding --------------------------------------------------------------------------------------------------
 
@@ -267,8 +324,49 @@ KINDS_BY_CLS: Mapping[str, type[Goal]] = {kind.cls: model for kind, model in KIN
 # -- the clock, as a document holds it --------------------------------------------------------------------------------
 
 
+def clock_in(document: Mapping[str, Any]) -> GoalClock:
+    """Returns the clock of that goal document, as it has begun."""
+    return GoalClock.read(document.get("clock"), document.get("context"), rule_of(document), deadline_of(document))
+
+
+def rule_of(document: Mapping[str, Any], exclusive_rule: Rule = Rule.AUTO) -> Rule:
+    """Returns the rule of a clock that begins in that goal document now."""
+    return exclusive_rule if document.get("_cls") == GoalKind.EXCLUSIVE.cls else Rule.ALONE
+
+
+def _target_reached(document: Mapping[str, Any]) -> bool:
+    """Whether the goal's last level is reached by its progress; not, where either cannot be read."""
+    levels = sequence(document.get("levels"))
+    target = whole_part(mapping(levels[-1]).get("target")) if levels else None
+    progress = whole_part(document.get("progress"))
+    return target is not None and progress is not None and progress >= target
+
+
+def _last_seconds(goal_id: ObjectId, turned: Turned, now: datetime, origin: Origin) -> list[Any]:
+    """The promise of the seconds that ran until the end, if there is something to announce."""
+    if not turned.has_seconds:
+        return []
+    arguments = {"goal_id": str(goal_id), "amount": turned.amount, "event_id": PAUSED}
+    return [promise_expression(PAUSED, "increment_goal_progress", arguments, now, origin)]
+
+
+def is_active(document: Mapping[str, Any]) -> bool:
+    """Returns whether the goal goes on: an absent `active` means true."""
+    return document.get("active") is not False
+
+
+def activity_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the filter that holds while the goal is as active as in this document."""
+    return {"active": ACTIVE if is_active(document) else False}
+
+
+def deadline_of(document: Mapping[str, Any]) -> datetime | None:
+    """Returns the document's `exp`, if it is an instant."""
+    return instant(document.get("exp"))
+
+
 def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The filter that holds only while nobody, goalsvc or another service, has moved the clock since this was read."""
+    """Returns the filter that holds only while no process, of goalsvc or another service, has moved the clock since."""
     return {
         "clock.revision": mapping(document.get("clock")).get("revision"),
         "context.started": mapping(document.get("context")).get("started"),
@@ -278,15 +376,27 @@ def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
 def clock_changes(
     document: Mapping[str, Any], clock: GoalClock, revision: ObjectId, updated: datetime | None
 ) -> dict[str, Any]:
-    """The update that brings this clock into that document: `clock`, and what `context` says of it."""
-    context = mapping(document.get("context"))
-    changes: dict[str, Any] = {"clock": {**clock.document(), "revision": revision, "running": clock.running}}
-    if updated is not None:
-        changes["clock"]["known_at"] = updated
-    for name, value in (("started", clock.started), ("paused", clock.paused)):
-        if value is not None and value != context.get(name):
+    """Returns the update that writes this clock: `clock`, and what `context` says of it.
+
+    `context.started` is later than `context.paused` exactly while the clock runs.
+    """
+    held, times = mapping(document.get("clock")), mapping(document.get("context"))
+    known_start, known_pause = instant(times.get("started")), instant(times.get("paused"))
+    fields = {**clock.document(), "revision": revision}
+    known_at = instant(held.get("known_at"))
+    if updated is not None and (known_at is None or updated > known_at):
+        fields["known_at"] = updated
+    gone = ["clock.absent_at"] if "absent_at" in held else []
+    changes: dict[str, Any] = {f"clock.{name}": value for name, value in fields.items()} if held else {"clock": fields}
+    started, paused = clock.started or known_start, clock.paused or (None if clock.running else known_pause)
+    if not clock.running and started is not None and (paused is None or paused < started):
+        paused = started
+    if clock.running and paused is None and known_pause is not None and started is not None and known_pause >= started:
+        gone.append("context.paused")
+    for name, value in (("started", started), ("paused", paused)):
+        if value is not None and value != times.get(name):
             changes[f"context.{name}"] = value
-    before = instant(context.get("last_updated"))
+    before = instant(times.get("last_updated"))
     if updated is not None and (before is None or updated > before):
         changes["context.last_updated"] = updated
-    return {"$set": changes}
+    return {"$set": changes, **({"$unset": dict.fromkeys(gone, True)} if gone else {})}

@@ -1,7 +1,7 @@
 """Sessions: one livestream of one streamer, and what of its goals is embedded in it."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from beanie import PydanticObjectId
@@ -9,7 +9,7 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Level, Reference, UserId
+from goalsvc.domain.goals import Level, Reference, UserId
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text, WholePart
 from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest
@@ -54,11 +54,12 @@ class ExclusivePair(_Part):
 
 
 class ViewerWindow(_Part):
-    """From when until when a viewer may watch, and for how many seconds."""
+    """From when until when a viewer may watch, for how many seconds, and in which exclusive; open until its end is known."""
 
     nbf: Instant | None = None
     exp: Instant | None = None
     duration: WholePart | None = None
+    goal_id: Reference = None
 
 
 class SessionKaraoke(_Part):
@@ -75,6 +76,12 @@ class Rtc(_Part):
 
     room_id: Text | None = None
     record_task_id: Text | None = None
+
+
+def _window(goal_id: ObjectId, nbf: datetime, duration_seconds: int) -> dict[str, Any]:
+    """A viewer's window without an end; without a duration, for an exclusive without a target."""
+    duration = {"duration": duration_seconds} if duration_seconds > 0 else {}
+    return {"goal_id": goal_id, "nbf": nbf, **duration}
 
 
 def either_form(reference: ObjectId) -> Mapping[str, Any]:
@@ -214,28 +221,78 @@ class Session(HasPromises):
         }
         return await cls.changes(where, {"$unset": {pair: True}})
 
+    # -- windows of viewers ---------------------------------------------------------------------------------------
+
     @classmethod
     async def open_window(
-        cls, session_id: ObjectId, viewer_id: str, nbf: datetime, duration_seconds: int
+        cls, session_id: ObjectId, viewer_id: str, goal_id: ObjectId, nbf: datetime, duration_seconds: int
     ) -> Self | None:
-        """Lets the viewer watch from `nbf` on for so long; None when the window is open already, or there is no session."""
-        duration_seconds = min(duration_seconds, LONGEST_TARGET_SECONDS)
-        window = {"nbf": nbf, "duration": duration_seconds, "exp": nbf + timedelta(seconds=duration_seconds)}
-        where = {"_id": session_id, f"viewers.{viewer_id}.nbf": {"$ne": nbf}}
-        return await cls.change(where, {"$set": {f"viewers.{viewer_id}": window}})
+        """Opens the viewer's window for that exclusive, from `nbf` on and without an end.
+
+        None when it is that exclusive's or a later one's already, or there is no session.
+        """
+        window = f"viewers.{viewer_id}"
+        where = {
+            "_id": session_id,
+            f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]},
+            "$or": [{f"{window}.nbf": None}, {f"{window}.nbf": {"$lte": nbf}}],
+        }
+        return await cls.change(where, {"$set": {window: _window(goal_id, nbf, duration_seconds)}})
+
+    @classmethod
+    async def move_window(
+        cls,
+        session_id: ObjectId,
+        viewer_id: str,
+        goal_id: ObjectId,
+        exp: datetime,
+        *,
+        as_of: datetime,
+        nbf: datetime,
+        duration_seconds: int,
+    ) -> bool:
+        """Sets the end of that exclusive's window, as its clock was at `as_of`; makes the window if the viewer has none.
+
+        False when the window was closed or set later, or belongs to another exclusive that goes on.
+        """
+        window = f"viewers.{viewer_id}"
+        mine, other = (
+            {f"{window}.goal_id": either_form(goal_id)},
+            {f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]}},
+        )
+        open_still = {f"{window}.closed": {"$ne": True}}
+        no_later = {"$or": [{f"{window}.as_of": None}, {f"{window}.as_of": {"$lte": as_of}}]}
+        changes = {f"{window}.exp": exp, f"{window}.as_of": as_of}
+        if await cls.changes({"_id": session_id, **mine, **open_still, **no_later}, {"$set": changes}):
+            return True
+        free = [{window: None}, {**other, f"{window}.closed": True}]
+        made = _window(goal_id, nbf, duration_seconds) | {"exp": exp, "as_of": as_of}
+        if await cls.changes({"_id": session_id, "$or": free}, {"$set": {window: made}}):
+            return True
+        # A window that an earlier version opened names no exclusive.
+        return await cls.changes(
+            {"_id": session_id, f"{window}.goal_id": None, f"{window}.nbf": {"$ne": None}, **open_still},
+            {"$set": changes | {f"{window}.goal_id": goal_id}},
+        )
 
     @classmethod
     async def close_window(
-        cls, session_id: ObjectId, viewer_id: str, at: datetime, performed_seconds: int
+        cls, session_id: ObjectId, viewer_id: str, goal_id: ObjectId, at: datetime, performed_seconds: int
     ) -> Self | None:
-        """Ends the viewer's window at the latest at `at`; `duration` becomes what was performed. None without a session."""
+        """Ends that exclusive's window at the latest at `at`; `duration` becomes what was performed.
+
+        None when the window belongs to another exclusive, or there is no session.
+        """
         window = f"viewers.{viewer_id}"
         changes = {
             f"{window}.nbf": earliest(f"{window}.nbf", at),
             f"{window}.exp": earliest(f"{window}.exp", at),
             f"{window}.duration": performed_seconds,
+            f"{window}.goal_id": goal_id,
+            f"{window}.closed": True,
         }
-        return await cls.change({"_id": session_id}, [{"$set": changes}])
+        where = {"_id": session_id, f"{window}.goal_id": {"$in": [None, goal_id, str(goal_id)]}}
+        return await cls.change(where, [{"$set": changes}])
 
     # -- karaoke --------------------------------------------------------------------------------------------------
 

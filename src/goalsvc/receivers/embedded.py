@@ -10,8 +10,9 @@ from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.receivers.telling import tell
+from goalsvc.receivers.windows import follow_clock
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed, GoalStarted
-from goalsvc.signals.notices import KaraokeScore, LevelNotice, SessionKaraokeGoalUpdated
+from goalsvc.signals.notices import KaraokeScore, LevelNotice, SessionKaraokeGoalUpdated, StreamAuthorizedForViewer
 from goalsvc.signals.receiver import on, receiver
 
 
@@ -27,7 +28,10 @@ from goalsvc.signals.receiver import on, receiver
     },
 )
 async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Outcome:
-    """Notes in the session when the show or exclusive started first; an exclusive takes the stream for its viewer."""
+    """Notes in the session when the show or exclusive started first; an exclusive takes the stream for its viewer.
+
+    The viewer's window gets its end, which the viewer is told (`stream.authorized`).
+    """
     session_id, goal_id = event.conditions.session_id, ObjectId(event.goal_id)
     if session_id is None:
         return Returned(Reason.NO_SESSION)
@@ -41,12 +45,18 @@ async def set_embedded_goal_started(context: Context, event: GoalStarted) -> Out
         known = await Session.by_id(session_id)
         return Returned(Reason.UNKNOWN_SESSION if known is None else Reason.ALREADY_DONE)
     goal = await Goal.by_id(goal_id)
-    if goal is not None and not goal.active:
-        # Word of the start comes after the end, which may have been noted before: nobody else would give the stream back.
+    ends_at = None
+    if goal is not None and goal.active:
+        ends_at = await follow_clock(context, goal)
+    elif goal is not None:
+        # The start is announced after the end, which may have been noted before: nothing else would free the stream.
         await Session.end_exclusive(session_id, event.viewer_id, goal_id, goal.exp or event.at)
     # Both views tell for whom the stream is; the drops of this signal's siblings may have come before that was written.
     await context.cache.drop([session_token_view(session_id), *streamer_views(event.streamer_id)])
-    return Done()
+    if ends_at is None:
+        return Done()
+    notice = StreamAuthorizedForViewer.of(event, viewer_id=event.viewer_id, nbf=event.at, exp=ends_at)
+    return await tell(context, notice.channels_of(event.viewer_id), notice.event, notice.data(), cause=event.event_id)
 
 
 async def _why_not_noted(session_id: ObjectId, show_goal: ObjectId) -> Reason:
@@ -115,7 +125,7 @@ async def cleanup_expired_exclusive_goal_pairs(context: Context, event: GoalEnde
     },
 )
 async def sync_trigger_goal_session_viewer(context: Context, event: GoalEnded) -> Outcome:
-    """Opens the viewer's window in the session when his request is agreed to, and closes it when the exclusive ends."""
+    """Opens the viewer's window in the session when their request is agreed to, and closes it when the exclusive ends."""
     session_id, viewer = event.conditions.session_id, event.viewer_id
     if event.kind is GoalKind.TRIGGER and event.triggerer is None:
         return Returned(Reason.NOT_AGREED)
@@ -124,16 +134,20 @@ async def sync_trigger_goal_session_viewer(context: Context, event: GoalEnded) -
     if viewer is None:
         return Returned(Reason.NO_VIEWER)
     if event.kind is GoalKind.EXCLUSIVE:
-        session = await Session.close_window(session_id, viewer, event.at, event.progress)
+        goal_id = ObjectId(event.goal_id)
+        session = await Session.close_window(session_id, viewer, goal_id, event.at, event.progress)
+        session = session or await Session.by_id(session_id)  # the window is a later exclusive's
     elif event.metadata.exclusive is None:
         return Returned(Reason.NO_EXCLUSIVE)
     else:
-        session = await Session.open_window(session_id, viewer, event.at, event.metadata.exclusive.target)
+        exclusive_id, target = exclusive_of(ObjectId(event.goal_id)), event.metadata.exclusive.target
+        session = await Session.open_window(session_id, viewer, exclusive_id, event.at, target)
         session = session or await Session.by_id(session_id)  # open already: an earlier try came so far
-        exclusive = await Goal.by_id(exclusive_of(ObjectId(event.goal_id)))
+        exclusive = await Goal.by_id(exclusive_id)
         if session is not None and exclusive is not None and not exclusive.active:
-            # This comes late: the exclusive is over, and whoever closed the window may have done so before it was opened.
-            session = await Session.close_window(session_id, viewer, exclusive.exp or event.at, exclusive.progress)
+            # This comes late: the exclusive is over, and its window may have been closed before it was opened.
+            ended_at = exclusive.exp or event.at
+            await Session.close_window(session_id, viewer, exclusive_id, ended_at, exclusive.progress)
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
     await context.cache.drop([session_token_view(session_id)])

@@ -1,8 +1,7 @@
 """The money: what each end and each completion does to the escrow behind a goal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -10,8 +9,6 @@ from goalsvc.context import Context
 from goalsvc.domain.escrow import (
     COMPLETED,
     REFUNDED,
-    WHOLE_BPS,
-    escrow_account,
     exclusive_escrow,
     performed_share,
     show_escrow,
@@ -20,25 +17,16 @@ from goalsvc.domain.escrow import (
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.errors import InvalidError, RetryableError
+from goalsvc.errors import InvalidError
+from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Account
+from goalsvc.receivers.windows import follow_clock
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalEvent, GoalProgressed
 from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.division import fee_bps_of, held_for, settle_exclusive_share, share_of
 from goalsvc.tasks.ending import deactivate_goal
-from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow, transfer_escrow
-
-
-def _share(
-    goal_id: str, escrow_id: str, event: str, user_id: str, amount: int, fee: Mapping[str, Any] | None = None
-) -> FollowUp:
-    """One share of an escrow that no earning stands behind: the goal itself does."""
-    metadata = {"doc_id": goal_id, "user_id": user_id, "amount": amount}
-    follow_up = transfer_escrow.follow_up(
-        to_user_id=user_id, escrow_id=escrow_id, event=event, metadata=metadata, **(fee or {})
-    )
-    return follow_up.called(f"transfer_escrow:{event}")
-
+from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow
 
 # -- shows ------------------------------------------------------------------------------------------------------------
 
@@ -70,7 +58,7 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
         nbf=began or funding_goal.generation_time,
         exp=ended or context.clock.now(),
         goal_id=event.goal_id,
-        **_fee(context, event),
+        **({"fee_bps": fee} if (fee := fee_bps_of(context, event.metadata)) else {}),
     )
     return Done(follow_ups=(payout,))
 
@@ -86,7 +74,10 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
     },
 )
 async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outcome:
-    """Promises every contributor their tokens back when a show, or its funding, ended below its target."""
+    """Promises every contributor their tokens back when a show, or its funding, ended below its target.
+
+    The refund of a show waits while a late webhook may still complete it.
+    """
     if event.target_reached:
         return Returned(Reason.TARGET_REACHED)
     if event.kind is GoalKind.FUNDING:
@@ -98,7 +89,11 @@ async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outc
             return Returned(funding_goal)
         escrow_id = show_escrow(funding_goal)
         user_id = session.user_id if isinstance(session, Session) else event.streamer_id
-    return Done(follow_ups=(refund_escrow.follow_up(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id),))
+    refund = refund_escrow.follow_up(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id)
+    if event.settles_at is None:
+        return Done(follow_ups=(refund,))
+    what = f"waits for late webhooks until {event.settles_at.isoformat()}"
+    return Done(what, follow_ups=(refund.not_before(event.settles_at),))
 
 
 def _funding_of(event: GoalEvent, session: Session | Reason) -> ObjectId | Reason:
@@ -109,13 +104,6 @@ def _funding_of(event: GoalEvent, session: Session | Reason) -> ObjectId | Reaso
     if event.metadata.funding_goal_id is not None:
         return event.metadata.funding_goal_id
     return session if isinstance(session, Reason) else Reason.NO_FUNDING
-
-
-def _fee(context: Context, event: GoalEvent) -> Mapping[str, Any]:
-    """Returns the argument that fixes the platform's fee for this payout; none where no fee is taken."""
-    given = event.metadata.fee_bps
-    fee_bps = context.settings.platform_fee_bps if given is None else min(max(given, 0), WHOLE_BPS)
-    return {"fee_bps": fee_bps} if fee_bps else {}
 
 
 async def _session_of(event: GoalEvent) -> Session | Reason:
@@ -132,25 +120,34 @@ async def _session_of(event: GoalEvent) -> Session | Reason:
     returns={Reason.OTHER_GOAL_KIND, Reason.SETTLED_AT_THE_END, Reason.NOTHING_HELD},
 )
 async def trigger_exclusive_escrow_transfer(context: Context, event: GoalCompleted) -> Outcome:
-    """Owes the performer of an exclusive without a timed target its whole escrow; a timed one is settled at its end."""
+    """Promises the performer of an exclusive without a timed target its whole escrow; a timed one is settled at its end.
+
+    One that has ended, and whose division waits, is settled as soon as a late webhook completes it.
+    """
     if event.level > 0:
-        return Returned(Reason.SETTLED_AT_THE_END)
+        goal = await Goal.by_id(ObjectId(event.goal_id)) if event.target_reached else None
+        if goal is None or goal.active or goal.settles_at is None:
+            return Returned(Reason.SETTLED_AT_THE_END)
+        now = settle_exclusive_share.follow_up(goal_id=event.goal_id, event=COMPLETED)
+        return Done("completed after its end", follow_ups=(now.called(f"settle:{COMPLETED}:now"),))
     escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
-    share = _share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held, _fee(context, event))
+    fee = fee_bps_of(context, event.metadata)
+    share = share_of(event.goal_id, escrow_id, COMPLETED, event.streamer_id, held, fee)
     return Done(f"{held} tokens", follow_ups=(share,))
 
 
 async def _held_for(event: GoalEvent) -> tuple[str, int]:
-    """The exclusive's escrow, and what it held when it was first to be divided.
+    return await held_for(ObjectId(event.goal_id), event.conditions.trigger_goal_id)
 
-    Raises RetryableError while the hold of its request has still to be moved there: divided now, it would stay there for ever.
-    """
-    escrow_id, request = exclusive_escrow(ObjectId(event.goal_id)), event.conditions.trigger_goal_id
-    if request is not None and await Account.balance_of(escrow_account(trigger_escrow(request))) > 0:
-        raise RetryableError(f"the hold of request {request} is on its way")
-    return escrow_id, await Account.freeze(escrow_id)
+
+def _later(event: GoalEnded, share: str) -> Outcome:
+    """The division waits: a late webhook may still bring seconds."""
+    assert event.settles_at is not None  # noqa: S101 - for the type checker
+    follow_up = settle_exclusive_share.follow_up(goal_id=event.goal_id, event=share).called(f"settle:{share}")
+    what = f"waits for late webhooks until {event.settles_at.isoformat()}"
+    return Done(what, follow_ups=(follow_up.not_before(event.settles_at),))
 
 
 @receiver(
@@ -161,6 +158,8 @@ async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome
     """Owes the performer of a timed exclusive the performed share of its escrow."""
     if event.target is None or event.target <= 0:
         return Returned(Reason.NOT_TIMED)
+    if event.settles_at is not None:
+        return _later(event, COMPLETED)
     escrow_id, held = await _held_for(event)
     if held == 0:
         return Returned(Reason.NOTHING_HELD)
@@ -168,7 +167,8 @@ async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome
     if share == 0:
         return Returned(Reason.NOT_PERFORMED)
     what = f"{share} of {held} tokens for {min(event.progress, event.target)} of {event.target} s"
-    payout = _share(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share, _fee(context, event))
+    fee = fee_bps_of(context, event.metadata)
+    payout = share_of(event.goal_id, escrow_id, COMPLETED, event.streamer_id, share, fee)
     return Done(what, follow_ups=(payout,))
 
 
@@ -186,9 +186,14 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
         if paused is None or event.context.running:
             return Returned(Reason.RESUMED)
         grace = timedelta(seconds=context.settings.exclusive_resume_grace)
+        goal = await Goal.by_id(ObjectId(event.goal_id))
+        if goal is not None:
+            await follow_clock(context, goal)
         end = deactivate_goal.follow_up(goal_id=event.goal_id, paused_since=paused)
         end = end.called(f"exclusive_grace:{event.event_id}").not_before(context.clock.now() + grace)
         return Done(f"ends in {grace.total_seconds():g} s unless resumed", follow_ups=(end,))
+    if event.viewer_id is not None and event.settles_at is not None:
+        return _later(event, REFUNDED)
     escrow_id, held = await _held_for(event)
     if event.viewer_id is None:
         return _without_viewer(escrow_id, held)
@@ -196,7 +201,7 @@ async def trigger_exclusive_goal_escrow_refund(context: Context, event: GoalProg
     if share == 0:
         return Returned(Reason.NOTHING_HELD)
     return Done(
-        f"{share} of {held} tokens", follow_ups=(_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),)
+        f"{share} of {held} tokens", follow_ups=(share_of(event.goal_id, escrow_id, REFUNDED, event.viewer_id, share),)
     )
 
 
@@ -227,7 +232,7 @@ async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded)
         return Returned(Reason.NOTHING_HELD)
     follow_ups: Sequence[FollowUp]
     if event.triggerer is None or not await _can_begin(event):
-        follow_ups = [_share(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
+        follow_ups = [share_of(event.goal_id, escrow_id, REFUNDED, event.viewer_id, held)]
     else:
         exclusive_id = exclusive_of(goal_id)
         follow_ups = [

@@ -1,11 +1,9 @@
 """What clients are told of goals, through Pusher: at least once, each with an `event_id`."""
 
-from datetime import datetime, timedelta
-
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, GoalKind
+from goalsvc.domain.goals import PERFORMED, GoalKind
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
@@ -88,7 +86,9 @@ async def notify_goal_ended(context: Context, event: GoalEnded) -> Outcome:
     """Tells that the goal is over (`goal.ended`): the stream, or those alone whom an exclusive concerns."""
     if event.kind is GoalKind.SHOW and event.target_reached:
         return Returned(Reason.COMPLETED_SHOW)
-    notice = GoalEndedNotice.of(event, completed=event.target_reached)
+    notice = GoalEndedNotice.of(
+        event, completed=event.target_reached, absent=event.absent if event.kind in PERFORMED else None
+    )
     private = event.kind is GoalKind.EXCLUSIVE
     return await _tell(context, notice, parties(event) if private else notice.channels_of(event.streamer_id))
 
@@ -104,21 +104,15 @@ async def trigger_exclusive_on_close_notification(context: Context, event: GoalE
     returns={Reason.OTHER_GOAL_KIND, Reason.NOT_AGREED, Reason.NO_VIEWER, Reason.NO_EXCLUSIVE},
 )
 async def notify_stream_authorized_for_agreed_trigger_goal(context: Context, event: GoalEnded) -> Outcome:
-    """Tells the viewer whose request was agreed to from when until when the stream is his (`stream.authorized`)."""
+    """Tells the viewer whose request was agreed to from when on the stream is theirs (`stream.authorized`)."""
     if event.triggerer is None:
         return Returned(Reason.NOT_AGREED)
     if event.viewer_id is None:
         return Returned(Reason.NO_VIEWER)
     if event.metadata.exclusive is None:
         return Returned(Reason.NO_EXCLUSIVE)
-    ends_at = window_end(event.at, event.metadata.exclusive.target)
-    notice = StreamAuthorizedForViewer.of(event, viewer_id=event.viewer_id, nbf=event.at, exp=ends_at)
+    notice = StreamAuthorizedForViewer.of(event, viewer_id=event.viewer_id, nbf=event.at)
     return await _tell(context, notice, notice.channels_of(event.viewer_id))
-
-
-def window_end(nbf: datetime, duration_seconds: int) -> datetime:
-    """Until when a viewer may watch who may from `nbf` on, for so long."""
-    return nbf + timedelta(seconds=min(duration_seconds, LONGEST_TARGET_SECONDS))
 
 
 @receiver(on(GoalEnded, GoalKind.EXCLUSIVE), returns={Reason.OTHER_GOAL_KIND})

@@ -74,4 +74,4 @@ async def karaoke_control(context: Context, event: PresenceEvent) -> Outcome:
         return Done(f"{moved.turned.amount} s performed")
     if moved.turned.started:
         return Done("started")
-    return Returned(Reason.ALREADY_RUNNING if joined else Reason.NOT_RUNNING)
+    return Returned(Reason.ALREADY_RUNNING if moved.running else Reason.NOT_RUNNING)

@@ -132,6 +132,10 @@ class GoalEnded(GoalEvent):
     active: bool = False
     exp: datetime | None = None
     triggerer: str | None = None
+    absent: tuple[str, ...] = ()
+    """Who of a performed goal was not in its channel when it ended: `performer`, `viewer`."""
+    settles_at: datetime | None = None
+    """Until when the refund or division waits for late webhooks; None: it does not wait."""
 
 
 # -- wallet -----------------------------------------------------------------------------------------------------------

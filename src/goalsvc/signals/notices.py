@@ -167,6 +167,11 @@ class GoalEndedNotice(GoalNotice):
     told_on: ClassVar[tuple[Address, ...]] = EVERYWHERE
 
     completed: bool = Field(description="Whether its last level was reached.")
+    absent: tuple[str, ...] | None = Field(
+        default=None,
+        description="Who of a performed goal was not in its channel when it ended; absent for other kinds.",
+        examples=[["viewer"]],
+    )
 
 
 class ExclusiveClosed(GoalNotice):
@@ -177,14 +182,21 @@ class ExclusiveClosed(GoalNotice):
 
 
 class StreamAuthorizedForViewer(GoalNotice):
-    """A viewer's request was agreed to: the stream is for him alone, from when until when."""
+    """A viewer's request was agreed to: from when on the stream is for them alone.
+
+    The end is not known at the agreement: it follows the clock (`GET /v1/sessions/{id}/token`).
+    """
 
     event: ClassVar[str] = "stream.authorized"
     told_on: ClassVar[tuple[Address, ...]] = (USER,)
 
     viewer_id: str = Field(examples=["u-bob-2"])
-    nbf: datetime = Field(description="From when on he may watch.", examples=["2026-01-01T20:00:00Z"])
-    exp: datetime = Field(description="Until when he may watch.", examples=["2026-01-01T20:06:00Z"])
+    nbf: datetime = Field(description="From when on they may watch.", examples=["2026-01-01T20:00:00Z"])
+    exp: datetime | None = Field(
+        default=None,
+        description="Until when they may watch; absent while that is not known.",
+        examples=["2026-01-01T20:06:00Z"],
+    )
 
 
 class StreamAuthorizedForAll(Notice):

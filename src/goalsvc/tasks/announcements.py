@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from goalsvc.domain.goals import PERFORMED
 from goalsvc.models.goal import Goal
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed, GoalStarted
 
@@ -43,5 +44,12 @@ def completed(goal: Goal, event_id: str, at: datetime) -> GoalCompleted:
 
 
 def ended(goal: Goal, event_id: str, at: datetime) -> GoalEnded:
-    """The goal is over."""
-    return GoalEnded(**_facts(goal, event_id, at), exp=goal.exp, triggerer=goal.triggerer)
+    """Returns the event that the goal is over."""
+    absent = goal.performance.absent() if goal.kind in PERFORMED else ()
+    return GoalEnded(
+        **_facts(goal, event_id, at),
+        exp=goal.exp,
+        triggerer=goal.triggerer,
+        absent=tuple(owner.value for owner in absent),
+        settles_at=goal.settles_at,
+    )

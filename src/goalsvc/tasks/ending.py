@@ -21,6 +21,7 @@ from goalsvc.models.session import Session
 from goalsvc.tasks import announcements
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
+from goalsvc.tasks.settling import decide
 from goalsvc.tasks.task import task
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ _COUNTING_SECONDS = 0.05
 async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datetime | None = None) -> Outcome:
     """Ends the goal if it is active, and sends `goal.ended`; with `paused_since`, only if it is still paused since then.
 
-    Its last seconds are counted first, so that `goal.ended` tells the final progress. A job ends no goal that has not promised
-    it: the job may be left over from another state of the database.
+    Unless late webhooks may be outstanding, its last seconds are counted first, so that `goal.ended` tells the final progress.
+    A job ends no goal that has not promised it: the job may be left over from another state of the database.
     """
     identity, now, promise = ObjectId(goal_id), context.clock.now(), context.promise
     extra: Mapping[str, Any] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
@@ -51,16 +52,18 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
             return Returned(Reason.RESUMED)
         if goal.promise(ENDED) is None:
             return Returned(Reason.ALREADY_DONE)
+    goal, settled = await decide(context, goal)
     if goal.uncounted:
         enqueue_promises(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
         raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
     reports = []
     if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:
-        # Without a target nothing completes it but its end (SPEC §5).
+        # Without a target nothing completes it but its end.
         reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
     ended_at = goal.exp or now
     reports.append(await context.bus.send(context, announcements.ended(goal, f"{goal_id}:{ENDED}", ended_at)))
-    return Done(f"progress {goal.progress}", follow_ups=_stop_recording(goal), reports=tuple(reports), fulfils=ENDED)
+    what = "; ".join(filter(None, [f"progress {goal.progress}", settled]))
+    return Done(what, follow_ups=_stop_recording(goal), reports=tuple(reports), fulfils=ENDED)
 
 
 def _stop_recording(goal: Goal) -> tuple[FollowUp, ...]:

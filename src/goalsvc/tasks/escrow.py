@@ -42,6 +42,7 @@ from goalsvc.signals.events import (
     EscrowShareCompleted,
     EscrowShareRefunded,
 )
+from goalsvc.tasks.settling import completed_after_all
 from goalsvc.tasks.task import RetryPolicy, Task, task
 
 #: How many shares are enqueued at a time, and how long the sweep leaves them alone.
@@ -66,6 +67,8 @@ async def escrow_out(
 @task(timeout=60)
 async def refund_escrow(context: Context, *, escrow_id: str, user_id: str, goal_id: str) -> Outcome:
     """Returns every earning that the escrow holds to the user that it came from. `user_id` is the streamer, for analytics."""
+    if await completed_after_all(context, goal_id):
+        return Returned(Reason.TARGET_REACHED)
     return await _settle_all(context, refund_escrow, goal_id, escrow_id, REFUNDED, None, 0)
 
 

@@ -12,11 +12,20 @@ from goalsvc.tasks.task import task
 
 
 @task()
-async def announce_goal_started(context: Context, *, goal_id: str, event_id: str, at: datetime) -> Outcome:
-    """Sends `goal.started`, which the webhook only promises, so that its answer waits for one write and no more."""
+async def announce_goal_started(
+    context: Context, *, goal_id: str, event_id: str, at: datetime, unowned_since: datetime | None = None
+) -> Outcome:
+    """Sends `goal.started`, which the webhook only promises, so that its answer waits for one write and no more.
+
+    A start that rested on an unowned mark alone, at `unowned_since`, is announced only if it still holds.
+    """
     goal = await Goal.by_id(ObjectId(goal_id))
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
+    if unowned_since is not None:
+        clock = goal.performance
+        if not clock.unowned_start or not clock.starts_at(unowned_since):
+            return Returned(Reason.OVERTAKEN)
     report = await context.bus.send(context, announcements.started(goal, event_id, at))
     return Done(reports=(report,))
 

@@ -1,83 +1,240 @@
-"""After an outage that outlasted Pusher's repeats, a leave may never be told: the clock would run for ever.
+"""Reconciliation: after an outage that outlasted Pusher's repeats, a join or leave may never be announced.
 
-So Pusher is asked, now and then, who is in the channels of the goals whose clocks run. A performer who is missed for longer
-than Pusher repeats a webhook has left, and nobody knows when: his clock is paused at the last moment at which he is known to
-have been there. Not sooner: a leave that is still on its way tells the exact time.
+So Pusher is asked, now and then, which presence channels are occupied: one call answers for all. A performer who is missed for
+longer than Pusher repeats a webhook has left, and the exact time is unknown: the clock is paused at the last moment at which
+they are known to have been there. Not sooner: a leave that is still on its way has the exact time. An occupied channel whose
+clock stands is a lost join; it counts from the moment of the answer.
+
+Where numbers are not enough (an exclusive with one user, a clock that stands), and with servers that give none, channels are
+asked about singly, those first that were not asked about for longest.
 """
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from prometheus_client import Counter
 
 from goalsvc.context import Context
 from goalsvc.domain.channels import goal_channel
+from goalsvc.domain.goals import PERFORMED, GoalKind
 from goalsvc.domain.origin import NOWHERE, Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.performance import Owner, Rule
 from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
-from goalsvc.models.clocks import Move, Moved, participants_of
-from goalsvc.models.filters import ACTIVE
-from goalsvc.models.goal import Goal
+from goalsvc.models import presence
+from goalsvc.models.clocks import Move, Moved, parties_of
+from goalsvc.models.goal import clock_in, deadline_of
 from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.task import task
 
-#: How many goals one run asks about, and how many questions are under way at a time.
+LOST_JOINS = Counter("goalsvc_lost_joins_total", "Joins that no webhook announced, found by asking Pusher.")
+
+#: How many channels one run asks about singly, and how many questions are under way at a time.
 _BATCH = 500
 _QUESTIONS_AT_ONCE = 8
+#: How many clocks are moved at a time.
+_MOVES_AT_ONCE = 500
 
-_FIELDS = {"_cls": 1, "clock.known_at": 1, "context.started": 1, "metadata": 1, "conditions": 1}
+_PREFIX = "presence-"
+_GOAL_CHANNELS = ("presence-enc-goal@", "presence-goal@")
+_CLASSES = tuple(kind.cls for kind in PERFORMED)
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Concluded:
+    """A join or leave that Pusher's answer implies."""
+
+    goal_id: ObjectId
+    joined: bool
+    user_id: str | None
+    at: datetime
 
 
 @task(timeout=60)
 async def reconcile_clocks(context: Context) -> Outcome:
-    """Pauses clocks whose performer has left without our being told."""
-    unknown_since = context.clock.now() - timedelta(seconds=context.settings.reconcile_seconds)
-    where = {"clock.running": True, "clock.known_at": {"$lte": unknown_since}, "active": ACTIVE}
-    found = await Goal.get_motor_collection().find(where, _FIELDS).sort("clock.known_at").to_list(_BATCH)
+    """Pauses clocks whose performer has left, and starts those whose performer has joined, without a webhook."""
+    at = context.clock.now()
+    unheard_since = at - timedelta(seconds=context.settings.reconcile_seconds / 2)
+    try:
+        occupied = await context.notifier.occupied(_PREFIX)
+    except ExternalServiceError:
+        return Returned(Reason.ALREADY_DONE)  # nothing was learnt; the next run asks again
+    if occupied is None:
+        concluded = await _singly(context, await presence.longest_unasked(_BATCH, unheard_since), (), at)
+    else:
+        concluded = await _together(context, occupied, at, unheard_since)
+    moved = 0
+    for first in range(0, len(concluded), _MOVES_AT_ONCE):
+        moves = (_conclude(context, each) for each in concluded[first : first + _MOVES_AT_ONCE])
+        moved += sum(await asyncio.gather(*moves))
+    return Done(f"{moved} clocks moved") if moved else Returned(Reason.ALREADY_DONE)
+
+
+# -- one answer for all ---------------------------------------------------------------------------------------------------
+
+
+async def _together(
+    context: Context, occupied: Mapping[str, int], at: datetime, unheard_since: datetime
+) -> list[_Concluded]:
+    users = _users_by_goal(occupied)
+    running = {goal["_id"]: goal for goal in await presence.running_clocks()}
+    seen, missed, unclear = [], [], []
+    for goal_id, goal in running.items():
+        clock = goal["clock"]
+        if clock.get("known_at") is None or clock["known_at"] > unheard_since:
+            continue
+        count = users.get(str(goal_id), 0)
+        if count == 0:
+            missed.append(goal)
+        elif count > 1 or goal["_cls"] != GoalKind.EXCLUSIVE.cls or clock.get("rule") in (None, Rule.ALONE):
+            seen.append(goal)
+        else:
+            unclear.append(goal_id)
+    standing = [ObjectId(each) for each in users if ObjectId.is_valid(each) and ObjectId(each) not in running]
+    others = await presence.goals_of([*unclear, *standing], _CLASSES) if unclear or standing else []
+    await presence.note(seen=seen, missed=[goal["_id"] for goal in missed if "absent_at" not in goal["clock"]], at=at)
+    gone = [
+        _Concluded(goal["_id"], False, None, goal["clock"]["known_at"])
+        for goal in missed
+        if _given_up(context, goal, at)
+    ]
+    return gone + await _singly(
+        context,
+        [goal for goal in others if goal["_id"] in running],
+        [goal for goal in others if goal["_id"] not in running],
+        at,
+    )
+
+
+def _users_by_goal(occupied: Mapping[str, int]) -> dict[str, int]:
+    """How many users are in the channels of each goal, by its id."""
+    users: dict[str, int] = {}
+    for name, count in occupied.items():
+        if name.startswith(_GOAL_CHANNELS):
+            goal_id = name.partition("@")[2]
+            users[goal_id] = users.get(goal_id, 0) + count
+    return users
+
+
+def _given_up(context: Context, goal: Document, at: datetime) -> bool:
+    """Whether someone has been missed in that goal for longer than Pusher repeats a webhook."""
+    since: datetime = goal["clock"].get("absent_at", at)
+    return at - since >= timedelta(seconds=context.settings.reconcile_patience)
+
+
+# -- one answer for each --------------------------------------------------------------------------------------------------
+
+
+async def _singly(
+    context: Context, running: Sequence[Document], standing: Sequence[Document], at: datetime
+) -> list[_Concluded]:
+    """Asks about these channels one by one, those first that were not asked about for longest."""
+    asked = sorted([*running, *standing], key=lambda goal: _asked_at(goal).timestamp())[:_BATCH]
     turn = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
 
-    async def one(document: dict[str, Any]) -> bool:
+    async def ask(goal: Document) -> Collection[str] | None:
         async with turn:
-            return await _reconcile(context, document)
+            try:
+                return await context.notifier.users_in(goal_channel(str(goal["_id"])))
+            except ExternalServiceError:
+                return None
 
-    paused = sum(await asyncio.gather(*map(one, found)))
-    return Done(f"{paused} clocks paused") if paused else Returned(Reason.ALREADY_DONE)
+    answers = await asyncio.gather(*map(ask, asked))
+    seen, missed, concluded = [], [], []
+    for goal, users in zip(asked, answers, strict=True):
+        if users is None:
+            continue
+        clock = clock_in(goal)
+        if clock.running:
+            absent = _missing(goal, users)
+            joined = _unannounced(goal, users, at) if clock.needs() == {Owner.UNOWNED} and absent is None else []
+            concluded += joined
+            if absent is None:
+                seen.append(goal)
+            elif _given_up(context, goal, at):
+                concluded.append(_Concluded(goal["_id"], False, absent or None, goal["clock"]["known_at"]))
+            else:
+                missed.append(goal["_id"])
+        else:
+            concluded += _unannounced(goal, users, at)
+    await presence.note(seen=seen, missed=missed, asked=[goal["_id"] for goal in asked], at=at)
+    return concluded
 
 
-async def _reconcile(context: Context, document: dict[str, Any]) -> bool:
-    """Whether the goal's clock was paused."""
-    goal_id: ObjectId = document["_id"]
-    try:
-        present = await context.notifier.users_in(goal_channel(str(goal_id)))
-    except ExternalServiceError:
-        return False  # nothing was learnt; the next run asks again
-    now = context.clock.now()
-    if participants_of(document) & set(present):
-        await Goal.seen_performing(goal_id, now)
-        return False
-    missed_since = await Goal.missed(goal_id, now)
-    if missed_since is None or now - missed_since < timedelta(seconds=context.settings.reconcile_patience):
-        return False
-    known_at: datetime = document["clock"]["known_at"]
-    return await _pause(context, goal_id, known_at)
+def _asked_at(goal: Document) -> datetime:
+    clock = goal.get("clock")
+    asked_at = clock.get("asked_at") if isinstance(clock, Mapping) else None
+    return asked_at if isinstance(asked_at, datetime) else _NEVER
 
 
-async def _pause(context: Context, goal_id: ObjectId, known_at: datetime) -> bool:
-    at = context.clock.now()
-    event_id = f"reconcile:{goal_id}:{known_at.isoformat()}"
-    cause = Cause(goal_id=str(goal_id), event_id=event_id, task="reconcile_clocks", happened_at=known_at)
+_NEVER = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def _missing(goal: Document, users: Collection[str]) -> str | None:
+    """The user whose absence ends the performance; empty: all have left; None where those who are needed are there."""
+    performer, viewers = parties_of(goal)
+    clock = clock_in(goal)
+    if clock.legacy:
+        return None if {performer, *viewers} & set(users) else ""
+    needs = clock.needs()
+    if needs == {Owner.UNOWNED}:
+        return None if {performer, *viewers} & set(users) else ""
+    performer_gone, viewer_gone = performer not in users, not viewers & set(users)
+    if performer_gone and (viewer_gone or Owner.VIEWER not in needs):
+        return "" if viewer_gone else performer or ""
+    if performer_gone:
+        return performer
+    return next(iter(sorted(viewers)), "") if Owner.VIEWER in needs and viewer_gone else None
+
+
+def _unannounced(goal: Document, users: Collection[str], at: datetime) -> list[_Concluded]:
+    """The joins that the marks do not know: of participants who are there. Not after the goal's deadline."""
+    clock, deadline = clock_in(goal), deadline_of(goal)
+    if deadline is not None and deadline < at:
+        return []
+    performer, viewers = parties_of(goal)
+    present = clock.present()
+    if clock.running and performer in users:
+        return []  # an unowned start holds while the performer is there
+    found = []
+    if performer is not None and performer in users and Owner.PERFORMER not in present:
+        found.append(performer)
+    if clock.rule in (Rule.AUTO, Rule.BOTH) and Owner.VIEWER not in present:
+        found += sorted(viewers & set(users))[:1]
+    return [_Concluded(goal["_id"], True, user, at) for user in found]
+
+
+# -- what follows ---------------------------------------------------------------------------------------------------------
+
+
+async def _conclude(context: Context, concluded: _Concluded) -> bool:
+    """Moves the goal's clock by what was concluded; returns whether that changed it."""
+    goal_id, at, now = concluded.goal_id, concluded.at, context.clock.now()
+    what = "join" if concluded.joined else "leave"
+    event_id = ":".join(["reconcile", what, str(goal_id), concluded.user_id or "all", at.isoformat()])
+    cause = Cause(goal_id=str(goal_id), event_id=event_id, task="reconcile_clocks", happened_at=at)
     origin = replace(NOWHERE, cause=cause).of_task("reconcile_clocks")
-    move = Move(goal_id, False, None, known_at, event_id, origin)
-    moved = await context.clocks.move(move)
-    if not isinstance(moved, Moved) or not moved.turned.paused:
+    moved = await context.clocks.move(Move(goal_id, concluded.joined, concluded.user_id, at, event_id, origin))
+    if not isinstance(moved, Moved):
         return False
-    what = f"missed by Pusher; paused at {known_at.isoformat()}, when the performer was known to be there"
-    node = node_of("task", "reconcile_clocks", Done(what), at, 0.0) | {"place": origin.place}
-    context.recorder.trace(segment_document(origin.segment, str(goal_id), None, at, node))
+    if concluded.joined:
+        LOST_JOINS.inc()
+        told = f"a join of {concluded.user_id} that no webhook announced; counted from {at.isoformat()}"
+    elif moved.turned.paused:
+        who = concluded.user_id or "the performer"
+        told = f"missed by Pusher; paused at {at.isoformat()}, when {who} was known to be there"
+    else:
+        return False
+    node = node_of("task", "reconcile_clocks", Done(told), now, 0.0) | {"place": origin.place}
+    context.recorder.trace(segment_document(origin.segment, str(goal_id), None, now, node))
     for promise in moved.promises:
         context.queue.enqueue(job_for(PromiseRef("goals", goal_id, promise.id), promise))
     return True

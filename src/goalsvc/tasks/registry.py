@@ -3,7 +3,20 @@
 from typing import Any
 
 from goalsvc.models.database import WITH_PROMISES
-from goalsvc.tasks import bookkeeping, clips, ending, escrow, events, funding, notices, progress, reconcile, recording
+from goalsvc.tasks import (
+    bookkeeping,
+    clips,
+    division,
+    ending,
+    escrow,
+    events,
+    funding,
+    notices,
+    progress,
+    reconcile,
+    recording,
+    settling,
+)
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
@@ -16,6 +29,8 @@ ALL: tuple[Task[Any], ...] = (
     ending.deactivate_goal,
     ending.end_session,
     ending.expire_goals,
+    settling.seal_clock,
+    division.settle_exclusive_share,
     clips.create_post_from_livestream,
     clips.clip_livestream_as_asset,
     recording.StartRecord,

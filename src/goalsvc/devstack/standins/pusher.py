@@ -57,6 +57,7 @@ class PusherStandIn(StandIn):
             routes=[
                 Route("/apps/{app_id}/events", self._events, methods=["POST"]),
                 Route("/apps/{app_id}/batch_events", self._batch_events, methods=["POST"]),
+                Route("/apps/{app_id}/channels", self._channels, methods=["GET"]),
                 Route("/apps/{app_id}/channels/{channel}/users", self._users, methods=["GET"]),
                 Route("/channels/{channel}/users", self._set_users, methods=["PUT"]),
                 WebSocketRoute("/app/{key}", self.sockets.serve),
@@ -95,6 +96,26 @@ class PusherStandIn(StandIn):
         except _RefusedError as refused:
             return PlainTextResponse(f"{refused}\n", refused.status)
         return JSONResponse({})
+
+    async def _channels(self, request: Request) -> Response:
+        """The occupied channels; with `info=user_count`, which needs a `filter_by_prefix` of presence channels, their users."""
+        if trouble := await self.meet_trouble():
+            return PlainTextResponse(trouble.error or "the stand-in was told to refuse", trouble.status or 503)
+        prefix, info = (request.query_params.get(name, "") for name in ("filter_by_prefix", "info"))
+        try:
+            self._authenticate(request, b"")
+            if info not in ("", "user_count"):
+                raise _RefusedError(400, f"Unknown info {info!r}")
+            if info and not prefix.startswith("presence-"):
+                raise _RefusedError(400, "user_count may only be requested for presence channels")
+        except _RefusedError as refused:
+            return PlainTextResponse(f"{refused}\n", refused.status)
+        channels = {
+            name: {"user_count": len(set(users))} if info else {}
+            for name, users in self.present.items()
+            if users and name.startswith(prefix)
+        }
+        return JSONResponse({"channels": channels})
 
     async def _users(self, request: Request) -> Response:
         if trouble := await self.meet_trouble():
