@@ -98,20 +98,23 @@ class Stage:
     async def perform(self, seconds: float) -> None:
         """Joins, performs, leaves; now and then nobody is ever told of the leave."""
         present = self.simulation.pusher.present.setdefault(self.channel, set())
+        self._announce("member_added", "channel_occupied" if not present else None)
         present.add(self.user)
-        self._announce("member_added", "channel_occupied")
         await asyncio.sleep(seconds)
         present.discard(self.user)
         if self.simulation.random.random() < 0.97:
-            self._announce("member_removed", "channel_vacated")
+            self._announce("member_removed", "channel_vacated" if not present else None)
 
-    def _announce(self, of_member: str, of_channel: str) -> None:
-        """One join or leave: told by two events, in either order, in one webhook or two, sometimes by one of them only."""
+    def _announce(self, of_member: str, of_channel: str | None) -> None:
+        """One join or leave: told by two events, in either order, in one webhook or two, sometimes by one of them only.
+
+        Of the channel only the first that joins and the last that leaves are told.
+        """
         simulation, random = self.simulation, self.simulation.random
         channel, user = self.channel, self.user
         events: list[dict[str, Any]] = [
             {"name": of_member, "channel": channel, "user_id": user},
-            {"name": of_channel, "channel": channel},
+            *([{"name": of_channel, "channel": channel}] if of_channel is not None else []),
         ]
         random.shuffle(events)
         at = simulation.clock.now()
@@ -253,8 +256,10 @@ async def requested_exclusive(simulation: Simulation, number: int) -> None:
     for _ in range(60):
         if ObjectId(exclusive_id) in simulation.inside.peek("goals"):
             if random.random() < 0.85:
-                user = random.choice([STREAMER, STREAMER, viewer])
-                await perform(simulation, exclusive_id, seconds * random.choice([0.4, 1.0, 1.5]), user)
+                users = random.choice([[STREAMER], [viewer], [STREAMER, viewer], [STREAMER, viewer]])
+                lengths = (seconds * random.choice([0.4, 1.0, 1.5]) for _ in users)
+                performing = (perform(simulation, exclusive_id, *each) for each in zip(lengths, users, strict=True))
+                await asyncio.gather(*performing)
             break
         await asyncio.sleep(1.0)
     if random.random() < 0.2:
@@ -292,7 +297,8 @@ async def untimed_exclusive(simulation: Simulation, number: int) -> None:
         }
     )
     if random.random() < 0.7:
-        await perform(simulation, str(goal_id), random.uniform(0.1, 60.0))
+        users = random.choice([[STREAMER], [STREAMER, viewer]])
+        await asyncio.gather(*(perform(simulation, str(goal_id), random.uniform(0.1, 60.0), user) for user in users))
 
 
 STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive]

@@ -1,4 +1,4 @@
-"""What must hold once a history is over and the queue is quiet (SPEC §7), whatever happened on the way."""
+"""What must hold once a history is over and the queue is quiet , whatever happened on the way."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -47,6 +47,12 @@ def _reached(goal: Document) -> bool:
     return target is not None and goal["progress"] >= target
 
 
+def _waited(goal: Document) -> bool:
+    """Whether late webhooks could still count after its end was announced."""
+    clock = goal.get("clock") or {}
+    return "settle_at" in clock or not clock.get("sealed")
+
+
 # -- the clock, levels, ends ----------------------------------------------------------------------------------------------
 
 
@@ -89,7 +95,7 @@ def _ends(simulation: Simulation, goals: Goals) -> Iterator[str]:
             yield f"{name}: is still active"
         if len(ends) != 1:
             yield f"{name}: ended {len(ends)} times"
-        elif ends[0]["progress"] != goal["progress"]:
+        elif ends[0]["progress"] != goal["progress"] and not (_waited(goal) and ends[0]["progress"] < goal["progress"]):
             yield f"{name}: ended with {ends[0]['progress']}, and has {goal['progress']} now"
         if goal.get("promises"):
             yield f"{name}: still owes {[promise['id'] for promise in goal['promises']]}"
@@ -208,8 +214,8 @@ def _session(simulation: Simulation, contents: Mapping[str, list[Document]], goa
         yield f"the session shows karaoke {karaoke['progress']}"
     for viewer, window in session.get("viewers", {}).items():
         mine = [g for g in goals.values() if g.get("conditions", {}).get("exclusive_to") == viewer]
-        if mine and window["exp"] > max(goal["exp"] for goal in mine):
-            yield f"the window of {viewer} is open until {window['exp']}, his exclusives ended before"
+        if mine and ("exp" not in window or window["exp"] > max(goal["exp"] for goal in mine)):
+            yield f"the window of {viewer} is open until {window.get('exp')}, their exclusives ended before"
 
 
 _TOLD = {"goal.progressed": "goal.progress.updated", "goal.ended": "goal.ended"}
@@ -218,6 +224,11 @@ _TOLD = {"goal.progressed": "goal.progress.updated", "goal.ended": "goal.ended"}
 def _notices(simulation: Simulation) -> Iterator[str]:
     """Clients were told of every progress, every end and every payment, at least once."""
     told = {(notice.event, notice.data.get("event_id")) for notice in simulation.pusher.told}
+    last_told: dict[str, int] = {}
+    for notice in simulation.pusher.told:
+        if notice.event == "goal.progress.updated":
+            goal_id = str(notice.data["goal_id"])
+            last_told[goal_id] = max(last_told.get(goal_id, 0), notice.data["progress"])
     for identity, event in simulation.records.tracked.items():
         kind = event.get("kind")
         expected = _TOLD.get(event["name"])
@@ -226,6 +237,8 @@ def _notices(simulation: Simulation) -> Iterator[str]:
         event_id = identity.split(":", 2)[2]
         if event["name"] == "goal.ended" and kind == GoalKind.SHOW and _completed(simulation, event["goal_id"]):
             continue
+        if event["name"] == "goal.progressed" and event["progress"] <= last_told.get(str(event["goal_id"]), -1):
+            continue  # while Pusher was away, newer progress has taken its place
         if (expected, event_id) not in told:
             yield f"nobody was told {expected} ({event_id}) of {kind} {event['goal_id']}"
     for transfer in simulation.inside.peek("transfers").values():

@@ -260,6 +260,9 @@ class Collection:
     def update_one(self, *args: Any, **options: Any) -> Awaitable[Any]:
         return self._call("update_one", args, options)
 
+    def update_many(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        return self._call("update_many", args, options)
+
     def bulk_write(self, *args: Any, **options: Any) -> Awaitable[Any]:
         return self._call("bulk_write", args, options)
 
@@ -503,8 +506,11 @@ class Told:
 class SimulatedPusher(Service):
     """Takes notices."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, clock: "VirtualClock") -> None:
         super().__init__("pusher", network)
+        self._clock = clock
+        #: By channel: when it was asked about last, and the answer.
+        self.asked: dict[str, tuple[int, set[str]]] = {}
         self.told: list[Told] = []
         #: Who is in which channel, whatever was told of it.
         self.present: dict[str, set[str]] = {}
@@ -513,8 +519,10 @@ class SimulatedPusher(Service):
         await self.call(lambda: self.told.append(Told(tuple(channels), event, data)))
 
     async def users_in(self, channel: str) -> list[str]:
-        await self.call(lambda: None)
-        return sorted(self.present.get(channel, ()))
+        users = set[str]()
+        await self.call(lambda: users.update(self.present.get(channel, ())))
+        self.asked[channel] = to_epoch_milliseconds(self._clock.now()), users
+        return sorted(users)
 
     async def occupied(self, prefix: str) -> dict[str, int] | None:
         await self.call(lambda: None)

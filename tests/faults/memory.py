@@ -13,7 +13,7 @@ from typing import Any
 
 import bson
 from bson import CodecOptions, ObjectId
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 Document = dict[str, Any]
@@ -133,7 +133,9 @@ class MemoryCollection:
         self._insert(new, session)
         return SimpleNamespace(inserted_id=new["_id"])
 
-    def insert_many(self, documents: Sequence[Mapping[str, Any]], session: Any = None) -> SimpleNamespace:
+    def insert_many(
+        self, documents: Sequence[Mapping[str, Any]], session: Any = None, ordered: bool = True
+    ) -> SimpleNamespace:
         for document in documents:
             self.insert_one(document, session)
         return SimpleNamespace(inserted_ids=[document["_id"] for document in documents])
@@ -159,8 +161,19 @@ class MemoryCollection:
         wanted = after if return_document is ReturnDocument.AFTER else before
         return None if wanted is None else _projected(_copied(wanted), projection)
 
-    def bulk_write(self, writes: Sequence[UpdateOne], ordered: bool = True, session: Any = None) -> SimpleNamespace:
-        changed = [self._update(w._filter, w._doc, bool(w._upsert), session) for w in writes]
+    def update_many(self, filter: Mapping[str, Any], update: Any, session: Any = None) -> SimpleNamespace:
+        changed = self._update_many(filter, update, session)
+        return SimpleNamespace(matched_count=len(changed))
+
+    def bulk_write(
+        self, writes: Sequence[UpdateOne | UpdateMany], ordered: bool = True, session: Any = None
+    ) -> SimpleNamespace:
+        changed: list[tuple[Document | None, Document | None]] = []
+        for write in writes:
+            if isinstance(write, UpdateMany):
+                changed += self._update_many(write._filter, write._doc, session)
+            else:
+                changed.append(self._update(write._filter, write._doc, bool(write._upsert), session))
         upserted = sum(before is None and after is not None for before, after in changed)
         matched = sum(before is not None for before, _ in changed)
         return SimpleNamespace(matched_count=matched, upserted_count=upserted)
@@ -173,6 +186,13 @@ class MemoryCollection:
             document = self.documents.get(identity)
             return document if document is not None and _matches(document, where) else None
         return next((document for document in self.documents.values() if _matches(document, where)), None)
+
+    def _update_many(
+        self, filter: Mapping[str, Any], update: Any, session: Any
+    ) -> list[tuple[Document | None, Document | None]]:
+        where = _copied(filter)
+        found = [identity for identity, document in self.documents.items() if _matches(document, where)]
+        return [self._update({"_id": identity}, update, False, session) for identity in found]
 
     def _insert(self, new: Document, session: Any) -> None:
         identity = new["_id"]
@@ -303,6 +323,9 @@ def _equals_any(values: Sequence[Any], wanted: Any) -> bool:
     return any(type(value) is not bool or type(wanted) is bool for value in values if value == wanted)
 
 
+_TYPES: Mapping[str, Any] = {"objectId": ObjectId, "string": str, "number": (int, float)}
+
+
 def _operator(values: Sequence[Any], operator: str, operand: Any) -> bool:
     match operator:
         case "$eq":
@@ -315,6 +338,11 @@ def _operator(values: Sequence[Any], operator: str, operand: Any) -> bool:
             return not any(_equals_any(values, each) for each in operand)
         case "$exists":
             return bool(values) is bool(operand)
+        case "$not":
+            return not all(_operator(values, each, of) for each, of in operand.items())
+        case "$type":
+            types = tuple(_TYPES[name] for name in ([operand] if isinstance(operand, str) else operand))
+            return any(isinstance(value, types) and not isinstance(value, bool) for value in values)
         case "$elemMatch":
             arrays = [value for value in values if isinstance(value, list)]
             return any(isinstance(each, dict) and _matches(each, operand) for array in arrays for each in array)
@@ -721,6 +749,8 @@ _OPERATORS: Mapping[str, Callable[[_Compiler, Any], Evaluator]] = {
     "$filter": _filtered,
     "$map": _mapped,
     "$ifNull": _of_many(_first_present),
+    "$isNumber": _of_many(lambda values: isinstance(values[0], int | float) and not isinstance(values[0], bool)),
+    "$isArray": _of_many(lambda values: isinstance(values[0], list)),
     "$and": _of_many(lambda values: all(map(_true, values))),
     "$or": _of_many(lambda values: any(map(_true, values))),
     "$not": _of_many(lambda values: not _true(values[0])),

@@ -1,49 +1,76 @@
 """What must have come of a history: reckoned from what happened, by other means than goalsvc's.
 
-The clock: joins and leaves in the order in which they arrived; for every prefix of the arrivals the milliseconds in which
-somebody performed, laid out on a line; the largest of these is what counts (SPEC §4). The money: from what clients were
-told, who must have how much when all is over (SPEC §7).
+The clock: joins and leaves in the order in which they arrived, each with its owner; for every prefix of the arrivals the
+milliseconds that were performed, laid out on a line; the largest of these is what counts. The money: from what clients were
+told, who must have how much when all is over.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations, zip_longest
 
+#: An unowned leave is none if anyone joins within so many milliseconds after it.
+DEBOUNCE_MS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A join or a leave, at so many milliseconds since 1970."""
+    """A join or a leave, at so many milliseconds since 1970: of the performer, the viewer (of an exclusive) or nobody known."""
 
     at: int
     joined: bool
+    who: str = "p"
 
 
-def performed_ms(marks: Iterable[Mark]) -> int:
-    """How many milliseconds of the line lie in a run: from a join to the next leave. One without a leave counts nothing.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Who is there after each instant, by these marks; in an exclusive, or in a channel that only the performer enters."""
+
+    marks: frozenset[Mark]
+    exclusive: bool = False
+
+    def there(self, who: str, at: int) -> bool:
+        """Whether that one is there right after that instant: they have joined since they left last."""
+        left = max((mark.at for mark in self.marks if self._is_leave_of(mark, who) and mark.at <= at), default=-1)
+        return any(mark.who == who and mark.joined and left < mark.at <= at for mark in self.marks)
+
+    def _is_leave_of(self, mark: Mark, who: str) -> bool:
+        if mark.joined or mark.who != "u":
+            return mark.who == who and not mark.joined
+        return not any(join.joined and 0 < join.at - mark.at <= DEBOUNCE_MS for join in self.marks)
+
+    def performed(self, at: int) -> bool:
+        """Whether there is performance right after that instant."""
+        if not self.exclusive or any(mark.who != "u" for mark in self.marks):
+            viewer_came = any(mark.who == "v" and mark.joined for mark in self.marks)
+            return self.there("p", at) and (self.there("v", at) if viewer_came else True)
+        return self.there("u", at)
+
+
+def performed_ms(
+    marks: Iterable[Mark], end: int | None = None, *, exclusive: bool = False, closed: bool = False
+) -> int:
+    """How many milliseconds of the line were performed, up to the end; what nothing has ended yet only with `closed`.
 
     Millisecond by millisecond in truth; but between two neighbouring marks all milliseconds are alike.
     """
-    joins = {mark.at for mark in marks if mark.joined}
-    leaves = {mark.at for mark in marks if not mark.joined}
-    instants = sorted(joins | leaves)
-    total, running, since_join = 0, False, 0
+    line = Line(frozenset(mark for mark in marks if end is None or mark.at <= end), exclusive)
+    instants = sorted({mark.at for mark in line.marks})
+    total = since_begun = 0
     for here, following in zip_longest(instants, instants[1:]):
-        if here in leaves:  # also together with a join: the clock runs while started is *later* than paused
-            total, running, since_join = total + since_join, False, 0
-        elif here in joins:
-            running = True
-        if running and following is not None:
-            since_join += following - here
+        if not line.performed(here):
+            total, since_begun = total + since_begun, 0
+        elif following is not None:
+            since_begun += following - here
+        elif closed and end is not None:
+            total += since_begun + end - here
     return total
 
 
-def runs(marks: Iterable[Mark]) -> bool:
+def runs(marks: Iterable[Mark], end: int | None = None, *, exclusive: bool = False) -> bool:
     """Whether the clock runs after all of these."""
-    marks = list(marks)
-    if not marks:
-        return False
-    last = max(mark.at for mark in marks)
-    return all(mark.joined for mark in marks if mark.at == last)
+    known = frozenset(mark for mark in marks if end is None or mark.at <= end)
+    return bool(known) and Line(known, exclusive).performed(max(mark.at for mark in known))
 
 
 @dataclass(slots=True)
@@ -54,6 +81,9 @@ class ClockOracle:
     possible: set[int] = field(default_factory=lambda: {0})
     """What may have been counted by now. More than one number only where marks came in together: in what order, and
     therefore what the law gave in between, nobody can tell from outside."""
+    exclusive: bool = False
+    end: int | None = None
+    """When the goal ended, or will at the latest."""
 
     def arrive(self, *together: Mark) -> None:
         """One more arrival, or several at the same instant; a repeat changes nothing."""
@@ -61,9 +91,17 @@ class ClockOracle:
         peaks = set()
         for order in permutations(new) if len(new) <= 4 else [new]:
             prefixes = ([*self.marks, *order[: length + 1]] for length in range(len(order)))
-            peaks.add(max((performed_ms(prefix) // 1000 for prefix in prefixes), default=0))
+            peaks.add(max((self._seconds(prefix) for prefix in prefixes), default=0))
         self.marks += new
         self.possible = {max(known, peak) for known in self.possible for peak in peaks}
+
+    def close(self) -> None:
+        """No mark counts any more, and what ran at the end counts."""
+        whole = performed_ms(self.marks, self.end, exclusive=self.exclusive, closed=True) // 1000
+        self.possible = {max(known, whole) for known in self.possible}
+
+    def _seconds(self, marks: Iterable[Mark]) -> int:
+        return performed_ms(marks, self.end, exclusive=self.exclusive) // 1000
 
     def seconds(self, progress: int = -1) -> int:
         """What must have been counted; that progress, if it is one of several that are right."""
@@ -71,7 +109,13 @@ class ClockOracle:
 
     @property
     def running(self) -> bool:
-        return runs(self.marks)
+        return runs(self.marks, self.end, exclusive=self.exclusive)
+
+    def present(self) -> set[str]:
+        """Who is there after all marks, whenever they happened."""
+        line, last = Line(frozenset(self.marks), self.exclusive), max((mark.at for mark in self.marks), default=0)
+        owned = not self.exclusive or any(mark.who != "u" for mark in self.marks)
+        return {who for who in ("pv" if owned else "u") if line.there(who, last)}
 
 
 def performed_share(price: int, performed: int, target: int) -> int:

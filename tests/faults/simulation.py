@@ -155,7 +155,8 @@ class WatchedClocks:
 
     async def move(self, move: Move) -> Any:
         number = join_mark(move.at) if move.joined else leave_mark(move.at)
-        pending = _Pending(Mark(to_epoch_milliseconds(move.at), move.joined), number)
+        who = self._simulation.owner_of(move.goal_id, move.user_id)
+        pending = _Pending(Mark(to_epoch_milliseconds(move.at), move.joined, who), number)
         waiting = self._simulation.pending.setdefault(move.goal_id, [])
         waiting.append(pending)
         moved = await self._inner.move(move)
@@ -163,6 +164,18 @@ class WatchedClocks:
         if not isinstance(moved, Reason) and (known is None or pending.mark not in known.marks):
             self._simulation.violations.append(f"{move} was answered with success and is not in the goal's clock")
         return moved
+
+
+#: The fields of a clock that hold marks, and whose they are.
+_LINES = {"marks": "p", "viewer_marks": "v", "unowned_marks": "u"}
+#: How long after its end webhooks count, and how far the clocks of this machine's processes may be behind what they write.
+_LATE_MS = 360_000
+_WRITING_MS = 30_000
+
+
+def _marks_in(goal: Document | None) -> set[tuple[int, str]]:
+    clock = (goal or {}).get("clock") or {}
+    return {(mark, who) for name, who in _LINES.items() for mark in clock.get(name, ())}
 
 
 class Simulation:
@@ -180,7 +193,7 @@ class Simulation:
         self.connection = Connection(self.network, self.inside)
         self.connection.watchers.append(self._watch_goals)
         self.redis = SimulatedRedis(self.network)
-        self.pusher, self.rtc = SimulatedPusher(self.network), SimulatedRtc(self.network)
+        self.pusher, self.rtc = SimulatedPusher(self.network, self.clock), SimulatedRtc(self.network)
         self.store = SimulatedStore(self.network)
         self.cutter = SimulatedCutter(Service("hls", self.network))
         self.records = Records()
@@ -265,7 +278,10 @@ class Simulation:
                 worker.start(_quietly(expire_goals, context))
             clocks = [goal.get("clock", {}) for goal in self.inside.peek("goals").values() if goal.get("active")]
             unknown_since = now - timedelta(seconds=self.settings.reconcile_seconds)
-            if any(clock.get("running") and clock["known_at"] <= unknown_since for clock in clocks):
+            occupied = any(self.pusher.present.values())
+            if any(clock.get("running") and clock["known_at"] <= unknown_since for clock in clocks) or (
+                occupied and ticks % 12 == 0
+            ):
                 worker.start(_quietly(reconcile_clocks, context))
 
     # -- clients -----------------------------------------------------------------------------------------------------
@@ -389,7 +405,8 @@ class Simulation:
         self.figures.webhooks += 1
         if self.network.strikes(self.faults.late):
             self.figures.reordered += 1
-            await asyncio.sleep(self.random.uniform(0.0, 10.0))
+            # Some so late that their goal has ended meanwhile.
+            await asyncio.sleep(self.random.choice([self.random.uniform(0.0, 10.0), self.random.uniform(0.0, 200.0)]))
         until, rest = asyncio.get_running_loop().time() + PUSHER_PATIENCE_SECONDS, 0.5
         while True:
             taken = await self._deliver(body)
@@ -430,6 +447,13 @@ class Simulation:
 
     # -- what the oracle of the clock sees -------------------------------------------------------------------------------
 
+    def owner_of(self, goal_id: ObjectId, user: str | None) -> str:
+        """Whose mark an event of that user is: the performer's, the viewer's, nobody's."""
+        goal = self.inside.peek("goals").get(goal_id, {})
+        if user is None:
+            return "u" if goal.get("_cls") == "Goal.ExclusiveGoal" else "p"
+        return "p" if user == STREAMER else "v"
+
     def _watch_goals(self) -> None:
         """Notes which marks have come into which clock, in the order in which they came."""
         for goal_id, goal in self.inside.peek("goals").items():
@@ -437,36 +461,61 @@ class Simulation:
             if before is goal:
                 continue
             self._seen[goal_id] = goal
-            old: set[int] = set(((before or {}).get("clock") or {}).get("marks", ()))
-            new = [m for m in (goal.get("clock") or {}).get("marks", ()) if m not in old]
-            oracle = self.clocks.setdefault(goal_id, ClockOracle())
+            oracle = self.clocks.setdefault(goal_id, ClockOracle(exclusive=goal["_cls"] == "Goal.ExclusiveGoal"))
             was_active = before is None or before.get("active", True)
-            together = [pending for pending in self.pending.get(goal_id, ()) if pending.number in new]
-            if together and not was_active and not (oracle.running and all(not p.mark.joined for p in together)):
-                self.violations.append(f"{together} moved the clock of goal {goal_id} after its end")
-            new = [number for number in new if all(number != pending.number for pending in together)]
-            oracle.arrive(*(pending.mark for pending in together))
-            if before is None:
-                for mark in new:  # it was made with a clock that runs already
-                    oracle.arrive(Mark(mark // 2, mark % 2 == 0))
-                continue
+            if goal.get("active", True):
+                oracle.end = to_epoch_milliseconds(goal["exp"]) if goal.get("exp") else None
+                if not was_active:
+                    self.violations.append(f"goal {goal_id} is active again")
+            self._watch_marks(goal_id, before, goal, oracle)
             if was_active and not goal.get("active", True):
-                self._goal_ended(goal_id, oracle, new)
-            elif new:
-                self.violations.append(f"goal {goal_id} has marks {new} that nobody made")
-            if goal.get("active", True) and not was_active:
-                self.violations.append(f"goal {goal_id} is active again")
+                self._goal_ended(goal_id, before, goal, oracle)
+            sealed = [bool((each or {}).get("clock", {}).get("sealed")) for each in (before, goal)]
+            if sealed == [False, True]:
+                self._clock_sealed(goal_id, goal, oracle)
 
-    def _goal_ended(self, goal_id: ObjectId, oracle: ClockOracle, new: list[int]) -> None:
-        """A clock that runs at the end is paused at that instant, and at no other."""
+    def _watch_marks(self, goal_id: ObjectId, before: Document | None, goal: Document, oracle: ClockOracle) -> None:
+        new = _marks_in(goal) - _marks_in(before)
+        together = [each for each in self.pending.get(goal_id, ()) if (each.number, each.mark.who) in new]
+        if together and before is not None and not before.get("active", True):
+            clock, now = before.get("clock", {}), to_epoch_milliseconds(self.clock.now())
+            if clock.get("sealed") or now > to_epoch_milliseconds(clock["ended_at"]) + _LATE_MS + _WRITING_MS:
+                self.violations.append(f"{together} moved the clock of goal {goal_id} when none counted any more")
+        left = new - {(each.number, each.mark.who) for each in together}
+        oracle.arrive(*(each.mark for each in together))
+        if before is None:
+            for mark, who in left:  # it was made with a clock that runs already
+                oracle.arrive(Mark(mark // 2, mark % 2 == 0, who))
+        elif any((mark // 2, mark % 2 == 0) not in {(m.at, m.joined) for m in oracle.marks} for mark, _ in left):
+            # (What is left of folded marks may be an unowned leave that has become the leave of one.)
+            self.violations.append(f"goal {goal_id} has marks {left} that nobody made")
+
+    def _goal_ended(self, goal_id: ObjectId, before: Document | None, goal: Document, oracle: ClockOracle) -> None:
+        """A goal ends now, or at its deadline, and a clock that runs is paused at that instant."""
+        now, exp = to_epoch_milliseconds(self.clock.now()), (before or {}).get("exp")
+        ended = to_epoch_milliseconds(goal["exp"])
+        deadline = None if exp is None else to_epoch_milliseconds(exp)
+        if (ended != deadline and not now - _WRITING_MS <= ended <= now) or (deadline is not None and ended > deadline):
+            self.violations.append(f"goal {goal_id} ended at {goal['exp']}, its deadline was {exp}")
+        oracle.end = ended
+        context = goal.get("context", {})
+        if context.get("started") is not None and context["started"] > context.get("paused", context["started"]):
+            self.violations.append(f"goal {goal_id} ended while its clock ran, and was not paused")
+
+    def _clock_sealed(self, goal_id: ObjectId, goal: Document, oracle: ClockOracle) -> None:
+        """No webhook counts any more: the target is reached, they are over, or Pusher has said that none is outstanding."""
+        oracle.close()
         now = to_epoch_milliseconds(self.clock.now())
-        if oracle.running:
-            if len(new) != 1 or new[0] % 2 == 0 or not now - 30_000 <= new[0] // 2 <= now:
-                self.violations.append(f"goal {goal_id} ended while its clock ran, and was not paused: {new}")
-            else:
-                oracle.arrive(Mark(new[0] // 2, joined=False))
-        elif new:
-            self.violations.append(f"goal {goal_id} ended while its clock stood, and was paused all the same")
+        target = goal["levels"][-1]["target"] if goal["levels"] else None
+        assert oracle.end is not None
+        if (target is not None and goal["progress"] >= target) or now >= oracle.end + _LATE_MS:
+            return
+        asked_at, answer = self.pusher.asked.get(f"presence-enc-goal@{goal_id}", (0, set()))
+        there = {self.owner_of(goal_id, user) for user in answer if user != "u-passer-by"}
+        known = oracle.present()
+        agree = "p" in there if "u" in known else there == known
+        if asked_at < oracle.end or not agree:
+            self.violations.append(f"goal {goal_id} was sealed early: Pusher said {answer}, the marks {known}")
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
