@@ -11,6 +11,7 @@ from goalsvc.api import (
     asyncapi,
     audit,
     channels,
+    contributions,
     dead_letters,
     docs,
     errors,
@@ -22,6 +23,7 @@ from goalsvc.api import (
     openapi,
     pusher_auth,
     reports,
+    search,
     session_token,
     sessions,
     test_clock,
@@ -33,9 +35,11 @@ from goalsvc.api.authentication import KeyFirst, RequestIds, require_api_key
 from goalsvc.api.cors import CrossOrigin
 from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
+from goalsvc.api.methods import ReadableMethods
 from goalsvc.api.operation import Operation
 from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.console import pages as console
+from goalsvc.integrations.jwks import Jwks
 from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
@@ -57,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         own = settings or Settings.from_environment()
         async with open_context(own) as (context, resources), Keyring(context.clock).kept_fresh() as keyring:
             app.state.keyring = keyring
+            app.state.jwks = Jwks(own.jwt_jwks_url) if own.jwt_jwks_url else None
             app.state.context = context
             app.state.resources = resources
             app.state.webhook_secrets = own.webhook_secrets
@@ -74,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(KeyFirst)
+    app.add_middleware(ReadableMethods)
     app.add_middleware(BodyLimit)
     app.add_middleware(CrossOrigin)
     app.add_middleware(RequestIds)
@@ -82,7 +88,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
     for module in (
-        users, sessions, session_token, channels, goals, wallets, dead_letters, events, keys, audit, reports,
+        users, sessions, session_token, channels, goals, contributions, wallets, dead_letters, events, keys, audit, reports,
+        search,
     ):  # fmt: skip
         include(app, module.router)
     if settings is not None and settings.dev_dir:

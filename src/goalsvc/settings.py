@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     )
     jwt_key: SecretStr = Field(default=SecretStr(""), description="Verifies the users' own tokens at `/pusher/auth`.")
     jwt_key_next: SecretStr = Field(default=SecretStr(""), description="Verifies them as well, for rotation.")
+    jwt_jwks_url: str = Field(
+        default="",
+        description="Where the platform publishes the keys of the users' tokens (JWKS); used besides JWT_KEY.",
+    )
+    jwt_issuer: str = Field(default="", description="What `iss` of the users' own tokens must be; empty: anything.")
+    jwt_audience: str = Field(default="", description="What `aud` of the users' own tokens must hold; empty: anything.")
     jwt_algorithm: str = Field(default="HS256", description="The one algorithm accepted in the users' own tokens.")
 
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(

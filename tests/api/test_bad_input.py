@@ -32,7 +32,7 @@ TRIGGER_BODY = {
 SHOW_BODY = {"kind": "ShowGoal", "session_id": str(SESSION), "levels": LEVELS}
 
 NOT_AN_ID = ["nonsense", "1", "x" * 24, "6955d000000000000000000", "6955d00000000000000000011", "%00"]
-NOT_A_USER = ["", "a b", "a.b", "a$b", "a/b", "é", "a\u0000", "x" * 129, "☃"]
+NOT_A_USER = ["", "a b", ".", "..", "a$b", "a/b", "é", "a\u0000", "x" * 129, "☃"]
 
 
 def funding(**metadata: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ GOALS: list[Any] = [
         id="two viewers, one to pay",
     ),
     pytest.param(trigger(viewer_id=None), "metadata.viewer_id", id="a request of nobody"),
-    pytest.param(trigger(viewer_id="a.b"), "metadata.viewer_id", id="a viewer with a dot"),
+    pytest.param(trigger(viewer_id="a!b"), "metadata.viewer_id", id="a viewer with another character"),
     pytest.param(trigger(viewer_id="a b"), "metadata.viewer_id", id="a viewer with a blank"),
     pytest.param(trigger(viewer_id="a\u0000"), "metadata.viewer_id", id="a viewer with a NUL"),
     pytest.param(trigger(exclusive=None), "metadata.exclusive", id="a request for nothing"),
@@ -313,14 +313,14 @@ class TestWallets:
         path = f"/v1/wallets/{VIEWER}/deposits"
         await service.client.post(path, json={"amount": 1}, headers=KEY)
         assert_problem(await service.client.post(path, json={"amount": 2}, headers=KEY), 409, "transfer_conflict")
-        assert (await service.client.get(f"/v1/wallets/{VIEWER}")).json() == {"id": VIEWER, "balance": 1}
+        assert (await service.client.get(f"/v1/wallets/{VIEWER}")).json()["balance"] == 1
 
     async def test_a_key_belongs_to_its_path(self, service: Service) -> None:
         for user in (VIEWER, STREAMER):
             answer = await service.client.post(f"/v1/wallets/{user}/deposits", json={"amount": 1}, headers=KEY)
             assert answer.status_code == 201
 
-    @pytest.mark.parametrize("user_id", ["a.b", "a%20b", "%E2%98%83", "x" * 129, "a%00"])
+    @pytest.mark.parametrize("user_id", ["a!b", "a%20b", "%E2%98%83", "x" * 129, "a%00"])
     async def test_what_is_no_user_id(self, service: Service, user_id: str) -> None:
         assert_names(await service.client.get(f"/v1/wallets/{user_id}"), "path.user_id")
 
@@ -338,7 +338,7 @@ class TestWallets:
     @pytest.mark.parametrize(
         ("query", "field"),
         [
-            ("user_id=a.b", "query.user_id"),
+            ("user_id=a!b", "query.user_id"),
             ("escrow_id=" + "x" * 129, "query.escrow_id"),
             ("limit=0", "query.limit"),
             ("cursor=%00", "cursor"),
@@ -369,7 +369,7 @@ class TestUsers:
         assert_names(await service.client.put(f"/v1/users/{STREAMER}", json=body), field)
         assert await service.stage.everything() == {}
 
-    @pytest.mark.parametrize("user_id", ["a.b", "$where", "a%20b", "x" * 129])
+    @pytest.mark.parametrize("user_id", ["a!b", "$where", "a%20b", "x" * 129])
     async def test_what_is_no_user_id(self, service: Service, user_id: str) -> None:
         assert_names(await service.client.put(f"/v1/users/{user_id}", json={}), "path.user_id")
 

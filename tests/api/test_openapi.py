@@ -64,7 +64,7 @@ class TestDocument:
             for status, answer in operation["responses"].items()
             if not answer.get("content") or not all(content.get("schema") for content in answer["content"].values())
         }
-        assert without == {"POST /notify/pusher 200"}
+        assert {name for name in without if not name.endswith(" 304")} == {"POST /notify/pusher 200"}
 
     def test_every_parameter_of_a_path_is_described(self, document: Json) -> None:
         for name, operation in operations(document):

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from goalsvc.api.errors import WebError
-from goalsvc.api.pusher_auth import user_of
+from goalsvc.api.user_token import user_of
 
 from .conftest import JWT_KEY, settings_with, token_of
 

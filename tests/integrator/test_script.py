@@ -77,7 +77,7 @@ def test_a_show(stack: dict[str, Any], api: GeneratedClient, listener: Generated
         "levels": [{"title": "Fund it", "target": 100}],
         "metadata": {"show": {"title": "Songs", "target": 360}},
     }
-    funding = api.call("make_a_goal", body=plan)
+    funding = api.call("create_a_goal", body=plan)
     api.call("deposit_tokens", user_id="i-viewer", body={"amount": 100}, idempotency_key="i-deposit")
     contribution = {"user_id": "i-viewer", "amount": 100}
     api.call("contribute_to_a_fundinggoal", goal_id=funding["id"], body=contribution, idempotency_key="i-1")
@@ -90,7 +90,7 @@ def test_a_show(stack: dict[str, Any], api: GeneratedClient, listener: Generated
     eventually(lambda: api.call("read_a_wallet", user_id="i-streamer")["balance"], lambda balance: balance == 100)
     assert api.call("read_an_escrow", escrow_id=f"show_funding:{funding['id']}")["balance"] == 0
     assert api.call("read_a_goal", goal_id=show)["active"] is False
-    assert api.call("who_contributed_most", goal_id=funding["id"]) == [{"user_id": "i-viewer", "amount": 100}]
+    assert api.call("who_contributed_most", goal_id=funding["id"])["items"] == [{"user_id": "i-viewer", "amount": 100}]
     assert api.call("what_happened_to_a_goal", goal_id=show)["events"]
     assert_told_as_documented(stack, listener, "goal.progress.updated", "stream.changed", "wallet.updated")
 
@@ -105,7 +105,7 @@ def test_an_exclusive(stack: dict[str, Any], api: GeneratedClient, listener: Gen
         "exclusive": {"title": "A private minute", "target": 360},
     }
     plan = {"kind": "TriggerGoal", "session_id": session["id"], "metadata": metadata}
-    request = api.call("make_a_goal", body=plan)
+    request = api.call("create_a_goal", body=plan)
     assert api.call("read_a_wallet", user_id="x-viewer")["balance"] == 0
     api.call("agree_to_a_request", goal_id=request["id"])
     pairs = eventually(

@@ -103,7 +103,7 @@ class TestTheView:
             ("/v1/sessions/68143584d6945d32e732cc20/token?viewer_id=bob", 404),
             ("/v1/sessions/nonsense/token?viewer_id=bob", 422),
             ("/v1/sessions/68143584d6945d32e732cc20/token", 422),
-            ("/v1/sessions/68143584d6945d32e732cc20/token?viewer_id=a.b", 422),
+            ("/v1/sessions/68143584d6945d32e732cc20/token?viewer_id=a!b", 422),
             ("/v1/sessions/68143584d6945d32e732cc20/token?viewer_id=bob&at=now", 422),
         ],
     )

@@ -19,7 +19,7 @@ from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_escrow, user_account
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
-from goalsvc.domain.ids import USER_ID
+from goalsvc.domain.ids import USER_ID, USER_ID_RULE
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
 from goalsvc.models.events import of_goal
@@ -50,7 +50,7 @@ async def create_goal(context: Context, call: Call, plan: GoalPlan) -> Goal:
     Raises InvalidError, NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
     """
     session = await known_session(plan.session_id)
-    goal_id = call.object_id("goal")
+    goal_id = call.new_id
     created = await Goal.by_id(goal_id) if call.idempotency is not None else None
     if created is None:
         created = await _create(context, goal_id, plan, session)
@@ -63,7 +63,7 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
     if not session.open:
         raise ConflictError("session_ended", "the session has ended")
     now = context.clock.now()
-    exp = _expiry_of(plan, now)
+    exp = None if plan.exp is None else expiry_of(plan.exp, now)
     if exp is None and plan.kind is GoalKind.TRIGGER:
         exp = now + timedelta(seconds=context.settings.request_limit)
     metadata = _metadata_of(plan, session)
@@ -78,6 +78,7 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
         ),
         metadata=metadata,
         exp=exp,
+        created_at=now,
     )
     _check_kind(goal, viewer)
     cause = context.origin.cause.about(str(goal_id))
@@ -111,13 +112,12 @@ async def _begin_exclusive(context: Context, goal: Goal, parties: Parties) -> No
 # -- what each kind needs ---------------------------------------------------------------------------------------------
 
 
-def _expiry_of(plan: GoalPlan, now: datetime) -> datetime | None:
-    if plan.exp is None:
-        return None
-    if plan.exp <= now:
+def expiry_of(exp: datetime, now: datetime) -> datetime:
+    """That time as it is stored; raises InvalidError unless it is in the future."""
+    if exp <= now:
         raise InvalidError("exp", "must be in the future")
     try:
-        return whole_milliseconds(plan.exp.astimezone(UTC))
+        return whole_milliseconds(exp.astimezone(UTC))
     except OverflowError:
         raise InvalidError("exp", "is after the year 9999 in UTC") from None
 
@@ -126,12 +126,9 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     given = plan.metadata.get("user_id", session.user_id)
     if given != session.user_id:
         raise InvalidError("metadata.user_id", "must be the session's streamer; it may be left out")
-    _check_storable(plan.metadata)
+    check_metadata_fields(plan.metadata)
     if plan.metadata.get("funding_goal_id") is not None:
         raise InvalidError("metadata.funding_goal_id", "must be absent: it is set when a FundingGoal begins its show")
-    for field in plan.metadata:
-        if field.startswith("$") or "." in field or "\0" in field:
-            raise InvalidError(f"metadata.{field}", "field names must not begin with `$` or hold `.`")
     try:
         fee = {} if plan.fee_bps is None else {"fee_bps": plan.fee_bps}
         metadata = Metadata.model_validate({**plan.metadata, **fee, "user_id": session.user_id})
@@ -147,7 +144,7 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
         raise InvalidError("metadata.price", "must be from 0 to 10^12 (tokens)")
     viewer = metadata.viewer_id
     if viewer is not None and not USER_ID.fullmatch(viewer):
-        raise InvalidError("metadata.viewer_id", "is not a user id")
+        raise InvalidError("metadata.viewer_id", USER_ID_RULE)
     return metadata
 
 
@@ -158,6 +155,14 @@ _DEEPEST = 32
 def _nested_within(value: Any, levels: int) -> bool:
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return levels > 0 and all(_nested_within(item, levels - 1) for item in inner)
+
+
+def check_metadata_fields(metadata: Mapping[str, Any]) -> None:
+    """Raises InvalidError for metadata that cannot be stored."""
+    _check_storable(metadata)
+    for field in metadata:
+        if not field or field.startswith("$") or "." in field or "\0" in field:
+            raise InvalidError(f"metadata.{field}", "field names must not be empty, begin with `$` or hold `.`")
 
 
 def _check_storable(metadata: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ async def _create(
 ) -> NewKey:
     secret, now = MARK + call.secret("api key"), context.clock.now()
     key = ApiKey(
-        id=f"key_{call.object_id('api key')}",
+        id=f"key_{call.new_id}",
         name=name,
         prefix=prefix_of(secret),
         sha256=key_digest(secret),

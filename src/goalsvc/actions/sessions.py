@@ -17,14 +17,14 @@ from goalsvc.tasks.events import promise_of
 async def begin_session(context: Context, call: Call, user_id: str, rtc: Rtc) -> Session:
     """Begins a livestream of that streamer, now; a repeat of the call finds the one that it began."""
     now = context.clock.now()
-    session = Session(id=call.object_id("session"), user_id=user_id, statuses=Statuses(started=now), rtc=rtc)
+    session = Session(id=call.new_id, user_id=user_id, statuses=Statuses(started=now), rtc=rtc)
     told = promise_of(of_session("session.started", session, now, context.origin.cause), now, context.origin)
     session.promises = [told]
     try:
         await session.insert()
         enqueue_promises(context, session, [told.id])
     except DuplicateKeyError:
-        session = await known_session(call.object_id("session"))
+        session = await known_session(call.new_id)
     await context.cache.drop(streamer_views(session.user_id))
     return session
 

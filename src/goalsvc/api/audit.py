@@ -24,7 +24,7 @@ router = operations("/v1/audit", "Audit")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class AuditView(BaseModel):
+class AuditEventView(BaseModel):
     """One call that changed something."""
 
     id: str = Field(examples=["68143584d6945d32e732cc31"])
@@ -52,7 +52,7 @@ class AuditView(BaseModel):
 @router.get(
     "",
     summary="List the audit",
-    response_model=Page[AuditView],
+    response_model=Page[AuditEventView],
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
         **responses(422, 503),
@@ -71,7 +71,7 @@ async def list_audit(
         Literal["json", "csv"],
         Query(alias="format", description="`csv`: all of it as one file, without pages."),
     ] = "json",
-) -> Response | Page[AuditView]:
+) -> Response | Page[AuditEventView]:
     """Every call that changed something, in order of time."""
     fields = {"key": key, "operation": operation, "targets": target, "request_id": request_id}
     where: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
@@ -80,10 +80,10 @@ async def list_audit(
     if form == "csv":
         headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
         return StreamingResponse(_as_csv(where, paging.order), media_type="text/csv", headers=headers)
-    return Page.of(await page_of(AuditEvent, where, paging, by="at"), AuditView.of)
+    return Page.of(await page_of(AuditEvent, where, paging, by="at"), AuditEventView.of)
 
 
-_COLUMNS = tuple(AuditView.model_fields)
+_COLUMNS = tuple(AuditEventView.model_fields)
 
 
 async def _as_csv(where: Mapping[str, Any], order: Order) -> AsyncIterator[str]:
@@ -91,7 +91,7 @@ async def _as_csv(where: Mapping[str, Any], order: Order) -> AsyncIterator[str]:
     yield _line(_COLUMNS)
     found = AuditEvent.get_motor_collection().find(where).sort([("at", direction), ("_id", direction)])
     async for document in found:
-        view = AuditView.of(AuditEvent.model_validate(document)).model_dump(mode="json")
+        view = AuditEventView.of(AuditEvent.model_validate(document)).model_dump(mode="json")
         cells = [" ".join(value) if isinstance(value, list) else value for value in map(view.get, _COLUMNS)]
         yield _line([_cell(value) for value in cells])
 

@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalsvc import request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error
+from goalsvc.api.user_token import caller_by_token
 from goalsvc.domain.call import ENVIRONMENT, Caller, Via
+from goalsvc.domain.call import Scope as ScopeName
 from goalsvc.models.keyring import Keyring
 
 VIA_HEADER = "X-Goalsvc-Via"
@@ -81,7 +83,7 @@ class KeyFirst:
             request = Request(scope)
             try:
                 credentials = await bearer(request)
-                caller = await caller_of(request, credentials.credentials if credentials else "")
+                caller = await _caller(request, credentials.credentials if credentials else "")
             except WebError as error:
                 refusal = await on_own_error(request, error)
                 await refusal(scope, receive, send)
@@ -93,6 +95,22 @@ class KeyFirst:
             request.state.caller = caller
             request.state.key_name = caller.name
         await self._app(scope, receive, send)
+
+
+#: What a user may do with a token of their own.
+_USER = Caller(key_id="user", name="user", scopes=frozenset({ScopeName.READ}))
+_FOR_USERS = "/v1/channels/"
+
+
+async def _caller(request: Request, given: str) -> Caller:
+    """Who calls: the holder of a key or, to read a channel, a user with a token of their own."""
+    try:
+        return await caller_of(request, given)
+    except WebError:
+        if not request.url.path.startswith(_FOR_USERS) or given.count(".") != 2:
+            raise
+    request.state.user_id = await caller_by_token(request, given)
+    return _USER
 
 
 class RequestIds:

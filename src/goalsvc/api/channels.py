@@ -3,12 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from fastapi import Path, Response
+from fastapi import Path, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials
 from pydantic import BaseModel, Field
 
-from goalsvc.api.dependencies import ResourcesOf
+from goalsvc.api.dependencies import ContextOf, ResourcesOf
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations
+from goalsvc.api.pusher_auth import admit
+from goalsvc.api.user_token import user_token
 from goalsvc.api.views import LevelView
 from goalsvc.domain.channels import Channel, ChannelKind, private_stream, private_user
 from goalsvc.domain.goals import GoalKind
@@ -94,6 +97,9 @@ def _is_private(goal: Goal) -> bool:
     responses=responses(401, 404, 422, 503),
 )
 async def read_channel(
+    request: Request,
+    context: ContextOf,
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(user_token)],
     resources: ResourcesOf,
     channel: Annotated[
         str,
@@ -109,7 +115,12 @@ async def read_channel(
 
     It is cached, and dropped by whatever changes it: a goal made, progressed or ended, an exclusive started or ended, a
     session begun or ended. Changes that another service writes into the documents are seen within 35 seconds.
+
+    With the token of a user instead of a key it is answered if that user may join the channel.
     """
+    user = getattr(request.state, "user_id", None)
+    if user is not None:
+        await admit(context, channel, user)
     parsed = Channel.parse(channel)
     if parsed is None or parsed.kind is ChannelKind.GOAL:
         raise NotFoundError("there is no such stream's or user's channel")

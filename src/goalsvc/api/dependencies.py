@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from bson import ObjectId
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AfterValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, WithJsonSchema
 
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
-from goalsvc.domain.ids import USER_ID
+from goalsvc.domain.ids import USER_ID, USER_ID_RULE
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.models.paging import Order, Paging
 from goalsvc.resources import Resources
@@ -43,7 +43,29 @@ def _object_id(value: str) -> str:
     return value
 
 
-UserIdText = Annotated[str, StringConstraints(pattern=f"^{USER_ID.pattern}$")]
+#: Less than every ObjectId that is made, so that documents of other services with other ids stay out of lists.
+FIRST_ID = ObjectId("0" * 24)
+
+
+def _user_id(value: str) -> str:
+    if not USER_ID.fullmatch(value):
+        raise ValueError(USER_ID_RULE)
+    return value
+
+
+UserIdText = Annotated[
+    str,
+    AfterValidator(_user_id),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 128,
+            "pattern": "^[A-Za-z0-9_=@,.;-]*[A-Za-z0-9_=@,;-][A-Za-z0-9_=@,.;-]*$",
+            "examples": ["u-alice-1"],
+        }
+    ),
+]
 IdText = Annotated[
     str,
     AfterValidator(_object_id),

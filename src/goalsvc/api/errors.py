@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from goalsvc import request_id
+from goalsvc.api.methods import methods_of
+from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import (
     ConflictError,
     CursorExpiredError,
@@ -154,9 +155,20 @@ async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
 
 async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answers a body, path, query or header that is not of the documented form; the values themselves are not repeated."""
-    faults = [Fault(field=_path(e["loc"]), message=str(e["msg"])) for e in error.errors()]
+    faults = [Fault(field=_field(e), message=str(e["msg"]).removeprefix("Value error, ")) for e in error.errors()]
     named = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return problem(422, "invalid", named, faults)
+
+
+def _field(error: Mapping[str, Any]) -> str:
+    """The path of what is wrong. Of a body of several kinds it does not name the kind, and without one it is `kind`."""
+    location: tuple[Any, ...] = tuple(error["loc"])
+    if error.get("type") in ("union_tag_not_found", "union_tag_invalid"):
+        return _path((*location, "kind"))
+    return _path(tuple(part for number, part in enumerate(location) if number != 1 or part not in _KINDS))
+
+
+_KINDS = frozenset(kind.value for kind in GoalKind)
 
 
 def _path(location: tuple[Any, ...]) -> str:
@@ -175,19 +187,9 @@ async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         return problem(422, "invalid", "body: is not JSON", [Fault(field="body", message="is not JSON")])
     title = _TITLES.get(error.status_code, "error")
     headers = error.headers
-    if error.status_code == 405 and (methods := _methods_of(request)):
+    if error.status_code == 405 and (methods := methods_of(request.app, request.scope)):
         headers = {"Allow": ", ".join(methods)}
     return problem(error.status_code, title.lower().replace(" ", "_"), str(error.detail), headers=headers)
-
-
-def _methods_of(request: Request) -> list[str]:
-    """Every method that the path knows; Starlette names those of the first route only, where several share a path."""
-
-    def known(method: str) -> bool:
-        asked = {**request.scope, "method": method}
-        return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
-
-    return [method for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT") if known(method)]
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -1,139 +1,40 @@
-"""Goals of all kinds: made, read, ended; contributions; requests agreed to or declined; leaderboard; trace."""
+"""Goals of all kinds: created, listed, read, changed, ended; requests agreed to or declined; the trace."""
 
-from datetime import datetime
+import json
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from bson import ObjectId
-from fastapi import Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from fastapi import Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from goalsvc import actions
 from goalsvc.actions import GoalPlan
+from goalsvc.actions.change_goal import GoalChange
+from goalsvc.actions.change_goal import change_goal as change
 from goalsvc.actions.known import known_goal
-from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, IdText, Limit, UserIdText
+from goalsvc.api.dependencies import FIRST_ID, ContextOf, IdText, PagingOf, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import CallOf, operations, repeated_by_the_ledger, requires
-from goalsvc.api.views import GoalView, Page
+from goalsvc.api.goal_bodies import GoalPatch, NewGoal
+from goalsvc.api.goal_views import AnyGoal, GoalView
+from goalsvc.api.operation import CallOf, operations, requires, takes_parameters, with_etag
+from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
-from goalsvc.domain.escrow import WHOLE_BPS
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.trace import assemble
 from goalsvc.errors import InvalidError
 from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import Goal
+from goalsvc.models.paging import between, page_of
 from goalsvc.models.records import TraceSegment
-from goalsvc.models.wallet import Earning
 
 router = operations("/v1/goals", "Goals")
 
-#: Below every ObjectId, and above every `_id` of another type that cannot be shown.
-_FIRST_ID = ObjectId(b"\0" * 12)
-
 #: A trace is read whole; one that is longer than this is cut at its end.
 MOST_SEGMENTS = 5000
-
-
-class LevelBody(BaseModel):
-    """A threshold of a goal."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    title: str = Field(default="", max_length=256)
-    target: int = Field(
-        gt=0, le=10**12, description="Seconds, or tokens for a FundingGoal; higher than the one before."
-    )
-
-
-class ConditionsBody(BaseModel):
-    """What a goal belongs to, besides its session."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    exclusive_to: UserIdText | None = Field(default=None, description="ExclusiveGoal: the viewer for whom it is.")
-
-
-class GoalBody(BaseModel):
-    """A goal that begins."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "kind": "FundingGoal",
-                    "session_id": "68143584d6945d32e732cc20",
-                    "levels": [{"title": "Fund the show", "target": 1000}],
-                    "metadata": {"show": {"title": "Ukulele medley", "target": 360}},
-                },
-                {
-                    "kind": "TriggerGoal",
-                    "session_id": "68143584d6945d32e732cc20",
-                    "exp": "2026-12-31T20:00:00Z",
-                    "metadata": {
-                        "viewer_id": "u-bob-2",
-                        "private": True,
-                        "price": 300,
-                        "exclusive": {"title": "A private minute", "target": 360},
-                    },
-                },
-            ]
-        },
-    )
-
-    kind: GoalKind
-    session_id: IdText
-    levels: list[LevelBody] = Field(default=[], max_length=100)
-    exp: AwareDatetime | None = Field(default=None, description="When it ends by itself.")
-    metadata: dict[str, Any] = Field(
-        default={},
-        description="FundingGoal: `show{title, target}`. TriggerGoal: `viewer_id`, `private`, `price`, "
-        "`exclusive{title, target}`. ExclusiveGoal: `viewer_id`. What else is in it is kept. `user_id` is the session's.",
-    )
-    conditions: ConditionsBody = ConditionsBody()
-    fee_bps: int | None = Field(
-        default=None,
-        ge=0,
-        le=WHOLE_BPS,
-        description="The platform's part of the payout in hundredths of a percent, rounded down for the platform; kept in "
-        "`metadata.fee_bps`. Absent: `GOALSVC_PLATFORM_FEE_BPS`.",
-    )
-
-    @model_validator(mode="after")
-    def _ascending(self) -> "GoalBody":
-        targets = [level.target for level in self.levels]
-        if targets != sorted(set(targets)):
-            raise ValueError("levels: targets must ascend")
-        return self
-
-
-class ContributionBody(BaseModel):
-    """Tokens for a FundingGoal."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u-bob-2", "amount": 250}})
-
-    user_id: UserIdText = Field(description="Who contributes.")
-    amount: int = Field(gt=0, le=10**12, strict=True, description="Tokens.")
-    cap: bool = Field(
-        default=False,
-        strict=True,
-        description="Whether at most what is missing to the last level is taken; the rest stays in the wallet.",
-    )
-
-
-class ContributionView(BaseModel):
-    """A contribution: the earning that it became, and the goal's progress."""
-
-    id: str = Field(description="The earning's id.")
-    goal_id: str
-    user_id: str = Field(description="The streamer.")
-    from_user_id: str = Field(description="Who contributed.")
-    amount: int = Field(description="Tokens that were taken.")
-    surplus: int = Field(description="Tokens that were offered with `cap` and left in the wallet.")
-    transfer_id: str
-    created_at: datetime | None
-    progress: int = Field(
-        description="The goal's progress with this contribution; in a repeated answer, its progress now."
-    )
+#: A filter by a field of the metadata, as in `metadata.campaign=winter`.
+_METADATA = re.compile(r"metadata(\.[A-Za-z0-9_-]{1,64}){1,6}")
 
 
 class AgreeBody(BaseModel):
@@ -141,14 +42,7 @@ class AgreeBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u-alice-1"}})
 
-    user_id: UserIdText | None = None
-
-
-class Contributor(BaseModel):
-    """A line of the leaderboard."""
-
-    user_id: str
-    amount: int
+    user_id: UserIdText | None = Field(default=None, description="Who agrees; the streamer if absent.")
 
 
 class TraceView(BaseModel):
@@ -160,111 +54,125 @@ class TraceView(BaseModel):
     )
 
 
-@router.post("", status_code=201, summary="Make a goal", responses=responses(401, 402, 404, 409, 422, 503))
+@router.post("", status_code=201, summary="Create a goal", responses=responses(401, 402, 404, 409, 422, 503))
 @requires(Scope.WRITE)
-async def create_goal(context: ContextOf, call: CallOf, body: GoalBody) -> GoalView:
-    """Makes a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
+async def create_goal(context: ContextOf, call: CallOf, body: NewGoal) -> AnyGoal:
+    """Creates a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
     plan = GoalPlan(
         kind=body.kind,
         session_id=ObjectId(body.session_id),
         levels=[level.model_dump() for level in body.levels],
         exp=body.exp,
-        metadata=body.metadata,
+        metadata=body.metadata.model_dump(exclude_unset=True),
         exclusive_to=body.conditions.exclusive_to,
         fee_bps=body.fee_bps,
     )
-    return GoalView.of(await actions.create_goal(context, call, plan))
+    return _shown(await actions.create_goal(context, call, plan))
+
+
+def _shown(goal: Goal) -> AnyGoal:
+    view: AnyGoal = GoalView.of(goal)
+    return view
 
 
 @router.get("", summary="List goals", responses=responses(401, 422, 503))
+@takes_parameters(_METADATA)
 async def list_goals(
+    request: Request,
+    paging: PagingOf,
     session_id: Annotated[IdText | None, Query(description="Only goals of this session.")] = None,
+    user_id: Annotated[UserIdText | None, Query(description="Only goals of this streamer.")] = None,
+    kind: Annotated[GoalKind | None, Query(description="Only goals of this kind.")] = None,
     active: Annotated[bool | None, Query(description="Only goals that are, or are not, active.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> Page[GoalView]:
-    """Goals in the order in which they were made."""
-    where: dict[str, Any] = {"_cls": {"$in": CLASSES}, "_id": {"$gt": _FIRST_ID}}
+    begin: Annotated[
+        AwareDatetime | None, Query(alias="from", description="Only goals created at or after this.")
+    ] = None,
+    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only goals created before this.")] = None,
+) -> Page[AnyGoal]:
+    """Goals in the order of their ids, which is the order in which they were created.
+
+    A field of the metadata is a filter too: `metadata.campaign=winter` finds goals whose `metadata.campaign` is that text, or
+    that number or truth value where it is one.
+    """
+    where: dict[str, Any] = {"_cls": {"$in": CLASSES} if kind is None else kind.cls, "_id": {"$gt": FIRST_ID}}
     if session_id is not None:
         where["conditions.session_id"] = {"$in": [ObjectId(session_id), session_id]}
+    if user_id is not None:
+        where["metadata.user_id"] = user_id
     if active is not None:
         where["active"] = ACTIVE if active else False
-    if cursor is not None:
-        if not ObjectId.is_valid(cursor):
-            raise InvalidError("cursor", "is not one that this list gave out")
-        where["_id"] = {"$gt": ObjectId(cursor)}
-    goals = await Goal.listed(where, "_id", limit + 1)
-    following = str(goals[limit - 1].id) if len(goals) > limit else None
-    return Page(items=[GoalView.of(goal) for goal in goals[:limit]], next=following)
+    if window := between(begin, end):
+        where["created_at"] = window
+    conditions = [where, *({name: values} for name, values in _by_metadata(request).items())]
+    return Page.of(await page_of(Goal, {"$and": conditions} if len(conditions) > 1 else where, paging), _shown)
+
+
+def _by_metadata(request: Request) -> Mapping[str, Mapping[str, Any]]:
+    """The filters by fields of the metadata."""
+    filters = {}
+    for name, text in request.query_params.multi_items():
+        if name.startswith("metadata."):
+            if name in filters:
+                raise InvalidError(f"query.{name}", "given more than once")
+            if "\0" in text:
+                raise InvalidError(f"query.{name}", "holds a character that no field can hold")
+            filters[name] = {"$in": _readings(text)}
+    return filters
+
+
+def _readings(text: str) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+    storable = isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+    return [text, value] if storable and value == value and abs(value) != float("inf") else [text]
 
 
 @router.get("/{goal_id}", summary="Read a goal", responses=responses(401, 404, 422, 503))
-async def read_goal(goal_id: IdText) -> GoalView:
+@with_etag
+async def read_goal(goal_id: IdText) -> AnyGoal:
     """The goal as it is now."""
-    return GoalView.of(await known_goal(ObjectId(goal_id)))
+    return _shown(await known_goal(ObjectId(goal_id)))
+
+
+@router.patch("/{goal_id}", summary="Change a goal", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.WRITE)
+async def change_goal(context: ContextOf, goal_id: IdText, body: GoalPatch) -> AnyGoal:
+    """Changes the end, the platform's own metadata, or levels that are not reached yet, of a goal that goes on."""
+    changed = GoalChange(
+        fields=frozenset(body.model_fields_set),
+        exp=body.exp,
+        metadata=body.metadata,
+        levels=[level.model_dump() for level in body.levels or ()],
+    )
+    return _shown(await change(context, ObjectId(goal_id), changed))
 
 
 @router.post("/{goal_id}/end", summary="End a goal", responses=responses(401, 404, 409, 422, 503))
 @requires(Scope.OPERATE)
-async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
+async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> AnyGoal:
     """Ends the goal now. A clock that runs is paused first, so that its seconds count; then the escrow is settled."""
-    return GoalView.of(await actions.end_goal(context, call, ObjectId(goal_id)))
-
-
-@router.post(
-    "/{goal_id}/contributions",
-    status_code=201,
-    summary="Contribute to a FundingGoal",
-    responses=responses(401, 402, 404, 409, 422, 503),
-)
-@repeated_by_the_ledger
-@requires(Scope.WRITE)
-async def create_contribution(
-    context: ContextOf, goal_id: IdText, body: ContributionBody, key: IdempotencyKey, response: Response
-) -> ContributionView:
-    """Debits the viewer's wallet, fills the escrow, writes the earning and raises progress: all of it, or nothing."""
-    contributed = await actions.contribute(context, ObjectId(goal_id), body.user_id, body.amount, key, cap=body.cap)
-    if not contributed.new:
-        response.headers["Idempotent-Replayed"] = "true"
-    made = contributed.made
-    return ContributionView(
-        id=made.earning_id,
-        goal_id=goal_id,
-        user_id=contributed.streamer,
-        from_user_id=made.user_id,
-        amount=made.amount,
-        surplus=made.surplus,
-        transfer_id=made.transfer_id,
-        created_at=made.created_at,
-        progress=contributed.progress,
-    )
+    return _shown(await actions.end_goal(context, call, ObjectId(goal_id)))
 
 
 @router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
 @requires(Scope.OPERATE)
-async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBody | None = None) -> GoalView:
+async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBody | None = None) -> AnyGoal:
     """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow.
 
     One exclusive at a time: 409 `exclusive_running` while another goes on in the session, `viewer_in_exclusive` while one
     goes on for the viewer elsewhere, `performer_in_exclusive` while the performer gives one elsewhere; `goal_expired` and
     `goal_inactive` when it is too late.
     """
-    return GoalView.of(await actions.agree(context, call, ObjectId(goal_id), body.user_id if body else None))
+    return _shown(await actions.agree(context, call, ObjectId(goal_id), body.user_id if body else None))
 
 
 @router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
 @requires(Scope.OPERATE)
-async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> GoalView:
+async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> AnyGoal:
     """Declines a TriggerGoal: the viewer gets the tokens back."""
-    return GoalView.of(await actions.decline(context, call, ObjectId(goal_id)))
-
-
-@router.get("/{goal_id}/leaderboard", summary="Who contributed most", responses=responses(401, 404, 422, 503))
-async def leaderboard(goal_id: IdText, limit: Limit = 50) -> list[Contributor]:
-    """The contributors with what each gave in all, highest first."""
-    await known_goal(ObjectId(goal_id))
-    best = await Earning.leaderboard(ObjectId(goal_id), limit)
-    return [Contributor(user_id=str(one["user_id"]), amount=one["amount"]) for one in best]
+    return _shown(await actions.decline(context, call, ObjectId(goal_id)))
 
 
 @router.get("/{goal_id}/trace", summary="What happened to a goal", responses=responses(401, 404, 422, 503))

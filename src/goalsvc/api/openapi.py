@@ -42,6 +42,8 @@ TAGS: list[dict[str, Any]] = [
         "name": "Wallet",
         "description": "Tokens: deposits, balances, escrows, transfers. Double entry: all sums to zero.",
     },
+    {"name": "Reports", "description": "The books: their audit and their seals."},
+    {"name": "Search", "description": "Whatever has a given id."},
     {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
     {"name": "Audit", "description": "Who changed what, by which key."},
     {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
@@ -253,10 +255,10 @@ ANSWERS: dict[str, Any] = {
     },
     "POST /v1/goals/{goal_id}/agree": _REQUEST | {"triggerer": "u-alice-1"},
     "POST /v1/goals/{goal_id}/decline": _REQUEST,
-    "GET /v1/goals/{goal_id}/leaderboard": [
-        {"user_id": "u-bob-2", "amount": 750},
-        {"user_id": "u-carol-3", "amount": 250},
-    ],
+    "GET /v1/goals/{goal_id}/leaderboard": {
+        "items": [{"user_id": "u-bob-2", "amount": 750}, {"user_id": "u-carol-3", "amount": 250}],
+        "next": None,
+    },
     "GET /v1/goals/{goal_id}/trace": _TRACE,
     "POST /v1/wallets/{user_id}/deposits": _TRANSFER
     | {"id": "deposit-u-alice-1-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c", "tags": ["deposit"], "metadata": {}},

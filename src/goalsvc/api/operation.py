@@ -5,8 +5,10 @@ the key (`@requires`), takes the Idempotency-Key of every POST, hands the endpoi
 was changed into the audit.
 """
 
+import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Container, Coroutine
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +42,22 @@ def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
     return declare
 
 
+def takes_parameters(names: re.Pattern[str]) -> Callable[[Endpoint], Endpoint]:
+    """Lets an operation take query parameters whose names match, besides those that it declares."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["takes_parameters"] = names
+        return endpoint
+
+    return declare
+
+
+def with_etag(endpoint: Endpoint) -> Endpoint:
+    """Gives the answer an `ETag`; a caller that has it already (`If-None-Match`) gets 304 without a body."""
+    endpoint.__dict__["with_etag"] = True
+    return endpoint
+
+
 def repeated_by_the_ledger(endpoint: Endpoint) -> Endpoint:
     """Marks an endpoint whose transfer is the record of its Idempotency-Key, so that none is written besides.
 
@@ -66,6 +84,18 @@ def _idempotency_key(
     """Documents and checks the header; the route itself reads it."""
 
 
+def _if_none_match(
+    tag: Annotated[
+        str | None,
+        Header(alias="If-None-Match", max_length=4096, description="ETags of answers that the caller has."),
+    ] = None,
+) -> None:
+    """Documents the header; the route itself reads it."""
+
+
+_ETAG = {"ETag": {"description": "Names this state of the document.", "schema": {"type": "string"}}}
+
+
 class Operation(APIRoute):
     """A route of the API."""
 
@@ -81,6 +111,9 @@ class Operation(APIRoute):
             "x-required-scope": self.required_scope.value,
             **(options.get("openapi_extra") or {}),
         }
+        if getattr(endpoint, "with_etag", False):
+            options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_if_none_match)]
+            options["responses"] |= {200: {"headers": _ETAG}, 304: {"description": "The caller has it already."}}
         if "POST" in methods:
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_idempotency_key)]
         super().__init__(path, endpoint, **options)
@@ -89,18 +122,21 @@ class Operation(APIRoute):
         """The endpoint's handler, with what every operation does around it."""
         endpoint = super().get_route_handler()
         known = _query_parameters(self.dependant)
+        more: re.Pattern[str] | None = getattr(self.endpoint, "takes_parameters", None)
+        tagged: bool = getattr(self.endpoint, "with_etag", False)
 
         async def handle(request: Request) -> Response:
             call = Call(operation=self.name, request_id=request.state.request_id, caller=request.state.caller)
             request.state.call = call
             if request.method in _READING:
                 _refuse_without(self.required_scope, call)
-                _refuse_unknown(request, known)
+                _refuse_unknown(request, known, more)
                 _key_of(request)
-                return await endpoint(request)
+                response = await endpoint(request)
+                return _tagged(request, response) if tagged else response
             try:
                 _refuse_without(self.required_scope, call)
-                _refuse_unknown(request, known)
+                _refuse_unknown(request, known, more)
                 return await self._change(request, endpoint)
             except Exception as error:
                 status = status_of(error)
@@ -145,10 +181,23 @@ def _query_parameters(dependant: Dependant) -> set[str]:
     return own.union(*(_query_parameters(inner) for inner in dependant.dependencies))
 
 
-def _refuse_unknown(request: Request, known: Container[str]) -> None:
+def _tagged(request: Request, response: Response) -> Response:
+    """The answer with its ETag, or 304 where the caller has it."""
+    if response.status_code != 200:
+        return response
+    tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    given = {one.strip().removeprefix("W/") for one in request.headers.get("If-None-Match", "").split(",")}
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if tag in given or "*" in given:
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return response
+
+
+def _refuse_unknown(request: Request, known: Container[str], more: re.Pattern[str] | None) -> None:
     """Raises InvalidError for a query parameter that the operation does not have: a misspelt filter must not list all."""
     for name in request.query_params:
-        if name not in known:
+        if name not in known and not (more and more.fullmatch(name)):
             raise InvalidError(f"query.{name}", "is not a parameter of this operation")
 
 

@@ -6,20 +6,19 @@ he may join. https://pusher.com/docs/channels/server_api/authorizing-users/
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
-import jwt
 from bson import ObjectId
-from fastapi import APIRouter, Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from goalsvc.api.dependencies import ContextOf, ResourcesOf, get_context
+from goalsvc.api.dependencies import ContextOf, ResourcesOf
 from goalsvc.api.errors import WebError, responses
 from goalsvc.api.session_token import Admission
+from goalsvc.api.user_token import require_user
 from goalsvc.api.webhook import read_body
 from goalsvc.context import Context
 from goalsvc.domain.channels import Channel, ChannelKind
@@ -27,7 +26,6 @@ from goalsvc.errors import ExternalServiceError, InvalidError, NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
-from goalsvc.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,77 +34,6 @@ router = APIRouter(tags=["Pusher"])
 #: pusher-js sends two short fields, and what the integrator has it send besides.
 BODY_LIMIT_BYTES = 8 * 1024
 MOST_FIELDS = 32
-
-
-# -- who is it? -------------------------------------------------------------------------------------------------------
-
-user_token = HTTPBearer(
-    auto_error=False,
-    scheme_name="UserToken",
-    bearerFormat="JWT",
-    description="The user's own token, as the platform issues it: a JWT whose `sub` is the user's id, signed with "
-    "`GOALSVC_JWT_KEY` by the one algorithm that `GOALSVC_JWT_ALGORITHM` names. `exp` and `nbf` are heeded where the token "
-    "has them.",
-)
-
-
-def user_of(token: str, settings: Settings) -> str:
-    """Id of the user whose token this is; a numeric `sub` as a string.
-
-    Raises WebError 401 unless the token is signed by a configured key and the configured algorithm, is within its `nbf`
-    and `exp` (a token without them does not expire), and names a user in `sub`. Audience and issuer are the platform's
-    business. With no key configured, nobody is let in.
-    """
-    keys = [key for each in (settings.jwt_key, settings.jwt_key_next) if (key := each.get_secret_value())]
-    if not keys or settings.jwt_algorithm.lower() == "none":
-        log.error("no user is let in: GOALSVC_JWT_KEY and GOALSVC_JWT_ALGORITHM are not set")
-        raise _unauthorized("no user token can be verified here")
-    try:
-        claims = _claims_of(token, keys, settings.jwt_algorithm)
-    except jwt.ExpiredSignatureError:
-        raise _unauthorized("the user's token has expired") from None
-    except jwt.InvalidTokenError as error:
-        log.info("a user's token was refused: %s", error)
-        raise _unauthorized("the user's token is not one that is accepted here") from None
-    except (jwt.PyJWTError, ValueError, TypeError):
-        # A key that is not of the algorithm's form; what is wrong with it is not for whoever asks.
-        log.exception("no user is let in: a GOALSVC_JWT_KEY does not fit GOALSVC_JWT_ALGORITHM")
-        raise _unauthorized("no user token can be verified here") from None
-    subject = claims["sub"]
-    if isinstance(subject, int) and not isinstance(subject, bool):
-        subject = str(subject)
-    if not isinstance(subject, str) or not subject:
-        raise _unauthorized("the user's token names no user (`sub`)")
-    return subject
-
-
-def _claims_of(token: str, keys: Sequence[str], algorithm: str) -> Mapping[str, Any]:
-    """What the token claims, if one of the keys has signed it; raises what PyJWT raises, for the last key that was tried."""
-    first, *others = keys
-    try:
-        return jwt.decode(
-            token,
-            first,
-            algorithms=[algorithm],
-            options={"require": ["sub"], "verify_sub": False, "verify_aud": False, "verify_iat": False},
-        )
-    except jwt.InvalidSignatureError:
-        if not others:
-            raise
-        return _claims_of(token, others, algorithm)
-
-
-def _unauthorized(detail: str) -> WebError:
-    return WebError(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
-
-
-def require_user(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(user_token)]
-) -> str:
-    """Id of the user who asks; refuses a caller without a token of his own."""
-    if credentials is None:
-        raise _unauthorized("send the user's own token as `Authorization: Bearer …`")
-    return user_of(credentials.credentials, get_context(request).settings)
 
 
 # -- what does he ask? ------------------------------------------------------------------------------------------------

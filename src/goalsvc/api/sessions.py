@@ -1,16 +1,21 @@
 """Sessions: a livestream begins, is read, ends."""
 
+from typing import Annotated, Any
+
 from bson import ObjectId
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from goalsvc import actions
 from goalsvc.actions.known import known_session
-from goalsvc.api.dependencies import ContextOf, IdText, UserIdText
+from goalsvc.api.dependencies import FIRST_ID, ContextOf, IdText, PagingOf, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import CallOf, operations, requires
-from goalsvc.api.views import SessionView
+from goalsvc.api.operation import CallOf, operations, requires, with_etag
+from goalsvc.api.session_views import SessionView
+from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
-from goalsvc.models.session import Rtc
+from goalsvc.models.paging import between, page_of
+from goalsvc.models.session import Rtc, Session
 
 router = operations("/v1/sessions", "Sessions")
 
@@ -43,7 +48,29 @@ async def begin_session(context: ContextOf, call: CallOf, body: SessionBody) -> 
     return SessionView.of(await actions.begin_session(context, call, body.user_id, rtc))
 
 
+@router.get("", summary="List sessions", responses=responses(401, 422, 503))
+async def list_sessions(
+    paging: PagingOf,
+    user_id: Annotated[UserIdText | None, Query(description="Only sessions of this streamer.")] = None,
+    open_: Annotated[bool | None, Query(alias="open", description="Only sessions that go on, or have ended.")] = None,
+    begin: Annotated[
+        AwareDatetime | None, Query(alias="from", description="Only those begun at or after this.")
+    ] = None,
+    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only those begun before this.")] = None,
+) -> Page[SessionView]:
+    """Sessions in the order in which they began."""
+    where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}
+    if user_id is not None:
+        where["user_id"] = user_id
+    if open_ is not None:
+        where["statuses.ended"] = None if open_ else {"$ne": None}
+    if window := between(begin, end):
+        where["statuses.started"] = window
+    return Page.of(await page_of(Session, where, paging, by="statuses.started"), SessionView.of)
+
+
 @router.get("/{session_id}", summary="Read a session", responses=responses(401, 404, 422, 503))
+@with_etag
 async def read_session(session_id: IdText) -> SessionView:
     """The session with its pairs, windows and karaoke score."""
     return SessionView.of(await known_session(ObjectId(session_id)))

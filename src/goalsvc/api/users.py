@@ -1,14 +1,17 @@
 """Users: what goalsvc needs to know of a performer or viewer."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalsvc.api.dependencies import UserPath
+from goalsvc.api.dependencies import ContextOf, PagingOf, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, requires
-from goalsvc.api.views import UserView
+from goalsvc.api.views import Page, UserView
 from goalsvc.domain.call import Scope
+from goalsvc.errors import NotFoundError
+from goalsvc.models.paging import page_of
 from goalsvc.models.user import User
 
 router = operations("/v1/users", "Users")
@@ -43,9 +46,30 @@ class UserBody(BaseModel):
     byteplus: ByteplusBody | None = None
 
 
-@router.put("/{user_id}", summary="Make a user known, or change him", responses=responses(401, 422, 503))
+@router.put("/{user_id}", summary="Create or change a user", responses=responses(401, 422, 503))
 @requires(Scope.WRITE)
-async def put_user(user_id: UserPath, body: UserBody) -> UserView:
-    """Sets what is given; a user who is not known yet is made."""
+async def put_user(context: ContextOf, user_id: UserPath, body: UserBody) -> UserView:
+    """Sets what is given; a user who is not known yet is created."""
     fields: dict[str, Any] = body.model_dump(exclude_none=True)
-    return UserView.of(await User.put(user_id, fields))
+    return UserView.of(await User.put(user_id, fields, context.clock.now()))
+
+
+@router.get("", summary="List users", responses=responses(401, 422, 503))
+async def list_users(
+    paging: PagingOf,
+    online: Annotated[bool | None, Query(description="Only users who are, or are not, online.")] = None,
+) -> Page[UserView]:
+    """Users in the order of their ids."""
+    where: dict[str, Any] = {"_id": {"$gte": ""}}
+    if online is not None:
+        where["online"] = True if online else {"$ne": True}
+    return Page.of(await page_of(User, where, paging), UserView.of)
+
+
+@router.get("/{user_id}", summary="Read a user", responses=responses(401, 404, 422, 503))
+async def read_user(user_id: UserPath) -> UserView:
+    """What goalsvc knows of the user."""
+    user = await User.by_id(user_id)
+    if user is None:
+        raise NotFoundError(f"there is no user {user_id}")
+    return UserView.of(user)

@@ -1,24 +1,28 @@
-"""Bodies: documents as the API shows them, with the documents' own field names, `id` for `_id` and `kind` for `_cls`."""
+"""Bodies: documents as the API shows them, with the documents' own field names, `id` for `_id` and `kind` for `_cls`.
+
+At the top level of a document an absent value is null; inside its parts it is absent, as it is in the document.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from bson import ObjectId
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
-from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.shown import shown
-from goalsvc.models.goal import Goal
 from goalsvc.models.paging import Rows
-from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Transfer
 
 T = TypeVar("T")
+PartT = TypeVar("PartT", bound="Part")
 
-
-Shown = Annotated[dict[str, Any], BeforeValidator(shown)]
+Text = str | SkipJsonSchema[None]
+Time = datetime | SkipJsonSchema[None]
+Whole = int | SkipJsonSchema[None]
 
 
 class View(BaseModel):
@@ -27,10 +31,40 @@ class View(BaseModel):
     model_config = ConfigDict(from_attributes=True, arbitrary_types_allowed=True)
 
 
+class Part(BaseModel):
+    """Part of a document as it is shown. Fields that goalsvc does not know are another service's: shown as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+def absent(description: str, **more: Any) -> Any:
+    """A field of a part that may be absent; it is never null."""
+    return Field(default=None, exclude_if=_is_absent, description=description, **more)
+
+
+def part_of(part: type[PartT], value: object) -> PartT:
+    """That part of a document, as it is shown."""
+    return part.model_validate(shown(value) or {})
+
+
+def latest(*times: datetime | None) -> datetime | None:
+    """The latest of these times that are set."""
+    return max((time for time in times if time is not None), default=None)
+
+
+def born(identity: object) -> datetime | None:
+    """When an ObjectId was made, to the second."""
+    return identity.generation_time if isinstance(identity, ObjectId) else None
+
+
 class Page(BaseModel, Generic[T]):
     """A page of a list; `next` is the cursor of the page that follows, or null."""
 
-    items: list[T]
+    items: list[T] = Field(description="The rows of this page.")
     next: str | None = Field(default=None, description="`cursor` of the page that follows; null on the last page.")
 
     @classmethod
@@ -43,88 +77,32 @@ class Page(BaseModel, Generic[T]):
         return cls(items=items, next=rows.next)
 
 
-class LevelView(View):
+class LevelView(Part):
     """A threshold of a goal."""
 
-    title: str = Field(default="", examples=["Ukulele medley"])
+    title: str = Field(default="", description="What is reached with it.", examples=["Ukulele medley"])
     target: int = Field(description="Seconds, or tokens for a FundingGoal.", examples=[360])
 
 
-class GoalView(View):
-    """A goal."""
+class ByteplusView(Part):
+    """Where a user's livestream can be fetched."""
 
-    id: str = Field(examples=["68143584d6945d32e732cc21"])
-    kind: GoalKind
-    active: bool
-    progress: int = Field(description="Whole performed seconds, or tokens for a FundingGoal.")
-    level: int = Field(description="How many levels are reached.")
-    levels: list[LevelView]
-    conditions: dict[str, Any] = Field(
-        description="`session_id`, and `exclusive_to`, `trigger_goal_id` where they apply."
+    hls_url: Text = absent(
+        "The live stream's HLS playlist.", examples=["https://pull.example.com/live/alice/playlist.m3u8"]
     )
-    context: dict[str, Any] = Field(description="The clock: it runs while `started` is later than `paused`.")
-    metadata: dict[str, Any] = Field(description="`user_id` is the streamer; the rest depends on the kind.")
-    breakdown_id: Any = None
-    exp: datetime | None = None
-    triggerer: str | None = None
-
-    @classmethod
-    def of(cls, goal: Goal) -> "GoalView":
-        """The view of that goal."""
-        return cls(
-            id=str(goal.id),
-            kind=goal.kind,
-            active=goal.active,
-            progress=goal.progress,
-            level=goal.level,
-            levels=[LevelView(title=level.title, target=level.target) for level in goal.levels],
-            conditions=shown(goal.conditions),
-            context=shown(goal.context),
-            metadata=shown(goal.metadata),
-            breakdown_id=shown(goal.breakdown_id),
-            exp=goal.exp,
-            triggerer=goal.triggerer,
-        )
-
-
-class SessionView(View):
-    """A session."""
-
-    id: str
-    user_id: str
-    statuses: dict[str, Any]
-    status: dict[str, Any]
-    show_goal_pairs: list[dict[str, Any]]
-    exclusive_goal_pairs: dict[str, dict[str, Any]]
-    viewers: dict[str, dict[str, Any]]
-    karaoke_goal: dict[str, Any] | None = None
-    rtc: dict[str, Any]
-
-    @classmethod
-    def of(cls, session: Session) -> "SessionView":
-        """The view of that session."""
-        return cls(
-            id=str(session.id),
-            user_id=session.user_id,
-            statuses=shown(session.statuses),
-            status=shown(session.status),
-            show_goal_pairs=[shown(pair) for pair in session.show_goal_pairs],
-            exclusive_goal_pairs={viewer: shown(pair) for viewer, pair in session.exclusive_goal_pairs.items()},
-            viewers={viewer: shown(window) for viewer, window in session.viewers.items()},
-            karaoke_goal=shown(session.karaoke_goal) if session.karaoke_goal else None,
-            rtc=shown(session.rtc),
-        )
 
 
 class UserView(View):
     """A user."""
 
-    id: str
-    username: str
-    tags: list[str]
-    online: bool
-    last_seen: datetime | None = None
-    byteplus: dict[str, Any]
+    id: str = Field(description="The platform's id of the user.", examples=["u-alice-1"])
+    username: str = Field(description="The name that others see.", examples=["Alice"])
+    tags: list[str] = Field(description="The platform's tags of the user.", examples=[["verified"]])
+    online: bool = Field(description="Whether the user is in a channel of their own at this moment.")
+    last_seen: datetime | None = Field(default=None, description="When the user came or went last.")
+    byteplus: ByteplusView = Field(description="Where the user's livestream can be fetched.")
+    created_at: datetime | None = Field(default=None, description="When goalsvc got to know the user.")
+    updated_at: datetime | None = Field(default=None, description="When the user was changed last.")
 
     @classmethod
     def of(cls, user: User) -> "UserView":
@@ -135,27 +113,43 @@ class UserView(View):
             tags=user.tags,
             online=user.online,
             last_seen=user.last_seen,
-            byteplus=shown(user.byteplus),
+            byteplus=part_of(ByteplusView, user.byteplus),
+            created_at=user.created_at,
+            updated_at=latest(user.updated_at, user.last_seen, user.created_at),
         )
 
 
 class BalanceView(View):
     """A wallet or an escrow; one that nothing was ever moved to has balance 0."""
 
-    id: str = Field(examples=["u-alice-1"])
-    balance: int = Field(examples=[1500])
+    id: str = Field(description="The user's id, or the escrow's.", examples=["u-alice-1"])
+    balance: int = Field(description="Tokens.", examples=[1500])
+    created_at: Time = absent("When something was moved to or from it first; absent: never.")
+    updated_at: Time = absent("When something was moved to or from it last; absent: never.")
 
 
 class TransferView(View):
     """A transfer. `from_user_id` and `to_user_id` are there when that side is a user; tags name the escrow."""
 
-    id: str = Field(examples=["escrow-show_funding:68143584d6945d32e732cc21-68143584d6945d32e732cc2a-u-alice-1"])
-    from_user_id: str | None = None
-    to_user_id: str | None = None
-    amount: int
-    tags: list[str]
-    metadata: dict[str, Any]
-    created_at: datetime | None = None
+    id: str = Field(
+        description="Derived from what caused it.",
+        examples=["escrow-show_funding:68143584d6945d32e732cc21-68143584d6945d32e732cc2a-u-alice-1"],
+    )
+    from_user_id: str | None = Field(
+        default=None, description="The user who paid; null where an escrow or the issuer did."
+    )
+    to_user_id: str | None = Field(
+        default=None, description="The user who received; null where an escrow or the issuer did."
+    )
+    amount: int = Field(description="Tokens.", examples=[250])
+    tags: list[str] = Field(description="What it belongs to: `escrow::{escrow_id}`, `deposit`, …")
+    metadata: dict[str, Any] = Field(description="What the caller or the settlement noted.")
+    reference: str | None = Field(default=None, description="The caller's own id of it.")
+    cause: dict[str, Any] | None = Field(
+        default=None, description="What it goes back to: the webhook's event or the call, its key, the goal, the time."
+    )
+    created_at: datetime | None = Field(default=None, description="When it was made.")
+    updated_at: datetime | None = Field(default=None, description="The same: a transfer never changes.")
 
     @classmethod
     def of(cls, transfer: Transfer) -> "TransferView":
@@ -166,6 +160,9 @@ class TransferView(View):
             to_user_id=transfer.to_user_id,
             amount=transfer.amount,
             tags=transfer.tags,
-            metadata=shown(transfer.metadata),
+            metadata=shown(transfer.metadata) or {},
+            reference=transfer.reference,
+            cause=shown(transfer.cause) or None,
             created_at=transfer.created_at,
+            updated_at=transfer.created_at,
         )

@@ -1,20 +1,22 @@
 """The wallet: deposits, balances, transfers."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from goalsvc.api.dependencies import ContextOf, Cursor, IdempotencyKey, Limit, UserIdText, UserPath
+from goalsvc.api.dependencies import ContextOf, IdempotencyKey, PagingOf, UserIdText, UserPath
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import operations, repeated_by_the_ledger, requires
+from goalsvc.api.operation import operations, repeated_by_the_ledger, requires, with_etag
 from goalsvc.api.views import BalanceView, Page, TransferView
 from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
 from goalsvc.domain.ids import key_digest
-from goalsvc.errors import InvalidError
+from goalsvc.errors import NotFoundError
 from goalsvc.models.events import of_order
 from goalsvc.models.ledger import Order
+from goalsvc.models.paging import between, page_of
 from goalsvc.models.wallet import Account, Transfer
 
 router = operations("/v1", "Wallet")
@@ -64,37 +66,63 @@ async def deposit(
     return TransferView.of(transfer)
 
 
+async def _balance(identity: str, account_id: str) -> BalanceView:
+    balance, (created, updated) = await asyncio.gather(Account.balance_of(account_id), Transfer.times_of(account_id))
+    return BalanceView(id=identity, balance=balance, created_at=created, updated_at=updated)
+
+
 @router.get("/wallets/{user_id}", summary="Read a wallet", responses=responses(401, 422, 503))
+@with_etag
 async def read_wallet(user_id: UserPath) -> BalanceView:
     """How many tokens a user has."""
-    return BalanceView(id=user_id, balance=await Account.balance_of(user_account(user_id)))
+    return await _balance(user_id, user_account(user_id))
 
 
 @router.get("/escrows/{escrow_id}", summary="Read an escrow", responses=responses(401, 422, 503))
+@with_etag
 async def read_escrow(escrow_id: EscrowId) -> BalanceView:
     """How many tokens an escrow holds."""
-    return BalanceView(id=escrow_id, balance=await Account.balance_of(escrow_account(escrow_id)))
+    return await _balance(escrow_id, escrow_account(escrow_id))
 
 
 @router.get("/transfers", summary="List transfers", responses=responses(401, 422, 503))
 async def list_transfers(
+    paging: PagingOf,
     user_id: Annotated[UserIdText | None, Query(description="Only transfers from or to this user.")] = None,
     escrow_id: Annotated[
         str | None, Query(max_length=128, description="Only transfers that concern this escrow.")
     ] = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    account: Annotated[
+        str | None,
+        Query(
+            max_length=256,
+            description="Only transfers to or from this account: `user:{user_id}`, `escrow:{escrow_id}`, `issuer`, `fees`, …",
+        ),
+    ] = None,
+    reference: Annotated[str | None, Query(max_length=256, description="Only transfers with this reference.")] = None,
+    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Only those made at or after this.")] = None,
+    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[TransferView]:
-    """Transfers in the order of their ids."""
-    if cursor is not None and "\0" in cursor:
-        raise InvalidError("cursor", "is not one that this list gave out")
-    where: dict[str, Any] = {"_id": {"$gt": ""}}
+    """Transfers in the order in which they were made."""
+    conditions: list[dict[str, Any]] = []
     if user_id is not None:
-        where["$or"] = [{"from_user_id": user_id}, {"to_user_id": user_id}]
+        conditions.append({"$or": [{"from_user_id": user_id}, {"to_user_id": user_id}]})
+    if account is not None:
+        conditions.append({"$or": [{"debit": account}, {"credit": account}]})
     if escrow_id is not None:
-        where["tags"] = tag_of(escrow_id)
-    if cursor is not None:
-        where["_id"] = {"$gt": cursor}
-    transfers = await Transfer.listed(where, "_id", limit + 1)
-    following = transfers[limit - 1].id if len(transfers) > limit else None
-    return Page(items=[TransferView.of(transfer) for transfer in transfers[:limit]], next=following)
+        conditions.append({"tags": tag_of(escrow_id)})
+    if reference is not None:
+        conditions.append({"reference": reference})
+    if window := between(begin, end):
+        conditions.append({"created_at": window})
+    where = {"$and": conditions} if conditions else {}
+    return Page.of(await page_of(Transfer, where, paging, by="created_at"), TransferView.of)
+
+
+@router.get("/transfers/{transfer_id}", summary="Read a transfer", responses=responses(401, 404, 422, 503))
+async def read_transfer(transfer_id: Annotated[str, Path(max_length=512)]) -> TransferView:
+    """The transfer of that id."""
+    transfer = None if "\0" in transfer_id else await Transfer.by_id(transfer_id)
+    if transfer is None:
+        raise NotFoundError(f"there is no transfer {transfer_id}")
+    return TransferView.of(transfer)

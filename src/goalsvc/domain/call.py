@@ -68,8 +68,13 @@ class Call:
     seed: ObjectId = field(default_factory=ObjectId)
     entropy: bytes = field(default_factory=_random, repr=False)
 
+    @property
+    def new_id(self) -> ObjectId:
+        """The id of the document that this call creates: the same for every repeat, and later than those of earlier calls."""
+        return self.seed
+
     def object_id(self, purpose: str) -> ObjectId:
-        """The id of what this call creates for that purpose: the same for every repeat of its Idempotency-Key."""
+        """The id of what else this call creates for that purpose: the same for every repeat of its Idempotency-Key."""
         return derived_id(self.seed, purpose)
 
     def secret(self, purpose: str) -> str:

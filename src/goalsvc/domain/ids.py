@@ -5,8 +5,25 @@ import re
 
 from bson import ObjectId
 
-#: User ids become parts of MongoDB paths and of channel names, so they hold no `.`, no `$`, no white space.
-USER_ID = re.compile(r"[A-Za-z0-9_=,;@-]{1,128}")
+#: A user id: characters that Pusher allows in a channel name, and not dots alone (`.` and `..` are not segments of a URL).
+USER_ID = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_=@,.;-]*[A-Za-z0-9_=@,;-][A-Za-z0-9_=@,.;-]*")
+#: What a value is told that is not a user id.
+USER_ID_RULE = (
+    "must be 1 to 128 characters of A-Z a-z 0-9 _ - = @ , . ; (those of Pusher's channel names), and not dots alone"
+)
+
+#: MongoDB takes a dot in a field's name for the border of two names.
+_DOT, _STORED_DOT = ".", "\N{FULLWIDTH FULL STOP}"
+
+
+def map_key(user_id: str) -> str:
+    """The name under which a document's map keeps what belongs to that user: the id, with another sign for each dot."""
+    return user_id.replace(_DOT, _STORED_DOT)
+
+
+def user_of_map_key(key: str) -> str:
+    """The user id of that name; a name without the sign is the id itself."""
+    return key.replace(_STORED_DOT, _DOT)
 
 
 def key_digest(key: str) -> str:

@@ -1,6 +1,6 @@
 """Goals: one collection, one class for each kind, and every change of a goal as one conditional write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -65,6 +65,9 @@ class Goal(HasPromises):
     breakdown_id: Any = None
     exp: Instant | None = None
     triggerer: UserId | None = None
+    created_at: Instant | None = None
+    changed_at: Instant | None = None
+    """When a caller changed it last."""
     begin_by: Instant | None = None
     """A funded show that has not started by then ends, and is refunded."""
 
@@ -95,6 +98,10 @@ class Goal(HasPromises):
                 name="begin_by_active",
                 partialFilterExpression={"begin_by": {"$exists": True}},
             ),
+            IndexModel([("metadata.user_id", ASCENDING), ("_id", ASCENDING)], name="listed_streamer"),
+            IndexModel([("_cls", ASCENDING), ("_id", ASCENDING)], name="listed_kind"),
+            IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time", sparse=True),
+            IndexModel([("metadata.$**", ASCENDING)], name="metadata"),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel(
                 [("clock.running", ASCENDING), ("clock.asked_at", ASCENDING)],
@@ -267,6 +274,19 @@ class Goal(HasPromises):
         seal = promise_expression(SEALED, "seal_clock", {"goal_id": str(goal_id)}, until, origin)
         where = {"_id": goal_id, "clock.sealed": {"$ne": True}, "clock.settle_at": None}
         return await Goal.change(where, [{"$set": {"clock.settle_at": until}}, add_promises_stage(array_of(seal))])
+
+    @classmethod
+    async def amend(
+        cls, goal_id: ObjectId, seen: "Goal", sets: Mapping[str, Any], unsets: Sequence[str], now: datetime
+    ) -> Self | None:
+        """Sets and removes these fields of an active goal; None when it has ended, or has moved on where levels are set."""
+        where: dict[str, Any] = {"_id": goal_id, "active": ACTIVE}
+        if "levels" in sets:
+            where["progress"] = {"$in": [seen.progress, None]}
+        update: dict[str, Any] = {"$set": {**sets, "changed_at": now}}
+        if unsets:
+            update["$unset"] = dict.fromkeys(unsets, True)
+        return await cls.change(where, update)
 
     # -- finding --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from bson.errors import BSONError
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
 from goalsvc.errors import GoalsvcError, InvalidError
+from goalsvc.models.shared import Lenient
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 
@@ -66,7 +67,8 @@ async def page_of(
 
 def _read(model: type[DocumentT], document: Mapping[str, Any]) -> DocumentT | None:
     try:
-        row = cast(DocumentT, parse_obj(model, document))
+        lenient = issubclass(model, Lenient)
+        row = cast(DocumentT, model.parse(document) if lenient else parse_obj(model, document))
     except (ValueError, TypeError, GoalsvcError):
         return None
     return row

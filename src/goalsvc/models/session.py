@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from beanie import PydanticObjectId
 from bson import ObjectId
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
 from goalsvc.domain.goals import Level, Reference, UserId
+from goalsvc.domain.ids import map_key, user_of_map_key
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text, WholePart
 from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest
@@ -84,6 +85,11 @@ def _window(goal_id: ObjectId, nbf: datetime, duration_seconds: int) -> dict[str
     return {"goal_id": goal_id, "nbf": nbf, **duration}
 
 
+def _by_user(value: Any) -> Any:
+    """A map of a document by user id, whose names may not hold a dot there."""
+    return {user_of_map_key(key): item for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
 def either_form(reference: ObjectId) -> Mapping[str, Any]:
     """A filter value for a reference that other services may have written as a hex string."""
     return {"$in": [reference, str(reference)]}
@@ -99,8 +105,8 @@ class Session(HasPromises):
     statuses: Statuses = Statuses()
     status: Status = Status()
     show_goal_pairs: list[ShowPair] = []
-    exclusive_goal_pairs: dict[str, ExclusivePair] = {}
-    viewers: dict[str, ViewerWindow] = {}
+    exclusive_goal_pairs: Annotated[dict[str, ExclusivePair], BeforeValidator(_by_user)] = {}
+    viewers: Annotated[dict[str, ViewerWindow], BeforeValidator(_by_user)] = {}
     karaoke_goal: SessionKaraoke | None = None
     karaoke_scores: dict[str, WholePart] = {}
     """The last score that was shown of each karaoke goal: of two that are sung by turns, none may go back."""
@@ -113,6 +119,13 @@ class Session(HasPromises):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("user_id", ASCENDING), ("statuses.started", ASCENDING)], name="user"),
+            IndexModel([("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_time"),
+            IndexModel(
+                [("user_id", ASCENDING), ("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_streamer"
+            ),
+            IndexModel(
+                [("statuses.ended", ASCENDING), ("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_open"
+            ),
             IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel([("statuses.ended", ASCENDING), ("statuses.started", ASCENDING)], name="open"),
         ]
@@ -169,7 +182,7 @@ class Session(HasPromises):
         cls, session_id: ObjectId, viewer_id: str, trigger_goal: ObjectId | None, exclusive_goal: ObjectId
     ) -> Self | None:
         """Pairs an exclusive with the request that it came of; None when it is paired, or there is no such session."""
-        pair = f"exclusive_goal_pairs.{viewer_id}"
+        pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
         request = {} if trigger_goal is None else {"trigger_goal": trigger_goal}
         where = {"_id": session_id, f"{pair}.exclusive_goal": {"$ne": exclusive_goal}}
         paired = await cls.change(where, {"$set": {pair: {**request, "exclusive_goal": exclusive_goal}}})
@@ -186,7 +199,7 @@ class Session(HasPromises):
         """Notes that the exclusive started, and for whom alone the stream is now; None when it is noted that it ended, or
         there is no such session.
         """
-        pair = f"exclusive_goal_pairs.{viewer_id}"
+        pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
         not_ended = [
             {f"{pair}.exclusive_goal_ended": UNSET},
             {f"{pair}.exclusive_goal": {"$nin": [exclusive_goal, str(exclusive_goal)]}},
@@ -203,7 +216,7 @@ class Session(HasPromises):
         cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId, at: datetime
     ) -> Self | None:
         """Notes that the exclusive ended, and gives the stream back to all; None when that is noted, or there is no such."""
-        pair = f"exclusive_goal_pairs.{viewer_id}"
+        pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
         noted = {f"{pair}.exclusive_goal": either_form(exclusive_goal), f"{pair}.exclusive_goal_ended": UNSET}
         unpaired = {pair: None, "status.exclusive_to": viewer_id}
         where = {"_id": session_id, "$or": [noted, unpaired]}
@@ -213,7 +226,7 @@ class Session(HasPromises):
     @classmethod
     async def forget_exclusive(cls, session_id: ObjectId, viewer_id: str, exclusive_goal: ObjectId) -> bool:
         """Removes the pair of an exclusive that never started; False when it did, or there is no such pair."""
-        pair = f"exclusive_goal_pairs.{viewer_id}"
+        pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
         where = {
             "_id": session_id,
             f"{pair}.exclusive_goal": either_form(exclusive_goal),
@@ -231,7 +244,7 @@ class Session(HasPromises):
 
         None when it is that exclusive's or a later one's already, or there is no session.
         """
-        window = f"viewers.{viewer_id}"
+        window = f"viewers.{map_key(viewer_id)}"
         where = {
             "_id": session_id,
             f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]},
@@ -255,7 +268,7 @@ class Session(HasPromises):
 
         False when the window was closed or set later, or belongs to another exclusive that goes on.
         """
-        window = f"viewers.{viewer_id}"
+        window = f"viewers.{map_key(viewer_id)}"
         mine, other = (
             {f"{window}.goal_id": either_form(goal_id)},
             {f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]}},
@@ -283,7 +296,7 @@ class Session(HasPromises):
 
         None when the window belongs to another exclusive, or there is no session.
         """
-        window = f"viewers.{viewer_id}"
+        window = f"viewers.{map_key(viewer_id)}"
         changes = {
             f"{window}.nbf": earliest(f"{window}.nbf", at),
             f"{window}.exp": earliest(f"{window}.exp", at),

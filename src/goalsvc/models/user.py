@@ -31,6 +31,8 @@ class User(HasPromises):
     online: Flag = False
     last_seen: Instant | None = None
     byteplus: Byteplus = Byteplus()
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps users."""
@@ -47,10 +49,13 @@ class User(HasPromises):
         return await cls.read(user_id)
 
     @classmethod
-    async def put(cls, user_id: str, fields: dict[str, Any]) -> Self:
-        """Sets these fields of the user, who is made if he is new."""
+    async def put(cls, user_id: str, fields: dict[str, Any], now: datetime) -> Self:
+        """Sets these fields of the user, who is created where there is none."""
         document = await cls.get_motor_collection().find_one_and_update(
-            {"_id": user_id}, {"$set": fields}, upsert=True, return_document=ReturnDocument.AFTER
+            {"_id": user_id},
+            {"$set": {**fields, "updated_at": now}, "$setOnInsert": {"created_at": now}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
         )
         user: Self = cls.model_validate(document)
         return user

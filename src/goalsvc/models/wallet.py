@@ -4,6 +4,7 @@ An account is a user's, an escrow's, a withdrawal's (`payout:`), a debt's, the p
 deposits come. Only the issuer and debts may be negative. `goalsvc.models.ledger` makes the transfers.
 """
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
@@ -16,7 +17,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from goalsvc.domain.escrow import Settlement, escrow_account
 from goalsvc.domain.goals import UserId
-from goalsvc.domain.reading import Instant, Text, Whole, WholePart
+from goalsvc.domain.reading import Instant, Text, Whole, WholePart, instant
 from goalsvc.models.shared import Lenient, Sharing
 
 
@@ -143,6 +144,10 @@ class Transfer(Lenient):
             IndexModel([("debit", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="debit"),
             IndexModel([("credit", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="credit"),
             IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="created"),
+            IndexModel([("reference", ASCENDING), ("created_at", ASCENDING)], name="listed_reference", sparse=True),
+            IndexModel([("from_user_id", ASCENDING), ("created_at", ASCENDING)], name="listed_from", sparse=True),
+            IndexModel([("to_user_id", ASCENDING), ("created_at", ASCENDING)], name="listed_to", sparse=True),
+            IndexModel([("tags", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_tags"),
             IndexModel(
                 [("account", ASCENDING), ("reference", ASCENDING)],
                 name="reference",
@@ -150,6 +155,20 @@ class Transfer(Lenient):
                 sparse=True,
             ),
         ]
+
+    @classmethod
+    async def times_of(cls, account_id: str) -> tuple[datetime | None, datetime | None]:
+        """When something was moved to or from that account first, and when last."""
+
+        async def end(side: str, direction: int) -> datetime | None:
+            wanted, sort = {"created_at": 1}, [("created_at", direction), ("_id", direction)]
+            found = await cls.get_motor_collection().find_one({side: account_id}, wanted, sort=sort)
+            return None if found is None else instant(found.get("created_at"))
+
+        ends = [(side, direction) for direction in (ASCENDING, DESCENDING) for side in ("debit", "credit")]
+        found = await asyncio.gather(*(end(*one) for one in ends))
+        first, last = ([time for time in half if time is not None] for half in (found[:2], found[2:]))
+        return min(first, default=None), max(last, default=None)
 
     @classmethod
     async def by_id(cls, transfer_id: str) -> "Transfer | None":
@@ -185,6 +204,8 @@ class Earning(Sharing):
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
             IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
+            IndexModel([("goal_id", ASCENDING), ("_id", ASCENDING)], name="listed_goal", sparse=True),
+            IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="listed_payer"),
             # The escrow is the name of a field, `_show_funding:{funding_goal_id}`, so no other index can find its earnings.
             IndexModel([("$**", ASCENDING)], name="escrow", wildcardProjection=dict.fromkeys(_NO_ESCROWS, 0)),
         ]
@@ -204,11 +225,22 @@ class Earning(Sharing):
             yield earning
 
     @classmethod
-    async def leaderboard(cls, goal_id: ObjectId, most: int) -> list[Mapping[str, Any]]:
-        """`{user_id, amount}` of those who contributed most to that goal, highest first; equals in order of user id."""
+    async def leaderboard(
+        cls, goal_id: ObjectId, most: int, after: tuple[int, str] | None = None
+    ) -> list[Mapping[str, Any]]:
+        """`{user_id, amount}` of those who contributed most to that goal, highest first; equals in order of user id.
+
+        With `after`, only those who follow that amount and user.
+        """
+        following: list[dict[str, Any]] = []
+        if after is not None:
+            amount, user_id = after
+            beside = {"amount": amount, "_id": {"$gt": user_id}}
+            following = [{"$match": {"$or": [{"amount": {"$lt": amount}}, beside]}}]
         pipeline: list[dict[str, Any]] = [
             {"$match": {"goal_id": goal_id}},
             {"$group": {"_id": "$from_user_id", "amount": {"$sum": "$amount"}}},
+            *following,
             {"$sort": {"amount": DESCENDING, "_id": ASCENDING}},
             {"$limit": most},
             {"$project": {"_id": 0, "user_id": "$_id", "amount": 1}},

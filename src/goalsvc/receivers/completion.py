@@ -106,6 +106,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         conditions=Conditions(session_id=session_id),
         metadata=Metadata(user_id=event.streamer_id, funding_goal_id=funding_goal, fee_bps=event.metadata.fee_bps),
         begin_by=event.at + timedelta(seconds=begin_limit) if begin_limit else None,
+        created_at=context.clock.now(),
     )
     # Paired first: a show that is performed and completed before it is paired would be paid to nobody.
     paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
@@ -151,6 +152,7 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
         ),
         # A performer who never comes must not hold the viewer's tokens for ever.
         exp=event.at + timedelta(seconds=target + context.settings.exclusive_begin_limit),
+        created_at=context.clock.now(),
     )
     # Paired first, so that what is performed at once is noted in its pair; not again when an earlier try came further: the
     # exclusive may be over by now, and its pair removed.

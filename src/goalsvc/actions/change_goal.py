@@ -1,0 +1,89 @@
+"""Changing a goal that goes on: its end, the platform's own metadata, and levels that are not reached yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.actions.goals import check_metadata_fields, expiry_of
+from goalsvc.actions.known import known_goal
+from goalsvc.context import Context
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, GoalKind, Metadata
+from goalsvc.domain.views import streamer_views
+from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.models.goal import Goal
+
+#: How often a change is tried while the goal itself moves on.
+_TRIES = 5
+#: Fields of `metadata` that goalsvc itself goes by.
+_FIXED = frozenset(Metadata.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class GoalChange:
+    """What is to be changed: only what is in `fields` (`exp`, `metadata`, `levels`)."""
+
+    fields: frozenset[str]
+    exp: datetime | None
+    metadata: Mapping[str, Any]
+    levels: Sequence[Mapping[str, Any]]
+
+
+async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -> Goal:
+    """Changes the goal in one conditional write, and answers it as it then is.
+
+    Raises InvalidError, NotFoundError, ConflictError `goal_inactive`, `goal_changed`; in each case nothing was changed.
+    """
+    for _ in range(_TRIES):
+        goal = await known_goal(goal_id)
+        if not goal.active:
+            raise ConflictError("goal_inactive", "the goal is not active")
+        changed = await Goal.amend(goal_id, goal, _sets(context, goal, change), _unsets(change), context.clock.now())
+        if changed is not None:
+            await context.cache.drop(streamer_views(changed.metadata.user_id))
+            return changed
+    raise ConflictError("goal_changed", "the goal was changed by others at the same time; try again")
+
+
+def _unsets(change: GoalChange) -> list[str]:
+    gone = [f"metadata.{name}" for name, value in change.metadata.items() if value is None]
+    return [*gone, "exp"] if "exp" in change.fields and change.exp is None else gone
+
+
+def _sets(context: Context, goal: Goal, change: GoalChange) -> dict[str, Any]:
+    sets: dict[str, Any] = {}
+    if "exp" in change.fields:
+        if change.exp is None and goal.kind is GoalKind.TRIGGER:
+            raise InvalidError("exp", "required for a TriggerGoal")
+        if change.exp is not None:
+            sets["exp"] = expiry_of(change.exp, context.clock.now())
+    check_metadata_fields(change.metadata)
+    for name, value in change.metadata.items():
+        if name in _FIXED:
+            raise InvalidError(f"metadata.{name}", "is fixed when the goal is created")
+        if value is not None:
+            sets[f"metadata.{name}"] = value
+    if "levels" in change.fields:
+        sets["levels"] = _levels(goal, change.levels)
+    return sets
+
+
+def _levels(goal: Goal, levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if goal.kind in (GoalKind.EXCLUSIVE, GoalKind.TRIGGER):
+        raise InvalidError("levels", f"cannot be changed: the target of a {goal.kind} was agreed to")
+    reached: list[dict[str, Any]] = [
+        {"title": level.title, "target": level.target} for level in goal.levels[: goal.level]
+    ]
+    for number, level in enumerate(reached):
+        if number >= len(levels) or dict(levels[number]) != level:
+            raise InvalidError(f"levels.{number}", "must stay as it is: the level is reached")
+    for number, later in enumerate(levels[len(reached) :], len(reached)):
+        if later["target"] <= goal.progress:
+            raise InvalidError(f"levels.{number}.target", f"must be above the progress of {goal.progress}")
+        if goal.kind in PERFORMED and later["target"] > LONGEST_TARGET_SECONDS:
+            raise InvalidError(f"levels.{number}.target", f"must be at most {LONGEST_TARGET_SECONDS} (seconds)")
+    if len(levels) <= len(reached):
+        raise InvalidError("levels", "requires a level that is not reached yet")
+    return [dict(level) for level in levels]

@@ -1,0 +1,71 @@
+"""Finding whatever has a given id, in every collection."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beanie import Document
+from bson import ObjectId
+
+from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.models.api_key import ApiKey
+from goalsvc.models.audit import AuditEvent
+from goalsvc.models.clip import Asset, Post
+from goalsvc.models.goal import Goal
+from goalsvc.models.records import DeadLetter
+from goalsvc.models.session import Session
+from goalsvc.models.user import User
+from goalsvc.models.wallet import Account, Earning, Transfer
+
+#: Of one kind at most this many are found.
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that has the id, or names it: its kind, its own id."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    kind: str
+    model: type[Document]
+    where: Mapping[str, Any]
+    strip: str = ""
+
+
+async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
+    """Whatever has that id: documents, accounts, transfers of that reference; keys and calls only with `secret`."""
+    places: list[_Place] = []
+    if ObjectId.is_valid(text):
+        by_id = {"_id": ObjectId(text)}
+        models: Mapping[str, type[Document]] = {
+            "goal": Goal,
+            "session": Session,
+            "contribution": Earning,
+            "clip": Asset,
+            "post": Post,
+        }
+        places += [_Place(kind, model, by_id) for kind, model in models.items()]
+    places += [
+        _Place("user", User, {"_id": text}),
+        _Place("wallet", Account, {"_id": user_account(text)}, "user:"),
+        _Place("escrow", Account, {"_id": escrow_account(text)}, "escrow:"),
+        _Place("account", Account, {"_id": text}),
+        _Place("transfer", Transfer, {"_id": text}),
+        _Place("transfer", Transfer, {"reference": text}),
+        _Place("dead_letter", DeadLetter, {"_id": text}),
+    ]
+    if secret:
+        places += [_Place("key", ApiKey, {"_id": text}), _Place("audit_event", AuditEvent, {"request_id": text})]
+    found = await asyncio.gather(*map(_look, places))
+    return list(dict.fromkeys(one for batch in found for one in batch))
+
+
+async def _look(place: _Place) -> list[Found]:
+    cursor = place.model.get_motor_collection().find(place.where, {"_id": 1}).limit(_MOST)
+    return [Found(place.kind, str(one["_id"]).removeprefix(place.strip)) for one in await cursor.to_list(_MOST)]
