@@ -79,6 +79,14 @@ class TestPusherStandIn:
         assert self.client(url).users_info(channel) == {"users": [{"id": "u1"}, {"id": "u2"}]}
         assert self.client(url).users_info("presence-stream@nobody") == {"users": []}
 
+    def test_tells_which_channels_are_occupied_and_by_how_many(self, url: str) -> None:
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            http.put("/channels/presence-enc-goal@1/users", json=["u1", "u2", "u1"])
+            http.put("/channels/presence-enc-goal@2/users", json=[])
+            http.put("/channels/private-user@1/users", json=["u1"])
+        told = self.client(url).channels_info("presence-", ["user_count"])
+        assert told == {"channels": {"presence-enc-goal@1": {"user_count": 2}}}
+
     def test_refuses_as_often_as_it_is_told_to(self, standin: PusherStandIn, url: str) -> None:
         with httpx.Client(base_url=url, trust_env=False) as http:
             assert http.post("/trouble", json={"status": 503, "count": 2}).status_code == 204

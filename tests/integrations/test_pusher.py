@@ -176,6 +176,27 @@ class TestRequest:
         assert (request.method, request.path) == ("GET", "/apps/7/channels/presence-enc-goal@64a,b;c=d/users")
         assert "auth_signature" in request.query
 
+    async def test_who_is_anywhere_is_asked_by_one_signed_get(self, notifier: PusherNotifier, stub: StubServer) -> None:
+        stub.answer(b'{"channels": {"presence-enc-goal@1": {"user_count": 2}}}')
+        assert await notifier.occupied("presence-") == {"presence-enc-goal@1": 2}
+        (request,) = stub.requests
+        assert (request.method, request.path) == ("GET", "/apps/7/channels")
+        asked = {name: request.query[name] for name in ("filter_by_prefix", "info")}
+        assert asked == {"filter_by_prefix": "presence-", "info": "user_count"}
+
+    @pytest.mark.parametrize(
+        "channels",
+        [
+            b'{"presence-enc-goal@1": {"subscription_count": 2, "occupied": true}}',
+            b'{"presence-enc-goal@1": {"user_count": 2}, "private-user@1": {"user_count": 1}}',
+        ],
+    )
+    async def test_a_server_that_does_not_count_or_filter_is_recognised(
+        self, notifier: PusherNotifier, stub: StubServer, channels: bytes
+    ) -> None:
+        stub.answer(b'{"channels": ' + channels + b"}")
+        assert await notifier.occupied("presence-") is None
+
     async def test_connections_are_kept(self, notifier: PusherNotifier, stub: StubServer) -> None:
         for _ in range(3):
             await notifier.trigger(["private-user@1"], "e", {})

@@ -141,6 +141,12 @@ class Goal(HasPromises):
         return None if self._clock_fields.get("sealed") else instant(self._clock_fields.get("settle_at"))
 
     @property
+    def settled_because(self) -> str:
+        """Why the clock of this ended goal was sealed when it was; empty where nothing had to be decided."""
+        why = self._clock_fields.get("sealed_because")
+        return why if isinstance(why, str) else ""
+
+    @property
     def clock_revision(self) -> Any:
         """What changes with each change of the clock."""
         return self._clock_fields.get("revision")
@@ -241,11 +247,13 @@ class Goal(HasPromises):
         raise LedgerBusyError(f"others moved the clock {_TRIES} times in a row")
 
     @classmethod
-    async def seal(cls, goal_id: ObjectId, now: datetime, origin: Origin, *, still: Any = None) -> "Goal | None":
+    async def seal(
+        cls, goal_id: ObjectId, now: datetime, origin: Origin, *, still: Any = None, why: str = ""
+    ) -> "Goal | None":
         """Seals the clock of a goal that has ended: from now on no mark counts; promises the seconds that ran until the end.
 
         Returns the goal as it then stands, also when its clock was sealed before; None when there is no such goal, or its
-        clock is not at the revision `still` any more, if one is given.
+        clock is not at the revision `still` any more, if one is given. `why` is kept for the trace.
         """
         for _ in range(_TRIES):
             document = await cls.get_motor_collection().find_one({"_id": goal_id})
@@ -257,7 +265,7 @@ class Goal(HasPromises):
             if still is not None and document["clock"].get("revision") != still:
                 return None
             sealed, turned = clock.seal()
-            changes = clock_changes(document, sealed, ObjectId(), None)["$set"]
+            changes = clock_changes(document, sealed, ObjectId(), None)["$set"] | {"clock.sealed_because": why}
             made = _last_seconds(goal_id, turned, now, origin)
             update = [{"$set": changes}, add_promises_stage(*map(array_of, made))] if made else [{"$set": changes}]
             changed = await Goal.change({"_id": goal_id, **clock_unmoved(document)}, update)

@@ -35,7 +35,7 @@ async def decide(context: Context, goal: Goal) -> tuple[Goal, str]:
     while True:
         clock = goal.performance
         if goal.kind not in PERFORMED or clock.ended is None or clock.sealed:
-            return goal, ""
+            return goal, goal.settled_because
         if goal.settles_at is not None:
             return goal, f"waits for late webhooks until {goal.settles_at.isoformat()}"
         if goal.kind is GoalKind.KARAOKE and clock.open_since is None:
@@ -45,12 +45,12 @@ async def decide(context: Context, goal: Goal) -> tuple[Goal, str]:
         if not asked and now < until:
             users, asked = await _users_in(context, goal), True
         if now >= until or (users is not None and agrees(goal, users)):
-            changed = await Goal.seal(identity, now, context.origin, still=goal.clock_revision)
             what = "settled at once: Pusher agrees with the marks" if now < until else "no webhook is outstanding"
+            changed = await Goal.seal(identity, now, context.origin, still=goal.clock_revision, why=what)
         else:
             changed = await Goal.wait_for_marks(identity, until, context.origin)
             seen = "does not answer" if users is None else f"names {sorted(users)}"
-            marked = sorted(clock.present())
+            marked = sorted(owner.value for owner in clock.present())
             what = f"waits for late webhooks until {until.isoformat()}: Pusher {seen}, the marks say {marked}"
         if changed is not None:
             enqueue_promises(context, changed, [PAUSED, SEALED])

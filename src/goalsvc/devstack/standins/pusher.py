@@ -110,10 +110,11 @@ class PusherStandIn(StandIn):
                 raise _RefusedError(400, "user_count may only be requested for presence channels")
         except _RefusedError as refused:
             return PlainTextResponse(f"{refused}\n", refused.status)
+        occupied = {*self.sockets.occupied(), *(name for name, users in self.present.items() if users)}
         channels = {
-            name: {"user_count": len(set(users))} if info else {}
-            for name, users in self.present.items()
-            if users and name.startswith(prefix)
+            name: {"user_count": len(self._present_in(name))} if info else {}
+            for name in sorted(occupied)
+            if name.startswith(prefix)
         }
         return JSONResponse({"channels": channels})
 
