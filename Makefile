@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast format e2e check audit bench events faults faults-short lock clean
+.PHONY: help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test-fast: setup ## pure and in-memory tests, under a minute
 format: setup ## fix and format with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+media: setup ## run all tests of clips, also those that take minutes
+	GOALSVC_TEST_MEDIA=all $(BIN)/python -m pytest tests/media
 
 e2e: setup ## run only the tests against a real Pusher-protocol server and its clients (needs node)
 	$(BIN)/python -m pytest -m e2e tests/e2e

@@ -11,6 +11,7 @@ from goalsvc.api import (
     asyncapi,
     audit,
     channels,
+    clips,
     contributions,
     dead_letters,
     docs,
@@ -88,8 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
     for module in (
-        users, sessions, session_token, channels, goals, contributions, wallets, dead_letters, events, keys, audit, reports,
-        search,
+        users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, events, keys, audit,
+        reports, search,
     ):  # fmt: skip
         include(app, module.router)
     if settings is not None and settings.dev_dir:

@@ -54,6 +54,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def link(self, key: str, seconds: int) -> str:
+        """A signed address from which the file can be fetched for so long. Raises ExternalServiceError."""
+        ...
+
 
 class RtcControl(Protocol):
     """Starts and stops cloud recordings (BytePlus RTC). All of these can be repeated: already done is success."""

@@ -45,7 +45,8 @@ AT_ONCE = {
     Lane.RECORDINGS: 16,
     Lane.DELIVERIES: 32,
     Lane.ANALYTICS: 16,
-    Lane.CLIPS: 2,  # each keeps a core busy
+    # Most of the time a clip waits for its seconds to be streamed; how many are encoded side by side, the cutter limits.
+    Lane.CLIPS: 16,
 }
 #: The service that all jobs of a lane call.
 SERVICES = {Lane.NOTICES: "pusher", Lane.RECORDINGS: "byteplus"}

@@ -569,6 +569,9 @@ class SimulatedStore(Service):
     async def upload(self, key: str, path: Path, content_type: str) -> None:
         await self.call(lambda: self.stored.__setitem__(key, self.stored.get(key, 0) + 1))
 
+    async def link(self, key: str, seconds: int) -> str:
+        return f"https://s3.invalid/{key}?expires={seconds}"
+
 
 @dataclass(slots=True)
 class SimulatedCutter:

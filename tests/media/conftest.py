@@ -1,6 +1,7 @@
 """What the tests of streams have in common."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,18 @@ from .studio import Clock, Origin, Reel, Seen, film, look
 
 #: The picture has B-frames, whose order of decoding is another one, and a key frame every second.
 B_FRAMES = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", "scenecut=0")
+
+#: Set by `make media`.
+HEAVY = "GOALSVC_TEST_MEDIA"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves the heavier tests to `make media`."""
+    if not os.environ.get(HEAVY):
+        for item in items:
+            if item.get_closest_marker("media"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run by `make media`"))
+
 
 Cutting = Callable[..., Awaitable[tuple[Clip, Seen]]]
 

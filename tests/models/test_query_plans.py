@@ -124,6 +124,9 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
         ("transfers", {"to_user_id": "x"}, "_id", "to"),
         ("traces", {"goal_id": "x"}, "at", "goal"),
         ("dead_letters", {"state": "dead"}, "_id", "state"),
+        ("assets", {"metadata.source.id": "x"}, "created_at", "session_id"),
+        ("assets", {"user_id": "x"}, "created_at", "user_id"),
+        ("assets", {"state": "failed"}, "created_at", "state"),
     ],
 )
 async def test_the_index_that_is_meant(

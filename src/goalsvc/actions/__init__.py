@@ -1,5 +1,6 @@
 """What a caller may ask for: one function each, rules and one write. The API, the console and the command line call these."""
 
+from goalsvc.actions.clips import retry_clip
 from goalsvc.actions.contributions import contribute
 from goalsvc.actions.dead_letters import redrive
 from goalsvc.actions.ends import agree, decline, end_goal
@@ -16,4 +17,5 @@ __all__ = [
     "end_goal",
     "end_session",
     "redrive",
+    "retry_clip",
 ]

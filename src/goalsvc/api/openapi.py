@@ -46,6 +46,7 @@ TAGS: list[dict[str, Any]] = [
     {"name": "Search", "description": "Whatever has a given id."},
     {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
     {"name": "Audit", "description": "Who changed what, by which key."},
+    {"name": "Clips", "description": "Clips of performances: which seconds they show, where the file is; cut again."},
     {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
     {"name": "Events", "description": "What happened, in one order, for the platform's backend: feed and stream."},
     {"name": "Health", "description": "For orchestrators and Prometheus. No key is needed."},

@@ -33,14 +33,10 @@ class Indexed:
     probe: Probe
     packets: Sequence[Packet]
     start_seconds: float
-    """The timestamp of the first frame."""
+    """The timestamp of the first frame. ffmpeg is made to keep timestamps: what it would count from depends on which
+    streams a run uses."""
     clean: frozenset[int]
     """Which packets are key frames that split the reel: what is decoded later is shown later."""
-
-    @property
-    def lead_seconds(self) -> float:
-        """How long before its first frame the file begins: sound comes a little earlier, and ffmpeg counts from it."""
-        return self.start_seconds - self.probe.start_seconds
 
     @property
     def skip_seconds(self) -> float:
@@ -89,7 +85,8 @@ async def index(reel: Reel, directory: Path, time_limit_seconds: float) -> Index
     Raises ClipImpossibleError when there is no picture, ExternalServiceError when ffmpeg fails.
     """
     name = reel.file.path.name
-    outputs = ["-map", "0:v:0", "-c", "copy", "-f", "framecrc", f"{name}.all.txt"]
+    # Frames before the first key frame are listed as well: the reel begins with them.
+    outputs = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-f", "framecrc", f"{name}.all.txt"]
     arguments = ["-copyts", *local_input(reel.file.container, reel.file.path), *outputs]
     try:
         told = await run_ffmpeg(arguments, directory, time_limit_seconds=time_limit_seconds, level="info")
@@ -112,7 +109,7 @@ async def index(reel: Reel, directory: Path, time_limit_seconds: float) -> Index
 async def _index_h264(reel: Reel, directory: Path, time_limit_seconds: float) -> tuple[list[Packet], frozenset[int]]:
     """The frames as a byte stream, and the IDR frames: those that `filter_units` leaves when only their slices pass."""
     name = reel.file.path.name
-    copy = ["-map", "0:v:0", "-c", "copy", "-bsf:v"]
+    copy = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-bsf:v"]
     arguments = [
         *("-copyts", *local_input(reel.file.container, reel.file.path)),
         *(*copy, "h264_mp4toannexb", "-f", "framecrc", f"{name}.txt"),
@@ -281,14 +278,14 @@ class Cutter:
     async def _encode_all(self, indexed: Indexed, position: int) -> None:
         """Encodes the piece, cut by filters on decoded frames."""
         probe = indexed.probe
-        skip, end = indexed.skip_seconds + indexed.lead_seconds, indexed.end_seconds + indexed.lead_seconds
+        skip, end = indexed.skip_seconds + indexed.start_seconds, indexed.end_seconds + indexed.start_seconds
         pictures = [
-            f"trim=start={max(0.0, skip - ROUNDING_SECONDS):.6f}:end={end - ROUNDING_SECONDS:.6f}",
+            f"trim=start={skip - ROUNDING_SECONDS:.6f}:end={end - ROUNDING_SECONDS:.6f}",
             *(["bwdif=deint=interlaced"] if probe.is_interlaced else []),
             *([f"fps={_MOST_FRAMES_PER_SECOND:g}"] if probe.frames_per_second > _MOST_FRAMES_PER_SECOND + 1 else []),
             *self._frames.shape.filters_for(probe),
         ]
-        arguments = ["-threads", "2", *local_input(indexed.reel.file.container, indexed.reel.file.path)]
+        arguments = ["-copyts", "-threads", "2", *local_input(indexed.reel.file.container, indexed.reel.file.path)]
         rate = min(probe.frames_per_second, _MOST_FRAMES_PER_SECOND)
         samples, moments, keys = await self._encode([*arguments, *self._output(pictures, probe, rate, lookahead=10)])
         self._frames.encoded += len(samples)

@@ -30,45 +30,62 @@ class SoundComposer:
         self._time_limit_seconds = time_limit_seconds
         self._mix = directory / "sound.pcm"
         self._heard = False
+        self._starts: dict[Path, float] = {}
 
     async def add_own(self, indexed: Indexed, position_seconds: float) -> None:
         """Adds the sound that is in the same file as the picture."""
         if indexed.probe.has_sound:
             file, container = indexed.reel.file.path, indexed.reel.file.container
-            skip = indexed.skip_seconds + indexed.lead_seconds
+            skip = indexed.skip_seconds + indexed.start_seconds
             await self._add(file, container, skip, indexed.duration_seconds, position_seconds)
 
     async def add_apart(self, reels: Sequence[SoundReel], indexed: Indexed, position_seconds: float) -> None:
         """Adds what sounds during that piece of sound that is kept apart."""
         for reel in reels:
+            start = await self._start_of(reel)
             offset = (indexed.begins_at - reel.begins_at).total_seconds()
             if reel.by_timestamps:
-                offset = await self._by_timestamps(reel, indexed, offset)
+                offset = await self._by_timestamps(reel, indexed, start, offset)
             skip, late = max(0.0, offset), max(0.0, -offset)
             length = min(indexed.duration_seconds - late, reel.seconds + 1.0 - skip)
             if length > 0:
-                await self._add(reel.file.path, reel.file.container, skip, length, position_seconds + late)
+                await self._add(reel.file.path, reel.file.container, start + skip, length, position_seconds + late)
 
-    async def _by_timestamps(self, reel: SoundReel, indexed: Indexed, guess: float) -> float:
+    async def _start_of(self, reel: SoundReel) -> float:
+        """The first timestamp of the file."""
+        if (start := self._starts.get(reel.file.path)) is None:
+            start = (await probe(reel.file.path, reel.file.container)).start_seconds
+            self._starts[reel.file.path] = start
+        return start
+
+    async def _by_timestamps(self, reel: SoundReel, indexed: Indexed, start: float, guess: float) -> float:
         """Where in the sound the piece begins: renditions of a stream share their timestamps."""
-        described = await probe(reel.file.path, reel.file.container)
-        starts = await asyncio.to_thread(timestamp_of_packed_audio, reel.file.path)
-        start = described.start_seconds if starts is None else starts
-        apart = indexed.start_seconds - start
+        told = await asyncio.to_thread(timestamp_of_packed_audio, reel.file.path)
+        apart = indexed.start_seconds - (start if told is None else told)
         apart -= round(apart / _WRAP_SECONDS) * _WRAP_SECONDS
         offset = apart + indexed.skip_seconds
         # Timestamps that have nothing to do with each other lead far away from the guess.
         return offset if abs(offset - guess) < 15.0 else guess
 
     async def _add(self, path: Path, container: str, skip: float, length: float, position: float) -> None:
-        """Decodes `length` seconds from `skip` on to their place."""
+        """Decodes `length` seconds, from the timestamp `skip` on, to their place."""
         target = self._directory / "piece.pcm"
         filters = (
             f"atrim=start={skip:.6f}:end={skip + length:.6f}",
             f"asetpts=PTS-{skip:.6f}/TB",
             f"aresample={RATE}:async=1:min_hard_comp=0.01:first_pts=0",
         )
-        arguments = [*local_input(container, path), "-map", "0:a:0", "-vn", "-af", ",".join(filters), "-ac", "2"]
+        arguments = [
+            "-copyts",
+            *local_input(container, path),
+            "-map",
+            "0:a:0",
+            "-vn",
+            "-af",
+            ",".join(filters),
+            "-ac",
+            "2",
+        ]
         await run_ffmpeg(
             [*arguments, "-f", "s16le", target.name], self._directory, time_limit_seconds=self._time_limit_seconds
         )

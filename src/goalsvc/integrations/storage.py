@@ -60,6 +60,18 @@ class S3Store:
                 await self._give_up(client, key, upload_id)
                 raise
 
+    async def link(self, key: str, seconds: int) -> str:
+        """A signed address from which the object can be fetched for so long; made here, without a request.
+
+        Raises ExternalServiceError when there are no credentials.
+        """
+        await asyncio.to_thread(importlib.import_module, "aioboto3")
+        with _as_external_error():
+            client = await self._client()
+            parameters = {"Bucket": self._bucket, "Key": key, "ResponseContentType": "video/mp4"}
+            link: str = await client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+        return link
+
     async def close(self) -> None:
         """Closes the client's connections, if it was ever made."""
         self._opened = None
@@ -171,3 +183,8 @@ class MemoryStore(Refusals):
         self._refuse_if_told()
         content = await asyncio.to_thread(path.read_bytes)
         self.objects[key] = StoredObject(content, content_type)
+
+    async def link(self, key: str, seconds: int) -> str:
+        """An address that names the object."""
+        self._refuse_if_told()
+        return f"https://s3.invalid/{key}?expires={seconds}"

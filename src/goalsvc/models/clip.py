@@ -1,11 +1,13 @@
 """The clip of a performance: the asset (a file in the quarantine bucket) and the draft post that shows it."""
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from beanie import Document, PydanticObjectId, UpdateResponse
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field, Strict
+from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.goals import Reference, UserId
@@ -31,6 +33,8 @@ class WantedSeconds(BaseModel):
 
     begins_at: Instant
     duration: Seconds
+    completed_at: Instant | None = None
+    """When the performance was over."""
 
 
 class Asset(Lenient):
@@ -47,6 +51,9 @@ class Asset(Lenient):
     dated_by: Text | None = None
     """What that date rests on (`Clip.dated_by`)."""
     wanted: WantedSeconds | None = None
+    user_id: UserId = ""
+    """The streamer."""
+    goal_id: Reference = None
     state: AssetState = AssetState.PENDING
     metadata: dict[str, Any] = {}
     cause: dict[str, Any] | None = None
@@ -58,12 +65,48 @@ class Asset(Lenient):
 
         name = "assets"
         keep_nulls = False
+        indexes: ClassVar[list[IndexModel]] = [
+            IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="created_at"),
+            IndexModel(
+                [("metadata.source.id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="session_id"
+            ),
+            IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="user_id"),
+            IndexModel([("state", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="state"),
+        ]
+
+    @property
+    def session_id(self) -> ObjectId | None:
+        """The session that the clip is of."""
+        source = self.metadata.get("source")
+        found = source.get("id") if isinstance(source, dict) else None
+        return found if isinstance(found, ObjectId) else None
+
+    @property
+    def claim(self) -> dict[str, str]:
+        """The metadata by which the post claims the asset."""
+        return {
+            name: value
+            for name, value in self.metadata.items()
+            if name.startswith("auto_claimed_by:") and isinstance(value, str)
+        }
 
     @classmethod
     async def conclude(cls, asset_id: ObjectId, state: AssetState, fields: dict[str, Any]) -> Self | None:
         """Sets the final state of an asset that is not stored yet; None when it is, or there is no such asset."""
         where = {"_id": asset_id, "state": {"$ne": AssetState.QUARANTINED.value}}
         update = {"$set": {"state": state.value, **fields}}
+        changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
+        return changed
+
+    @classmethod
+    async def await_again(cls, asset: Self, now: datetime) -> Self | None:
+        """Sets an asset that failed to be pending; None when it has been stored, or has failed once more, meanwhile."""
+        failed_at = (asset.model_extra or {}).get("failed_at")
+        where = {"_id": asset.id, "state": AssetState.FAILED.value, "failed_at": failed_at}
+        update = {
+            "$set": {"state": AssetState.PENDING.value, "retried_at": now},
+            "$unset": {"failed_at": True, "reason": True},
+        }
         changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
         return changed
 

@@ -55,7 +55,11 @@ async def create_post_from_livestream(
     asset = Asset(
         id=asset_id,
         duration=duration,
-        wanted=WantedSeconds(begins_at=completed_at - timedelta(seconds=rewind_seconds), duration=duration),
+        wanted=WantedSeconds(
+            begins_at=completed_at - timedelta(seconds=rewind_seconds), duration=duration, completed_at=completed_at
+        ),
+        user_id=session.user_id,
+        goal_id=goal,
         metadata={"source": {"cls": "Session", "id": session.id}, **claim},
         cause=cause,
         created_at=now,
