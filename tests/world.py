@@ -57,6 +57,7 @@ from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_context
 from goalsvc.worker import lane_workers
+from tests.support.queues import AlwaysSweptWhole
 
 from .models.oracle import Happening, Kind, Who, seconds_counted
 
@@ -131,7 +132,7 @@ class _Waiting:
     tried: int = 0
 
 
-class InProcessQueue:
+class InProcessQueue(AlwaysSweptWhole):
     """Runs jobs one after another in this process, oldest first; as faithful as Redis: bodies travel as msgpack, and a
     job whose id waits or runs is not taken twice. It can be told to lose jobs, and to run each one twice at once.
     """
@@ -207,7 +208,7 @@ class InProcessQueue:
             self._waiting[job.id] = _Waiting(job, self._clock.now() + rest, tried)
 
 
-class WorkersOnValkey:
+class WorkersOnValkey(AlwaysSweptWhole):
     """Real workers on the real Valkey. Jobs that are due later by the story's clock are held back until it gets there."""
 
     def __init__(self, clock: FakeClock, redis: Redis) -> None:

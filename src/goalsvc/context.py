@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from goalsvc.clock import Clock
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.events import Event
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.settings import Settings
@@ -111,6 +112,21 @@ class Queue(Protocol):
 
     async def flush(self) -> None:
         """Waits until all that was taken has been written to Redis (or could not be)."""
+        ...
+
+    async def offer(self, lane: Lane, jobs: Sequence[Job]) -> bool:
+        """Writes these jobs of that lane now. False when Redis does not answer or is full, or the lane has enough jobs."""
+        ...
+
+    async def swept_until(self, lane: Lane) -> datetime | None:
+        """Until when all due promises of that lane have been offered; None when all are to be looked at."""
+        ...
+
+    async def note_swept(self, lane: Lane, until: datetime, whole_again_seconds: float | None) -> None:
+        """Notes that all due promises of that lane until then have been offered.
+
+        After a look at all of them, `whole_again_seconds` says after how long all are to be looked at again.
+        """
         ...
 
 

@@ -67,7 +67,11 @@ def settled_before_the_effect() -> Any:
 
 def sweep_finds_nothing() -> Any:
     """What a crash left behind is never enqueued again."""
-    return patch("goalsvc.tasks.sweep.enqueue_promises", lambda _context, _document, _promises: None)
+
+    async def offers_nothing(_self: object, _lane: object, _jobs: object) -> bool:
+        return True
+
+    return patch("tests.support.queues.AlwaysSweptWhole.offer", offers_nothing)
 
 
 def transfer_id_made_random() -> Any:

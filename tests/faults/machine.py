@@ -23,6 +23,7 @@ from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.tasks.arq_queue import body_of, deserialize, job_of
 from goalsvc.tasks.runner import Runner
+from tests.support.queues import AlwaysSweptWhole
 
 from .loop import PROCESS, Process
 
@@ -412,7 +413,7 @@ class SimulatedRedis:
                 one.set_result(None)
 
 
-class SimulatedQueue:
+class SimulatedQueue(AlwaysSweptWhole):
     """A process's side of the queue: jobs wait in its memory for the next write, and die with it."""
 
     def __init__(self, redis: SimulatedRedis, network: Network, clock: VirtualClock) -> None:

@@ -5,6 +5,7 @@ found. What no story asks often enough is asked by the documents' own methods.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.stories.scenes import a_funded_show, an_exclusive
 from tests.world import World
 
 pytestmark = pytest.mark.real
+
+AN_INSTANT = datetime(2026, 1, 1, tzinfo=UTC)
 
 Plan = Mapping[str, Any]
 
@@ -112,9 +115,30 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
         ("goals", {"active": ACTIVE, "_cls": {"$in": ["x", "y"]}, "exp": {"$lte": "now"}}, "exp", "active_exp"),
         ("goals", {"clock.running": True}, None, "running_asked"),
         ("goals", {"clock.running": True, "clock.known_at": {"$lte": "now"}}, "clock.asked_at", "running_asked"),
-        ("goals", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
-        ("sessions", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
-        ("users", {"promises.at": {"$lte": "now"}}, "promises.at", "promises"),
+        (
+            "goals",
+            {"promises": {"$elemMatch": {"task": {"$in": ["x", "y"]}, "at": {"$lte": AN_INSTANT}}}},
+            None,
+            "promises_due",
+        ),
+        (
+            "goals",
+            {"promises": {"$elemMatch": {"task": {"$nin": ["x", "y"]}, "at": {"$lte": AN_INSTANT}}}},
+            None,
+            "promises_due",
+        ),
+        (
+            "sessions",
+            {"promises": {"$elemMatch": {"task": {"$in": ["x"]}, "at": {"$lte": AN_INSTANT}}}},
+            None,
+            "promises_due",
+        ),
+        (
+            "users",
+            {"promises": {"$elemMatch": {"task": {"$in": ["x"]}, "at": {"$lte": AN_INSTANT}}}},
+            None,
+            "promises_due",
+        ),
         ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, None, "session_id"),
         ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, "_id", "session_id"),
         ("earnings", {"user_id": "x", "_show_funding:x": {"$exists": True}}, "created_at", "user"),

@@ -27,6 +27,7 @@ from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus
 from goalsvc.signals.receiver import Receiver
+from tests.support.queues import AlwaysSweptWhole
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class FakeClock:
 
 
 @dataclass
-class MemoryQueue:
+class MemoryQueue(AlwaysSweptWhole):
     """Keeps the jobs that were enqueued; one of the same id is not taken twice, as in Redis."""
 
     jobs: list[Job] = field(default_factory=list)

@@ -60,7 +60,9 @@ class TestTask:
         }
 
     def test_nothing_that_is_quick_may_take_long(self) -> None:
-        assert all(task.timeout_seconds <= 60 for task in ALL if task.lane is not Lane.CLIPS)
+        """`audit_books` runs by a timer of its own, not in a lane."""
+        slow = {task.name for task in ALL if task.timeout_seconds > 60}
+        assert slow <= {"clip_livestream_as_asset", "audit_books"}
 
     def test_the_tasks_of_the_specification_have_its_names(self) -> None:
         named = {

@@ -18,7 +18,10 @@ OUTBOUND = Histogram(
     ["service", "outcome"],
 )
 UP = Gauge(
-    "goalsvc_service_up", "1 while calls of an outside service are made, 0 while they fail at once.", ["service"]
+    "goalsvc_service_up",
+    "1 while calls of an outside service are made, 0 while they fail at once.",
+    ["service"],
+    multiprocess_mode="livemin",
 )
 
 #: A service is down after this many failures in a row.

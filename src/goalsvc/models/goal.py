@@ -102,7 +102,7 @@ class Goal(HasPromises):
             IndexModel([("_cls", ASCENDING), ("_id", ASCENDING)], name="listed_kind"),
             IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time", sparse=True),
             IndexModel([("metadata.$**", ASCENDING)], name="metadata"),
-            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
             IndexModel(
                 [("clock.running", ASCENDING), ("clock.asked_at", ASCENDING)],
                 name="running_asked",

@@ -7,7 +7,11 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
-RETIRED: Mapping[str, Sequence[str]] = {"goals": ("expiry", "exclusive_to", "session", "performer")}
+RETIRED: Mapping[str, Sequence[str]] = {
+    "goals": ("expiry", "exclusive_to", "session", "performer", "promises"),
+    "sessions": ("promises",),
+    "users": ("promises",),
+}
 
 _NOT_FOUND = frozenset({26, 27})
 _CONFLICTS = frozenset({85, 86})

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from pydantic import ValidationError
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ReturnDocument
 
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
@@ -133,22 +133,35 @@ class HasPromises(Sharing):
     promises: list[Promise] = []
 
     @classmethod
-    async def overdue(cls, before: datetime, most: int) -> AsyncIterator[tuple[Any, Promise | UnreadablePromise]]:
-        """Every promise that has been due since before then, with the `_id` of its document, document by document.
+    async def overdue(
+        cls,
+        before: datetime,
+        after: datetime | None = None,
+        *,
+        tasks: Sequence[str] = (),
+        but_tasks: Sequence[str] = (),
+        most: int = 0,
+    ) -> AsyncIterator[tuple[Any, Promise | UnreadablePromise]]:
+        """Yields every promise that became due after `after` and until `before`, with the `_id` of its document.
 
-        Nothing but the promises is read, so whatever else a document holds keeps no promise from being found.
+        Only promises of `tasks`, or of other tasks than `but_tasks`; of at most `most` documents (0: all). Nothing but the
+        promises is read, so whatever else a document holds keeps no promise from being found.
         """
-        where: dict[str, Any] = {"promises.at": {"$lte": before}}
+        due_at: dict[str, Any] = {"$lte": before} if after is None else {"$gt": after, "$lte": before}
+        named: dict[str, Any] = {"$in": list(tasks)} if tasks else {"$nin": list(but_tasks)}
+        where = {"promises": {"$elemMatch": {"task": named, "at": due_at}}}
         wanted = {"_id": 1, "_cls": 1, "promises": 1}
-        cursor = cls.get_motor_collection().find(where, wanted).sort("promises.at", ASCENDING).limit(most)
-        async for document in cursor:
+        async for document in cls.get_motor_collection().find(where, wanted).limit(most).batch_size(500):
             if not cls.is_ours(document):
                 continue
             identity = document["_id"]
             usable = isinstance(identity, cls._identity)
             for index, entry in enumerate(sequence(document["promises"])):
                 due = instant(mapping(entry).get("at"))
-                if due is None or due > before:
+                if due is None or due > before or (after is not None and due <= after):
+                    continue
+                task = mapping(entry).get("task")
+                if (task not in tasks) if tasks else (isinstance(task, str) and task in but_tasks):
                     continue
                 if not usable:
                     fault = f"_id: must be of type {cls._identity.__name__}"

@@ -126,8 +126,8 @@ class Session(HasPromises):
             IndexModel(
                 [("statuses.ended", ASCENDING), ("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_open"
             ),
-            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
             IndexModel([("statuses.ended", ASCENDING), ("statuses.started", ASCENDING)], name="open"),
+            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
         ]
 
     @property

@@ -40,7 +40,7 @@ class User(HasPromises):
         name = "users"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
         ]
 
     @classmethod

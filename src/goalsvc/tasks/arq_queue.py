@@ -6,9 +6,11 @@ to Redis neither runs code here nor has work done; a token wakes a blocked worke
 times are by Redis's clock alone.
 """
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from goalsvc.clock import Clock, to_epoch_milliseconds
+from goalsvc.clock import Clock, from_epoch_milliseconds, to_epoch_milliseconds
 from goalsvc.coalescer import Batches
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Origin
@@ -41,8 +43,21 @@ _EXPIRES_MILLISECONDS = 24 * 3600 * 1000
 _MOST_WAITING = 20_000
 #: Jobs in one script, which nothing else in Redis interrupts.
 _MOST_AT_ONCE = 500
+#: The sweep adds no job to a queue that is longer than this: it would only fill Redis.
+_MOST_QUEUED = 50_000
 #: Wake-up tokens beyond this say nothing new.
 _MOST_TOKENS = 64
+
+
+#: The flag lets it be noted on a server that is full, so that the sweep does not look at everything each time.
+_NOTE_SWEPT = """#!lua flags=allow-oom
+if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1], 'XX', 'KEEPTTL') end
+return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+"""
+
+
+def _swept_key(lane: Lane) -> str:
+    return f"goalsvc:swept:{lane.value}"
 
 
 def script(name: str) -> str:
@@ -70,7 +85,9 @@ class ArqQueue:
     """Takes jobs and writes them to Redis in batches that the load forms by itself."""
 
     def __init__(self, redis: Redis, tasks: Sequence[Task[Any]], clock: Clock, signer: JobSigner) -> None:
+        self._redis = redis
         self._script = redis.register_script(script("enqueue"))
+        self._note_swept = redis.register_script(_NOTE_SWEPT)
         self._lanes: Mapping[str, Lane] = {task.name: task.lane for task in tasks}
         self._clock, self._signer = clock, signer
         self._batches: Batches[Job] = Batches("queue writer", self._write)
@@ -85,6 +102,28 @@ class ArqQueue:
     async def flush(self) -> None:
         """Waits until all jobs that were taken have been written, or could not be."""
         await self._batches.flush()
+
+    async def offer(self, lane: Lane, jobs: Sequence[Job]) -> bool:
+        """Writes these jobs of that lane now. False when Redis does not answer or is full, or the lane has enough jobs."""
+        try:
+            return await self._enqueue(lane, jobs, _MOST_QUEUED) >= 0
+        except (RedisError, OSError) as error:
+            log.warning("the sweep could not enqueue %d jobs: %s", len(jobs), error)
+            return False
+
+    async def swept_until(self, lane: Lane) -> datetime | None:
+        """Until when all due promises of that lane have been offered; None when all are to be looked at."""
+        try:
+            noted = await self._redis.get(_swept_key(lane))
+            return None if noted is None else from_epoch_milliseconds(int(noted))
+        except (RedisError, OSError, ValueError):
+            return None
+
+    async def note_swept(self, lane: Lane, until: datetime, whole_again_seconds: float | None) -> None:
+        """Notes that all due promises of that lane until then have been offered; Redis forgets it when it is emptied."""
+        lifetime = "" if whole_again_seconds is None else max(1, round(whole_again_seconds * 1000))
+        with contextlib.suppress(RedisError, OSError):  # then all are looked at again
+            await self._note_swept(keys=[_swept_key(lane)], args=[to_epoch_milliseconds(until), lifetime])
 
     async def _write(self, batch: Sequence[Job]) -> None:
         by_lane: dict[Lane, list[Job]] = defaultdict(list)

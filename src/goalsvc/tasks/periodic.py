@@ -5,6 +5,7 @@ Redis lets one worker at a time run it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: A lease ends a little before the next tick of the same timer, which then takes it again.
 _SHARE_OF_PERIOD = 0.9
+#: For how long the lease of a long run is kept each time; after a crash another worker runs the task this much later.
+_KEPT_SECONDS = 3.0
 
 
 class Lease(Protocol):
@@ -27,6 +30,10 @@ class Lease(Protocol):
 
     async def take(self, name: str, seconds: float) -> bool:
         """Returns whether the lease was free and now belongs to this process, for that time."""
+        ...
+
+    async def keep(self, name: str, seconds: float) -> bool:
+        """Returns whether the lease still belongs to this process; it does so for that time from now."""
         ...
 
 
@@ -52,7 +59,11 @@ async def _run(context: Context, runner: Runner, periodic: Periodic, leases: Lea
         error = ""
         try:
             if await leases.take(f"periodic:{name}", periodic.every_seconds * _SHARE_OF_PERIOD):
-                error = await runner.tick(context, periodic.task) or ""
+                keeping = asyncio.create_task(_keep(leases, f"periodic:{name}"))
+                try:
+                    error = await runner.tick(context, periodic.task) or ""
+                finally:
+                    keeping.cancel()
         except (RedisError, OSError) as failure:
             error = f"Redis: {type(failure).__name__}"
         except Exception as failure:
@@ -64,3 +75,11 @@ async def _run(context: Context, runner: Runner, periodic: Periodic, leases: Lea
                 log.warning("%s works again", name)
             failing = error
         await asyncio.sleep(periodic.every_seconds)
+
+
+async def _keep(leases: Lease, name: str) -> None:
+    """Keeps the lease of a run that takes longer than its period, so that no other worker starts the same."""
+    while True:
+        await asyncio.sleep(_KEPT_SECONDS / 3)
+        with contextlib.suppress(RedisError, OSError):
+            await leases.keep(name, _KEPT_SECONDS)

@@ -20,9 +20,7 @@ from goalsvc.tasks import (
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
 
-sweep_promises = make_sweep(WITH_PROMISES)
-
-ALL: tuple[Task[Any], ...] = (
+_ALL_BUT_THE_SWEEP: tuple[Task[Any], ...] = (
     progress.announce_goal_started,
     progress.increment_goal_progress,
     funding.announce_contributions,
@@ -50,5 +48,8 @@ ALL: tuple[Task[Any], ...] = (
     notices.deliver_notice,
     events.write_event,
     reconcile.reconcile_clocks,
-    sweep_promises,
 )
+
+sweep_promises = make_sweep(WITH_PROMISES, _ALL_BUT_THE_SWEEP)
+
+ALL: tuple[Task[Any], ...] = (*_ALL_BUT_THE_SWEEP, sweep_promises)
