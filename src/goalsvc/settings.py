@@ -169,6 +169,10 @@ class Settings(BaseSettings):
     worker_max_jobs: int = Field(
         default=100, ge=1, description="How many jobs of the lane `money` one worker runs side by side."
     )
+    worker_host: str = Field(default="127.0.0.1", description="The address on which a worker's port listens.")
+    worker_port: int = Field(
+        default=0, ge=0, le=65535, description="A worker's port for `/healthz`, `/readyz` and `/metrics`; 0: none."
+    )
     reconcile_seconds: float = Field(
         default=60.0,
         gt=0,

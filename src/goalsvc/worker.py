@@ -10,12 +10,13 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from logging import getLogger
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from goalsvc import metrics
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.integrations import outbound
@@ -32,6 +33,7 @@ from goalsvc.tasks.reconcile import reconcile_clocks
 from goalsvc.tasks.registry import ALL, sweep_promises
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
+from goalsvc.tasks.worker_health import WorkerHealth, serving_health
 from goalsvc.wiring import open_context
 
 log = getLogger(__name__)
@@ -111,7 +113,8 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
     await asyncio.to_thread(outbound.load)
     runner = Runner(ALL, WITH_PROMISES)
     signer = JobSigner.from_settings(settings)
-    async with open_context(settings) as (context, resources):
+    metrics.introduce("worker")
+    async with open_context(settings) as (context, resources), AsyncExitStack() as stack:
         workers = lane_workers(context, resources.redis, runner, signer, lanes or OWN_LANES, resources.breakers)
         child = None if lanes else _clips_child()
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in workers]
@@ -121,7 +124,10 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
             running.append(asyncio.create_task(periodic, name="periodic"))
         if child is not None:
             child.start()
-        log.info("worker ready")
+        health = WorkerHealth(resources.redis, workers)
+        watching = asyncio.create_task(health.watch(), name="health")
+        port = stack.enter_context(_health_port(settings, health))
+        log.info("worker ready%s", f", health on port {port}" if port else "")
         failed = asyncio.ensure_future(_first_end(running))
         try:
             yield failed
@@ -131,9 +137,17 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
             if child is not None:
                 stopping.append(child.stop(STOP_SECONDS + 1))
             await asyncio.gather(*stopping)
-            for part in running:
+            for part in (*running, watching):
                 part.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*running, watching, return_exceptions=True)
+
+
+def _health_port(settings: Settings, health: WorkerHealth) -> AbstractContextManager[int]:
+    """Serves the worker's health where a port is set; the port, or 0."""
+    if not settings.worker_port:
+        return contextlib.nullcontext(0)
+    key = settings.metrics_key.get_secret_value()
+    return serving_health(health, settings.worker_host, settings.worker_port, key)
 
 
 def _clips_child() -> Child:

@@ -192,3 +192,9 @@ async def hasten(redis: Redis, seconds: float) -> None:
                 pipe.zadd(lane.queue, {job_id: due - seconds * 1000}, xx=True)
             pipe.lpush(wake_key(lane.queue), b"1")
             await pipe.execute()
+
+
+async def queue_depths(redis: Redis) -> Mapping[Lane, tuple[int, float]]:
+    """Returns how many jobs of each lane are due, and for how many seconds the oldest has been. Raises RedisError."""
+    answer = await redis.register_script(script("queue_depths"))(keys=[lane.queue for lane in Lane])
+    return {lane: (int(answer[2 * at]), int(answer[2 * at + 1]) / 1000) for at, lane in enumerate(Lane)}

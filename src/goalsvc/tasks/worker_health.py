@@ -1,0 +1,193 @@
+"""The health of a worker: its port for probes and metrics, its heartbeat in Redis, and its gauges.
+
+The port is served by a thread, so that it answers while the event loop hangs, and says so.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from goalsvc import __version__
+from goalsvc.integrations.redis_health import is_full
+from goalsvc.metrics import exposition
+from goalsvc.tasks.arq_queue import queue_depths
+from goalsvc.tasks.arq_worker import LaneWorker
+
+log = logging.getLogger(__name__)
+
+LAG = Gauge(
+    "goalsvc_event_loop_lag_seconds",
+    "How late the event loop last woke up.",
+    ["process"],
+    multiprocess_mode="livemax",
+)
+DEPTH = Gauge("goalsvc_queue_depth", "Jobs that are due and not running.", ["queue"], multiprocess_mode="livemax")
+OLDEST = Gauge(
+    "goalsvc_queue_oldest_seconds", "For how long the oldest job has been due.", ["queue"], multiprocess_mode="livemax"
+)
+IN_HAND = Gauge("goalsvc_jobs_in_hand", "Jobs that this worker runs.", ["queue"], multiprocess_mode="livesum")
+REDIS_FULL = Gauge(
+    "goalsvc_redis_full", "1 while Redis refuses writes because it is full.", multiprocess_mode="livemax"
+)
+
+#: A worker whose loop woke up this late, or that could not claim for this long, is unwell.
+LONGEST_LAG_SECONDS = 5.0
+LONGEST_WITHOUT_CLAIM_SECONDS = 10.0
+
+_BEAT_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 5.0
+_HEARTBEAT_LIVES_SECONDS = 15.0
+_GATHER_SECONDS = 15.0
+
+#: The flag lets a worker be seen on a server that is full.
+_HEARTBEAT = """#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+"""
+
+
+class WorkerHealth:
+    """Watches the lanes of one worker. `watch` runs beside them."""
+
+    def __init__(self, redis: Redis, workers: Sequence[LaneWorker]) -> None:
+        self._redis, self._workers = redis, workers
+        self._heartbeat = redis.register_script(_HEARTBEAT)
+        self._beaten_at = monotonic()
+        self._redis_full = False
+        self.key = f"goalsvc:worker:{socket.gethostname()}:{os.getpid()}"
+        """The key of the heartbeat in Redis."""
+
+    # -- what is asked, by any thread ---------------------------------------------------------------------------------
+
+    @property
+    def lag_seconds(self) -> float:
+        """For how long the event loop has not come round, beyond the time it rests."""
+        return max(0.0, monotonic() - self._beaten_at - _BEAT_SECONDS)
+
+    @property
+    def without_claim_seconds(self) -> float:
+        """For how long a lane has not been able to ask Redis for jobs; the longest of all lanes."""
+        return monotonic() - min((worker.claimed_at for worker in self._workers), default=monotonic())
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the event loop comes round."""
+        lag = self.lag_seconds
+        well = lag <= LONGEST_LAG_SECONDS
+        return well, {"status": "ok" if well else "event loop lags", "event_loop_lag_seconds": round(lag, 3)}
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the worker can claim jobs."""
+        waited = self.without_claim_seconds
+        ready = waited <= LONGEST_WITHOUT_CLAIM_SECONDS and self.health()[0]
+        state = "full" if self._redis_full else "ok" if ready else f"no claim for {waited:.0f} s"
+        return ready, {"redis": state, "jobs": {worker.lane.value: len(worker.running) for worker in self._workers}}
+
+    # -- what runs in the loop ----------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Keeps the gauges and the heartbeat until it is cancelled; the heartbeat ends with it."""
+        beating_at = gathering_at = monotonic()
+        try:
+            while True:
+                now = monotonic()
+                LAG.labels("worker").set(max(0.0, now - self._beaten_at - _BEAT_SECONDS))
+                self._beaten_at = now
+                for worker in self._workers:
+                    IN_HAND.labels(worker.lane.value).set(len(worker.running))
+                with contextlib.suppress(RedisError, OSError):  # the lanes say that Redis does not answer
+                    async with asyncio.timeout(2.0):
+                        if now >= beating_at:
+                            beating_at = now + _HEARTBEAT_SECONDS
+                            await self._beat()
+                        if now >= gathering_at:
+                            gathering_at = now + _GATHER_SECONDS
+                            await self._gather()
+                await asyncio.sleep(_BEAT_SECONDS)
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await self._redis.delete(self.key)
+
+    async def _beat(self) -> None:
+        state = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "lanes": [worker.lane.value for worker in self._workers],
+            "jobs": sum(len(worker.running) for worker in self._workers),
+            "seconds_since_claim": round(self.without_claim_seconds, 1),
+        }
+        await self._heartbeat(keys=[self.key], args=[json.dumps(state), int(_HEARTBEAT_LIVES_SECONDS * 1000)])
+
+    async def _gather(self) -> None:
+        for lane, (depth, oldest) in (await queue_depths(self._redis)).items():
+            DEPTH.labels(lane.value).set(depth)
+            OLDEST.labels(lane.value).set(oldest)
+        full = await is_full(self._redis)
+        if full != self._redis_full:
+            log.warning(
+                "Redis is full: jobs are worked off, new ones are found by the sweep" if full else "Redis has room"
+            )
+        self._redis_full = full
+        REDIS_FULL.set(full)
+
+
+# -- the port ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving_health(health: WorkerHealth, host: str, port: int, metrics_key: str) -> Iterator[int]:
+    """Serves `/healthz`, `/readyz` and `/metrics` by a thread of its own; yields the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 10  # of a client that sends half a request
+        server_version, sys_version = "goalsvc", ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                given = self.headers.get("Authorization", "")
+                if metrics_key and not hmac.compare_digest(given.encode(), f"Bearer {metrics_key}".encode()):
+                    self._answer(401, b'{"code": "unauthorized"}', "application/problem+json")
+                else:
+                    self._answer(200, exposition(), CONTENT_TYPE_LATEST)
+            elif path in ("/healthz", "/readyz"):
+                well, state = health.health() if path == "/healthz" else health.readiness()
+                self._answer(200 if well else 503, json.dumps(state).encode(), "application/json")
+            else:
+                self._answer(404, b'{"code": "not_found"}', "application/problem+json")
+
+        do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
+
+        def _answer(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
+            """Writes no line per request."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 5.0}, name="health", daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.socket.close()  # serve_forever would look for an end only now and then: the thread ends with the process
