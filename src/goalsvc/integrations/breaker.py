@@ -29,7 +29,7 @@ FAILURES = 3
 #: How long it is left alone before a call probes it: at first, and at most.
 FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 5.0
 #: A call that its caller gave up after this time counts as a failure of the service.
-_GIVEN_UP_SECONDS = 0.5
+_GIVEN_UP_SECONDS = 1.0
 
 
 class Breaker:

@@ -12,7 +12,7 @@ from goalsvc.errors import GoalsvcError
 from goalsvc.tasks.notices import deliver_notice
 
 #: How long work on progress and money waits for Pusher; the lane of notices has more time.
-_PATIENCE_SECONDS = 0.75
+_PATIENCE_SECONDS = 1.5
 
 
 async def tell(
