@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
+from goalsvc.app import create_app
 from goalsvc.clock import SystemClock
 from goalsvc.context import Context
 from goalsvc.devstack import private_valkey
@@ -15,13 +17,16 @@ from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.errors import NotYetError
 from goalsvc.integrations.leases import Leases
+from goalsvc.integrations.redis_health import is_full
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.tasks.arq_queue import ArqQueue
 from goalsvc.tasks.arq_worker import LaneWorker
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.tasks.task import task
+from goalsvc.wiring import open_context
 from tests.receivers.fakes import NOW
+from tests.world import settings_of
 
 pytestmark = pytest.mark.real
 
@@ -89,6 +94,29 @@ async def test_what_it_refuses_fails_no_caller(redis: Redis) -> None:
     await queue.flush()
     assert not await queue.offer(Lane.NOTICES, [Job("refused", "deliver_notice", {})])
     assert await redis.zcard(Lane.NOTICES.queue) == 0
+
+
+async def test_it_is_noticed(redis: Redis) -> None:
+    assert not await is_full(redis)
+    await fill(redis)
+    assert await is_full(redis)
+    await redis.config_set("maxmemory", 10**9)
+    assert not await is_full(redis)
+
+
+async def test_readiness_tells(redis: Redis, own_redis_url: str, mongodb_url: str) -> None:
+    settings = settings_of(mongodb_url, own_redis_url)
+    async with open_context(settings) as (context, resources):
+        app = create_app(settings)
+        app.state.context, app.state.resources = context, resources
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://goalsvc") as client:
+            assert (await client.get("/readyz")).status_code == 200
+            await fill(redis)
+            answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["redis"].startswith("full")
+    assert answer.json()["mongodb"] == "ok"
 
 
 async def test_what_runs_by_the_clock_goes_on(redis: Redis) -> None:
