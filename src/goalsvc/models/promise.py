@@ -151,7 +151,7 @@ class HasPromises(Sharing):
         named: dict[str, Any] = {"$in": list(tasks)} if tasks else {"$nin": list(but_tasks)}
         where = {"promises": {"$elemMatch": {"task": named, "at": due_at}}}
         wanted = {"_id": 1, "_cls": 1, "promises": 1}
-        async for document in cls.get_motor_collection().find(where, wanted).limit(most).batch_size(500):
+        async for document in cls.get_motor_collection().find(where, wanted).limit(most):
             if not cls.is_ours(document):
                 continue
             identity = document["_id"]
