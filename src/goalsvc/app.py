@@ -15,6 +15,7 @@ from goalsvc.api import (
     contributions,
     dead_letters,
     docs,
+    error_catalogue,
     errors,
     events,
     examples,
@@ -75,6 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="goalsvc",
         version=__version__,
         description=openapi.DESCRIPTION,
+        generate_unique_id_function=lambda route: route.name,
+        contact={"name": "The maintainers of goalsvc"},
+        license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -86,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestIds)
     app.add_middleware(webhook.DirectWebhook)
     errors.install(app)
+    app.include_router(error_catalogue.router)
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
     for module in (

@@ -51,7 +51,7 @@ TABLE = [
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     problem: dict[str, Any] = answer.json()
-    assert (problem["status"], problem["code"], problem["type"]) == (status, code, f"urn:goalsvc:error:{code}")
+    assert (problem["status"], problem["code"], problem["type"]) == (status, code, f"/errors/{code}")
     assert problem["title"]
     assert problem["detail"]
     return problem

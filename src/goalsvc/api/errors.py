@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from goalsvc import request_id
+from goalsvc.api.error_catalogue import CATALOGUE, address_of
 from goalsvc.api.methods import methods_of
 from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import (
@@ -45,7 +46,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "type": "urn:goalsvc:error:goal_inactive",
+                "type": "/errors/goal_inactive",
                 "title": "Conflict",
                 "status": 409,
                 "code": "goal_inactive",
@@ -55,11 +56,13 @@ class Problem(BaseModel):
         }
     )
 
-    type: str = Field(description="`urn:goalsvc:error:` and the code.")
-    title: str
-    status: int
-    code: str
-    detail: str
+    type: str = Field(description="Where the code is explained: an address of this API, relative to it.")
+    title: str = Field(description="The name of the status.")
+    status: int = Field(description="The HTTP status.")
+    code: str = Field(
+        description="Stable, for programs; explained at `type`.", json_schema_extra={"enum": sorted(CATALOGUE)}
+    )
+    detail: str = Field(description="For people.")
     request_id: str = Field(description="The call's `X-Request-ID`, to be named to whoever operates goalsvc.")
     errors: list[Fault] | None = Field(default=None, description="For invalid input: what is wrong, field by field.")
     oldest: str | None = Field(default=None, description="For an expired cursor: the oldest one that is valid.")
@@ -116,7 +119,7 @@ def problem(
     given = None if request is None else request.headers.get(request_id.HEADER)
     own_id = request_id.CURRENT.get() or request_id.accepted_or_new(given)
     body = Problem(
-        type=f"urn:goalsvc:error:{code}",
+        type=address_of(code),
         title=_TITLES.get(status, "Error"),
         status=status,
         code=code,

@@ -329,6 +329,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=TAGS,
         openapi_version="3.1.0",
+        contact=app.contact,
+        license_info=app.license_info,
+        servers=[{"url": "/", "description": "The goalsvc that serves this document."}],
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
