@@ -60,7 +60,7 @@ class Problem(BaseModel):
     title: str = Field(description="The name of the status.")
     status: int = Field(description="The HTTP status.")
     code: str = Field(
-        description="Stable, for programs; explained at `type`.", json_schema_extra={"enum": sorted(CATALOGUE)}
+        description="Stable, for programs; explained at `type`.", json_schema_extra={"enum": [*sorted(CATALOGUE)]}
     )
     detail: str = Field(description="For people.")
     request_id: str = Field(description="The call's `X-Request-ID`, to be named to whoever operates goalsvc.")

@@ -1,10 +1,12 @@
 """Users: what goalsvc needs to know of a performer or viewer."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from goalsvc.actions.erase_user import erase_user
 from goalsvc.api.dependencies import ContextOf, PagingOf, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, requires
@@ -46,7 +48,14 @@ class UserBody(BaseModel):
     byteplus: ByteplusBody | None = None
 
 
-@router.put("/{user_id}", summary="Create or change a user", responses=responses(401, 422, 503))
+class ErasedView(BaseModel):
+    """A person who was erased."""
+
+    id: str = Field(description="The platform's id, which remains as the pseudonym.", examples=["u-alice-1"])
+    erased_at: datetime = Field(description="When the person was erased.")
+
+
+@router.put("/{user_id}", summary="Create or change a user", responses=responses(401, 409, 422, 503))
 @requires(Scope.WRITE)
 async def put_user(context: ContextOf, user_id: UserPath, body: UserBody) -> UserView:
     """Sets what is given; a user who is not known yet is created."""
@@ -60,7 +69,7 @@ async def list_users(
     online: Annotated[bool | None, Query(description="Only users who are, or are not, online.")] = None,
 ) -> Page[UserView]:
     """Users in the order of their ids."""
-    where: dict[str, Any] = {"_id": {"$gte": ""}}
+    where: dict[str, Any] = {"_id": {"$gte": ""}, "erased_at": None}
     if online is not None:
         where["online"] = True if online else {"$ne": True}
     return Page.of(await page_of(User, where, paging), UserView.of)
@@ -70,6 +79,15 @@ async def list_users(
 async def read_user(user_id: UserPath) -> UserView:
     """What goalsvc knows of the user."""
     user = await User.by_id(user_id)
-    if user is None:
+    if user is None or user.erased_at is not None:
         raise NotFoundError(f"there is no user {user_id}")
     return UserView.of(user)
+
+
+@router.delete("/{user_id}", summary="Erase a user", responses=responses(401, 404, 409, 422, 503))
+@requires(Scope.WRITE)
+async def delete_user(context: ContextOf, user_id: UserPath) -> ErasedView:
+    """Removes what is known of the person. The platform's id remains, as a pseudonym, in ledger and history, whose books stay
+    whole; it is not given out again. 409 while the user has a session or goal that goes on, or tokens that are not settled.
+    """
+    return ErasedView(id=user_id, erased_at=await erase_user(context, user_id))

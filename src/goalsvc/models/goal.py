@@ -100,6 +100,7 @@ class Goal(HasPromises):
             ),
             IndexModel([("metadata.user_id", ASCENDING), ("_id", ASCENDING)], name="listed_streamer"),
             IndexModel([("_cls", ASCENDING), ("_id", ASCENDING)], name="listed_kind"),
+            IndexModel([("metadata.viewer_id", ASCENDING), ("active", ASCENDING)], name="viewer_active", sparse=True),
             IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time", sparse=True),
             IndexModel([("metadata.$**", ASCENDING)], name="metadata"),
             IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
