@@ -160,6 +160,22 @@ class Contributions(Protocol):
         ...
 
 
+class Pace(Protocol):
+    """Limits how often clients are told one goal's progress (`goalsvc.integrations.pace.NoticePace`)."""
+
+    async def claim(self, goal_id: str, slot: int, *, shared: bool) -> bool:
+        """Claims a slot of time for a notice; False when it is taken. Never raises, never waits long."""
+        ...
+
+    def note(self, goal_id: str, progress: int) -> None:
+        """Remembers that clients were told this progress."""
+        ...
+
+    def told(self, goal_id: str) -> int:
+        """The highest progress that this process has told clients of, as far as it remembers; else 0."""
+        ...
+
+
 class Clocks(Protocol):
     """Moves the clocks of goals (`goalsvc.models.clocks.GoalClocks`)."""
 
@@ -208,6 +224,7 @@ class Context:
     cache: Cache
     ledger: Ledger
     contributions: Contributions
+    pace: Pace
     clocks: Clocks
     events: Events
     origin: Origin = NOWHERE

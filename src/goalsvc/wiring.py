@@ -18,6 +18,7 @@ from goalsvc.domain.clips import Clip
 from goalsvc.domain.performance import Rule
 from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
+from goalsvc.integrations.pace import NoticePace
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
@@ -119,6 +120,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             cache=cache,
             ledger=Ledger(database),
             contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
+            pace=NoticePace(redis),
             clocks=GoalClocks(clock, Rule(settings.exclusive_clock)),
             events=events,
         )

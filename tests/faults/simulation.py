@@ -35,6 +35,7 @@ from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
+from goalsvc.integrations.pace import NoticePace
 from goalsvc.models.clocks import GoalClocks, Move
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
@@ -232,6 +233,7 @@ class Simulation:
             contributions=Contributions(
                 Database(self.connection, "simulated"), self.clock.now, allow_self_payment=False
             ),
+            pace=NoticePace(),
             clocks=WatchedClocks(GoalClocks(self.clock), self),
             events=self.events,
         )

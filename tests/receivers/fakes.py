@@ -15,6 +15,7 @@ from goalsvc.context import Context
 from goalsvc.domain.events import Event
 from goalsvc.domain.promises import Job
 from goalsvc.integrations.media import RecordedCutter
+from goalsvc.integrations.pace import NoticePace
 from goalsvc.integrations.pusher import RecordedNotifier
 from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
@@ -154,6 +155,7 @@ class Stage:
     cache: MemoryCache
     ledger: Ledger
     contributions: Contributions
+    pace: NoticePace
     clocks: GoalClocks
     events: MemoryEvents
 
@@ -172,6 +174,7 @@ class Stage:
             cache=self.cache,
             ledger=self.ledger,
             contributions=self.contributions,
+            pace=self.pace,
             clocks=self.clocks,
             events=self.events,
         )
@@ -247,6 +250,7 @@ async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -
         cache=MemoryCache(),
         ledger=Ledger(Snapshots(database)),
         contributions=Contributions(Snapshots(database), clock.now, allow_self_payment=False),
+        pace=NoticePace(),
         clocks=GoalClocks(clock),
         events=MemoryEvents(),
     )

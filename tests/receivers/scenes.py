@@ -267,7 +267,7 @@ def any_event(event: type[Any], kind: GoalKind, run: Run) -> PresenceEvent | Goa
         return goal_event(event, kind, run)
     escrow_id = escrow_of(kind)
     if event is EscrowCompleted:
-        return EscrowCompleted(event_id="t1", at=NOW, escrow_id=escrow_id, to_user_id=STREAMER, shares=1)
+        return EscrowCompleted(event_id="t1", at=NOW, escrow_id=escrow_id, to_user_id=STREAMER, shares=1, amount=HELD)
     if event is EscrowRefunded:
         return EscrowRefunded(event_id="t1", at=NOW, escrow_id=escrow_id, shares=1)
     return share_event(event, escrow_id)

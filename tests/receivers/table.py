@@ -68,11 +68,11 @@ goal.ended                                           FundingGoal           Trigg
   invalidate_cached_pusher_channel_data              done                  done                  done                  done                  done
 
 escrow.completed.individual                          FundingGoal           TriggerGoal           ShowGoal              KaraokeGoal           ExclusiveGoal
-  notify_wallet_updated                              done                  done                  done                  done                  done
+  notify_wallet_updated                              told_at_the_end       told_at_the_end       told_at_the_end       told_at_the_end       told_at_the_end
   track_escrow                                       done                  done                  done                  done                  done
 
 escrow.completed                                     FundingGoal           TriggerGoal           ShowGoal              KaraokeGoal           ExclusiveGoal
-  notify_wallet_updated                              told_by_share         told_by_share         told_by_share         told_by_share         told_by_share
+  notify_wallet_updated                              done                  done                  done                  done                  done
   track_escrow                                       done                  done                  done                  done                  done
 
 escrow.refunded.individual                           FundingGoal           TriggerGoal           ShowGoal              KaraokeGoal           ExclusiveGoal

@@ -259,27 +259,34 @@ class TestNotifyStreamAuthorizedForEndedExclusiveGoal:
 
 
 class TestNotifyWalletUpdated:
-    @pytest.mark.parametrize("event", [EscrowShareCompleted, EscrowShareRefunded])
+    @pytest.mark.parametrize("event", [EscrowCompleted, EscrowShareRefunded])
     async def test_tells_the_user_what_has_come_in(self, stage: Stage, event: type[Any]) -> None:
         share = any_event(event, GoalKind.SHOW, Run.REACHED)
         assert await deliver(stage, notify_wallet_updated, share) == Done("wallet.updated")
         data = told(stage, "wallet.updated", [THE_STREAMER]).data
         assert (data["user_id"], data["amount"], data["at"]) == (STREAMER, HELD, AT)
-        assert data["event_id"] == "t1"
+        assert (data["event_id"], data["direction"], data["shares"]) == ("t1", "credit", 1)
 
-    @pytest.mark.parametrize("event", [EscrowCompleted, EscrowRefunded])
-    async def test_returns_for_their_sum(self, stage: Stage, event: type[Any]) -> None:
+    @pytest.mark.parametrize(
+        ("event", "reason"),
+        [(EscrowShareCompleted, Reason.TOLD_AT_THE_END), (EscrowRefunded, Reason.TOLD_BY_SHARE)],
+    )
+    async def test_returns_for_what_is_told_otherwise(self, stage: Stage, event: type[Any], reason: Reason) -> None:
         outcome = await deliver(stage, notify_wallet_updated, any_event(event, GoalKind.SHOW, Run.REACHED))
-        assert reason_of(outcome) is Reason.TOLD_BY_SHARE
+        assert reason_of(outcome) is reason
         assert stage.notifier.notices == []
+
+    async def test_returns_when_all_of_it_is_the_platforms(self, stage: Stage) -> None:
+        event = EscrowCompleted(event_id="t1", at=NOW, escrow_id="show_funding:1", to_user_id=STREAMER, shares=1)
+        assert reason_of(await deliver(stage, notify_wallet_updated, event)) is Reason.NOTHING_HELD
 
     async def test_owes_what_pusher_would_not_take(self, stage: Stage) -> None:
         stage.notifier.refuse()
-        share = any_event(EscrowShareCompleted, GoalKind.SHOW, Run.REACHED)
+        share = any_event(EscrowCompleted, GoalKind.SHOW, Run.REACHED)
         assert debt_of(await deliver(stage, notify_wallet_updated, share)).id == "wallet.updated:t1"
 
     async def test_a_second_delivery_changes_nothing(self, stage: Stage) -> None:
-        await deliver_again(stage, notify_wallet_updated, any_event(EscrowShareCompleted, GoalKind.SHOW, Run.REACHED))
+        await deliver_again(stage, notify_wallet_updated, any_event(EscrowCompleted, GoalKind.SHOW, Run.REACHED))
 
 
 def test_the_scene_is_at_the_time_that_these_tests_spell_out() -> None:

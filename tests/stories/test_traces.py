@@ -78,17 +78,17 @@ webhook member_removed
                       task transfer
                         task announce_escrow_share*
                           signal escrow.completed.individual
-                            notify_wallet_updated*
+                            notify_wallet_updated* returned
                             track_escrow*
                   task update_bi_escrow
                     task transfer_escrow
                       task transfer
                         task announce_escrow_share*
                           signal escrow.completed.individual
-                            notify_wallet_updated*
+                            notify_wallet_updated* returned
                             track_escrow*
                           signal escrow.completed
-                            notify_wallet_updated* returned
+                            notify_wallet_updated*
                             track_escrow*
               start_funded_show* returned
 """
@@ -145,10 +145,10 @@ webhook member_removed
                         task transfer
                           task announce_escrow_share*
                             signal escrow.completed.individual
-                              notify_wallet_updated*
+                              notify_wallet_updated* returned
                               track_escrow*
                             signal escrow.completed
-                              notify_wallet_updated* returned
+                              notify_wallet_updated*
                               track_escrow*
                     cleanup_expired_exclusive_goal_pairs
                     invalidate_cached_pusher_channel_data

@@ -1,5 +1,6 @@
 """Escrow: what viewers put in goes to the streamer, or back to them; every share once."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -94,6 +95,11 @@ async def work(stage: Stage, *, most: int = 1000) -> int:
     return ran
 
 
+def part_of(job: Job, number: int) -> Job:
+    """The job with that one of its shares alone."""
+    return replace(job, arguments={**job.arguments, "shares": [job.arguments["shares"][number]]})
+
+
 def sent(stage: Stage, sender: str) -> int:
     return sum(record["name"] == sender for record in stage.recorder.tracked.values())
 
@@ -118,16 +124,42 @@ class TestIds:
 
 
 class TestEscrowOut:
-    async def test_one_chain_for_each_earning(self, stage: Stage) -> None:
+    async def test_one_job_for_many_earnings(self, stage: Stage) -> None:
         earnings = await a_funded_show(100, 200)
         assert await pay(stage) == Done("2 shares", fulfils=Fulfils.NONE_YET)
-        assert [job.id for job in stage.queue.jobs] == [f"escrow-{ESCROW}-{doc_id}-{STREAMER}" for doc_id in earnings]
-        for job, doc_id in zip(stage.queue.jobs, earnings, strict=True):
-            metadata = {"doc_id": str(doc_id), "user_id": STREAMER}
-            share = {"escrow_id": ESCROW, "event": "escrow.completed", "metadata": metadata}
-            assert (job.task, job.arguments) == ("update_bi_escrow", share)
-            assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
-            assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
+        (job,) = stage.queue.jobs
+        assert (job.task, job.id) == ("settle_shares", f"shares-escrow-{ESCROW}-{earnings[0]}")
+        assert job.arguments["shares"] == [[str(doc_id), STREAMER] for doc_id in earnings]
+        assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
+
+    async def test_jobs_of_at_most_64_earnings(self, stage: Stage) -> None:
+        await a_funded_show(*[1] * 130)
+        await pay(stage)
+        assert [len(job.arguments["shares"]) for job in stage.queue.jobs] == [64, 64, 2]
+        assert await work(stage) == 3
+        assert await balance(user_account(STREAMER)) == 130
+        assert (sent(stage, "escrow.completed.individual"), sent(stage, "escrow.completed")) == (130, 1)
+
+    async def test_the_streamer_is_told_once(self, stage: Stage) -> None:
+        await a_funded_show(100, 200, 1)
+        await pay(stage)
+        await work(stage)
+        (told,) = stage.notifier.named("wallet.updated")
+        assert (told.data["amount"], told.data["shares"], told.data["direction"]) == (301, 3, "credit")
+
+    async def test_a_share_that_cannot_be_settled_gets_a_chain_of_its_own(self, stage: Stage) -> None:
+        first, _ = await a_funded_show(100, 200)
+        await pay(stage)
+        await Earning.get_motor_collection().update_one({"_id": first}, {"$set": {"amount": "x"}})
+        await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
+        assert await balance(user_account(STREAMER)) == 200
+        (job,) = stage.queue.jobs
+        metadata = {"doc_id": str(first), "user_id": STREAMER}
+        share = {"escrow_id": ESCROW, "event": "escrow.completed", "metadata": metadata}
+        assert (job.id, job.task) == (f"escrow-{ESCROW}-{first}-{STREAMER}", "update_bi_escrow")
+        assert job.arguments == share
+        assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
+        assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
 
     @pytest.mark.parametrize(
         "at", [BEGAN - timedelta(days=3650), BEGAN - timedelta(milliseconds=1), NOW + timedelta(days=1)]
@@ -244,7 +276,8 @@ class TestEscrowOut:
     async def test_the_promise_is_paid_with_the_last_share(self, stage: Stage) -> None:
         await a_funded_show(100, 200)
         await pay(stage)
-        first, second = stage.queue.take()
+        (job,) = stage.queue.take()
+        first, second = part_of(job, 0), part_of(job, 1)
         runner = Runner(ALL, WITH_PROMISES)
         await runner.run(stage.context, first, 1)
         assert [promise["id"] for promise in (await goal_document())["promises"]] == ["escrow_out"]
@@ -260,9 +293,10 @@ class TestEscrowOut:
     async def test_run_again_it_settles_what_is_missing(self, stage: Stage) -> None:
         await a_funded_show(100, 200)
         await pay(stage)
-        await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
+        await Runner(ALL, WITH_PROMISES).run(stage.context, part_of(stage.queue.take()[0], 0), 1)
         await pay(stage)
-        assert len(stage.queue.jobs) == 1
+        (job,) = stage.queue.jobs
+        assert len(job.arguments["shares"]) == 1
         await work(stage)
         assert await balance(user_account(STREAMER)) == 300
 
@@ -313,7 +347,7 @@ class TestRefundEscrow:
     async def test_an_escrow_that_is_being_paid_is_not_refunded(self, stage: Stage) -> None:
         await a_funded_show(100, 200, run=Run.SHORT)
         await pay(stage)
-        await Runner(ALL, WITH_PROMISES).run(stage.context, stage.queue.take()[0], 1)
+        await Runner(ALL, WITH_PROMISES).run(stage.context, part_of(stage.queue.take()[0], 0), 1)
         await promises("refund_escrow", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
         await refund_escrow(stage.context, escrow_id=ESCROW, user_id=STREAMER, goal_id=str(GOAL))
         await work(stage)

@@ -52,6 +52,8 @@ class TestTask:
         outside = {task.name: task.lane for task in ALL if task.lane is not Lane.MONEY}
         assert outside == {
             "deliver_notice": Lane.NOTICES,
+            "notify_payers": Lane.NOTICES,
+            "notify_progress": Lane.NOTICES,
             "StartRecord": Lane.RECORDINGS,
             "StopRecord": Lane.RECORDINGS,
             "StartSnapshot": Lane.RECORDINGS,

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     ALREADY_STORED = "already_stored"
     OVERTAKEN = "overtaken"
     TOLD_BY_SHARE = "told_by_share"
+    TOLD_AT_THE_END = "told_at_the_end"
     NOT_PROMISED = "not_promised"
 
 

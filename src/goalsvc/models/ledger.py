@@ -78,6 +78,10 @@ class Transactions(Protocol):
         ...
 
 
+#: Orders that wait in the same line: shares that are settled the same way, or what one account pays.
+_Line = Settlement | str
+
+
 @dataclass(slots=True)
 class _Waiting:
     """An order that stands in line."""
@@ -88,21 +92,22 @@ class _Waiting:
     answer: "asyncio.Future[tuple[Transfer, bool]]"
 
 
-#: How many transfers from one account are made in one transaction.
-LARGEST_BATCH = 64
+#: How many transfers are made in one transaction.
+LARGEST_BATCH = 128
 
 
 class Ledger:
     """Makes transfers.
 
-    Transfers from the same account cannot go side by side in the database. Those of one process wait here in line, and what
-    waits together is made together: one transaction, one commit. Only if that fails is each made for itself, so that an order
-    is never answered for what is wrong with another.
+    Transfers from the same account cannot go side by side in the database, nor can the payouts of several escrows to one
+    streamer. So the shares of all escrows that are settled the same way wait here in one line, and other transfers in a line
+    for each account that pays; what waits together is made together: one transaction, one commit. Only if that fails is each
+    account's part made by itself, and then each transfer, so that an order is never answered for what is wrong with another.
     """
 
     def __init__(self, database: Transactions) -> None:
         self._database = database
-        self._lines: dict[tuple[str, Settlement | None], list[_Waiting]] = {}
+        self._lines: dict[_Line, list[_Waiting]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
     async def post(
@@ -117,7 +122,7 @@ class Ledger:
         if not is_amount(order.amount):
             raise InvalidError("amount", f"must be a whole number greater than 0, is {order.amount!r}")
         waiting = _Waiting(order, now, also, asyncio.get_running_loop().create_future())
-        key = (order.debit, order.settlement)
+        key: _Line = order.settlement or order.debit
         line = self._lines.get(key)
         if line is not None:
             line.append(waiting)
@@ -132,17 +137,24 @@ class Ledger:
         """Runs `work(session)` in a transaction; see `goalsvc.models.database.Database.transaction`."""
         return await self._database.transaction(work)
 
-    async def _serve(self, key: tuple[str, Settlement | None]) -> None:
+    async def _serve(self, key: "_Line") -> None:
         line = self._lines[key]
         try:
             while line:
                 batch = line[:LARGEST_BATCH]
                 del line[:LARGEST_BATCH]
-                if len(batch) == 1 or not await self._make_together(batch):
-                    for waiting in batch:
-                        await self._make_alone(waiting)
+                await self._make(batch)
         finally:
             del self._lines[key]
+
+    async def _make(self, batch: Sequence[_Waiting]) -> None:
+        """Makes all of these: together, else those of each account together, else each by itself."""
+        if len(batch) == 1:
+            await self._make_alone(batch[0])
+        elif not await self._make_together(batch):
+            parts = _by_debit(batch)
+            for part in parts if len(parts) > 1 else [[waiting] for waiting in batch]:
+                await self._make(part)
 
     async def _make_together(self, batch: Sequence[_Waiting]) -> bool:
         """Makes all of these in one transaction; False when that did not work, and then none of them was made."""
@@ -217,16 +229,17 @@ def _fee_of(waiting: _Waiting) -> Transfer:
 
 
 async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
-    """Within a transaction: takes the tokens from the one account that all have in common, and gives them where they go."""
-    first = batch[0].order
+    """Within a transaction: takes the tokens from the accounts that pay, and gives them where they go."""
+    paying = {part[0].order.debit: part for part in _by_debit(batch)}
     fees = [_fee_of(waiting) for waiting in batch if waiting.order.fee]
     made = [*transfers, *fees]
-    amount = sum(transfer.amount for transfer in made)
+    paid: dict[str, int] = {}
     received: dict[str, int] = {}
     for transfer in made:
+        paid[transfer.debit] = paid.get(transfer.debit, 0) + transfer.amount
         received[transfer.credit] = received.get(transfer.credit, 0) + transfer.amount
     changes = [
-        _debit(first, amount, len(batch)),
+        *(_debit(part, paid[debit]) for debit, part in sorted(paying.items())),
         *(
             UpdateOne({"_id": account}, {"$inc": {"balance": more}}, upsert=True)
             for account, more in sorted(received.items())
@@ -235,8 +248,9 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
     written = await Account.get_motor_collection().bulk_write(changes, session=session)
     await _ask_guards(batch, session)
     if written.matched_count + written.upserted_count < len(changes):
-        # An account that receives is found or made; so it is the one that pays.
-        raise await _refusal(first, amount, session)
+        # An account that receives is found or made; so it is one that pays. Of several, each is then tried by itself.
+        debit = min(paid)
+        raise await _refusal(paying[debit][0].order, paid[debit], session)
     await Transfer.insert_many(made, session=session)
     await repay_debts(transfers, batch[0].now, session)
     for waiting in batch:
@@ -253,7 +267,16 @@ async def _ask_guards(batch: Sequence[_Waiting], session: Any) -> None:
         await guard(orders, batch[0].now, session)
 
 
-def _debit(order: Order, amount: int, shares: int) -> UpdateOne:
+def _by_debit(batch: Sequence[_Waiting]) -> list[list[_Waiting]]:
+    parts: dict[str, list[_Waiting]] = {}
+    for waiting in batch:
+        parts.setdefault(waiting.order.debit, []).append(waiting)
+    return list(parts.values())
+
+
+def _debit(part: Sequence[_Waiting], amount: int) -> UpdateOne:
+    """The update that takes this amount for these orders, which one account pays."""
+    order = part[0].order
     where: dict[str, Any] = {"_id": order.debit}
     update: dict[str, Any] = {"$inc": {"balance": -amount}}
     negative = order.debit == ISSUER or order.overdraft
@@ -262,7 +285,8 @@ def _debit(order: Order, amount: int, shares: int) -> UpdateOne:
     if order.settlement is not None:
         where["settlement"] = {"$in": [None, order.settlement.value]}
         update["$set"] = {"settlement": order.settlement.value}
-        update["$inc"]["shares_settled"] = shares
+        to_users = sum(waiting.order.amount for waiting in part if waiting.order.to_user_id is not None)
+        update["$inc"] |= {"shares_settled": len(part), "shares_amount": to_users}
     return UpdateOne(where, update, upsert=negative)
 
 

@@ -33,6 +33,8 @@ class Account(Sharing):
     settlement: Settlement | None = None
     shares_settled: WholePart = 0
     """How many were transferred."""
+    shares_amount: WholePart = 0
+    """What users received by them."""
     shares_announced: WholePart = 0
     """Of how many it was told that they were; at most that many, fewer after a crash."""
     shares_due: WholePart | None = None
@@ -64,11 +66,11 @@ class Account(Sharing):
         return cls._seen(await cls.shared().read(escrow_account(escrow_id)))
 
     @classmethod
-    async def announced(cls, escrow_id: str, now: datetime) -> Self | None:
-        """Notes that one more share was announced; the account if that was the last, None for all others.
+    async def announced(cls, escrow_id: str, now: datetime, shares: int = 1) -> Self | None:
+        """Notes that so many more shares were announced; the account if the last was among them, else None.
 
-        A crash of the database may undo it. Then nobody finds himself the last, but the promise of them all is still there,
-        and who keeps it once more finds that all are settled.
+        A crash of the database may undo it. No announcement then counts as the last one; the promise of all shares is still
+        stored, and its task, which runs again, finds that all are settled.
         """
         run = str(ObjectId())
         last = {
@@ -78,7 +80,7 @@ class Account(Sharing):
             ]
         }
         stages = [
-            {"$set": {"shares_announced": {"$add": [{"$ifNull": ["$shares_announced", 0]}, 1]}}},
+            {"$set": {"shares_announced": {"$add": [{"$ifNull": ["$shares_announced", 0]}, shares]}}},
             {"$set": {"completed_by": {"$cond": [last, run, "$completed_by"]}}},
             {"$set": {"completed_at": {"$cond": [last, now, "$completed_at"]}}},
         ]
@@ -179,6 +181,7 @@ class Transfer(Lenient):
 #: The fields of an earning that name no escrow.
 _NO_ESCROWS = (
     "user_id", "from_user_id", "amount", "created_at", "goal_id", "transfer_id", "state", "settled_at", "metadata", "tags",
+    "progress", "cause",
 )  # fmt: skip
 
 
@@ -206,6 +209,7 @@ class Earning(Sharing):
             IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
             IndexModel([("goal_id", ASCENDING), ("_id", ASCENDING)], name="listed_goal", sparse=True),
             IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="listed_payer"),
+            IndexModel([("goal_id", ASCENDING), ("progress", ASCENDING)], name="goal_progress", sparse=True),
             # The escrow is the name of a field, `_show_funding:{funding_goal_id}`, so no other index can find its earnings.
             IndexModel([("$**", ASCENDING)], name="escrow", wildcardProjection=dict.fromkeys(_NO_ESCROWS, 0)),
         ]
@@ -223,6 +227,36 @@ class Earning(Sharing):
         where = {f"_{escrow_id}": {"$exists": True}}
         async for earning in cls.get_motor_collection().find(where, wanted, batch_size=500):
             yield earning
+
+    @classmethod
+    async def paid_between(cls, goal_id: ObjectId, above: int, up_to: int) -> list[Mapping[str, Any]]:
+        """`{user_id, amount, contributions, transfer_id, at}` by viewer, of the contributions that raised the goal's progress
+        to more than `above` and at most `up_to`.
+        """
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"goal_id": goal_id, "progress": {"$gt": above, "$lte": up_to}}},
+            {
+                "$group": {
+                    "_id": "$from_user_id",
+                    "amount": {"$sum": "$amount"},
+                    "contributions": {"$sum": 1},
+                    "transfer_id": {"$max": "$transfer_id"},
+                    "at": {"$max": "$created_at"},
+                }
+            },
+            {
+                "$project": {
+                    "_id": 0,
+                    "user_id": "$_id",
+                    "amount": 1,
+                    "contributions": 1,
+                    "transfer_id": 1,
+                    "at": 1,
+                }
+            },
+        ]
+        found: list[Mapping[str, Any]] = await cls.get_motor_collection().aggregate(pipeline).to_list(None)
+        return found
 
     @classmethod
     async def leaderboard(

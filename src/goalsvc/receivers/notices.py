@@ -4,7 +4,8 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import PERFORMED, GoalKind
-from goalsvc.domain.outcome import Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.pace import slot_of, slot_start
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import (
@@ -12,7 +13,6 @@ from goalsvc.signals.events import (
     EscrowEvent,
     EscrowRefunded,
     EscrowShareCompleted,
-    EscrowShareEvent,
     EscrowShareRefunded,
     GoalCompleted,
     GoalEnded,
@@ -34,6 +34,7 @@ from goalsvc.signals.notices import (
     WalletUpdated,
 )
 from goalsvc.signals.receiver import on, receiver
+from goalsvc.tasks.notices import notify_progress
 
 PUBLIC_KINDS = tuple(kind for kind in GoalKind if kind is not GoalKind.EXCLUSIVE)
 
@@ -54,8 +55,18 @@ async def _tell(context: Context, notice: Notice, channels: list[str]) -> Outcom
 @receiver(on(GoalProgressed, *PUBLIC_KINDS), returns={Reason.OTHER_GOAL_KIND})
 async def notify_goal_progress_updated(context: Context, event: GoalProgressed) -> Outcome:
     """Tells the stream the goal's new progress (`goal.progress.updated`)."""
+    per_second, crowd = context.settings.progress_notices_per_second, event.contributions > 0
+    slot = slot_of(context.clock.now(), per_second)
+    if not await context.pace.claim(event.goal_id, slot, shared=crowd):
+        later = notify_progress.follow_up(
+            goal_id=event.goal_id, since=event.progress - event.amount, contributions=crowd
+        )
+        later = later.called(f"{GoalProgressUpdated.event}:{slot}").not_before(slot_start(slot + 1, per_second))
+        return Done("later: clients were told just now", follow_ups=(later,))
     notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
-    return await _tell(context, notice, notice.channels_of(event.streamer_id))
+    told = await _tell(context, notice, notice.channels_of(event.streamer_id))
+    context.pace.note(event.goal_id, event.progress)
+    return told
 
 
 @receiver(
@@ -127,18 +138,30 @@ async def notify_stream_authorized_for_ended_exclusive_goal(context: Context, ev
     on(EscrowShareRefunded),
     on(EscrowCompleted),
     on(EscrowRefunded),
-    returns={Reason.TOLD_BY_SHARE},
+    returns={Reason.TOLD_BY_SHARE, Reason.TOLD_AT_THE_END, Reason.NOTHING_HELD},
 )
 async def notify_wallet_updated(context: Context, event: EscrowEvent) -> Outcome:
-    """Tells a user that tokens have come in (`wallet.updated`), share by share; their sum is no news."""
-    if not isinstance(event, EscrowShareEvent):
-        return Returned(Reason.TOLD_BY_SHARE)
+    """Tells a user that tokens have come in (`wallet.updated`): of a payout once at its end, of refunds each viewer."""
+    transfer_id: str | None = None
+    match event:
+        case EscrowShareCompleted():
+            return Returned(Reason.TOLD_AT_THE_END)
+        case EscrowShareRefunded():
+            payee, amount, shares, transfer_id = event.to_user_id, event.amount, 1, event.transfer_id
+        case EscrowCompleted():
+            if event.amount <= 0:
+                return Returned(Reason.NOTHING_HELD)
+            payee, amount, shares = event.to_user_id, event.amount, event.shares
+        case _:
+            return Returned(Reason.TOLD_BY_SHARE)
     notice = WalletUpdated(
         event_id=event.event_id,
-        user_id=event.to_user_id,
-        amount=event.amount,
+        user_id=payee,
+        direction="credit",
+        amount=amount,
+        shares=shares,
         escrow_id=event.escrow_id,
-        transfer_id=event.transfer_id,
+        transfer_id=transfer_id,
         at=event.at,
     )
-    return await _tell(context, notice, notice.channels_of(event.to_user_id))
+    return await _tell(context, notice, notice.channels_of(payee))

@@ -184,6 +184,8 @@ class EscrowCompleted(EscrowEvent):
 
     to_user_id: str
     shares: int
+    amount: int = 0
+    """What the payee received in all, without the platform's fee."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

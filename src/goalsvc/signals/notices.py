@@ -7,7 +7,7 @@ cannot differ. Notices are at least once: the same `event_id` twice is the same 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -253,16 +253,22 @@ class UserLeft(UserEntered):
 
 
 class WalletUpdated(Notice):
-    """Tokens have come in: a share of an escrow was paid, or refunded."""
+    """Tokens have come in (an escrow was paid or refunded) or have gone out (contributions, the price of a request)."""
 
     event: ClassVar[str] = "wallet.updated"
     told_on: ClassVar[tuple[Address, ...]] = (USER,)
 
     user_id: str = Field(description="Whose wallet it is.", examples=["u-alice-1"])
-    amount: int = Field(description="Tokens.", examples=[1000])
-    escrow_id: str = Field(description="Where they came from.", examples=["show_funding:68143584d6945d32e732cc21"])
-    transfer_id: str = Field(
-        examples=["escrow-show_funding:68143584d6945d32e732cc21-68143584d6945d32e732cc2a-u-alice-1"]
+    direction: Literal["credit", "debit"] = Field(description="Whether they have come in or gone out.")
+    amount: int = Field(description="Tokens, greater than 0.", examples=[1000])
+    shares: int = Field(default=1, description="How many transfers the amount is the sum of.", examples=[12])
+    escrow_id: str = Field(
+        description="Where they came from, or went.", examples=["show_funding:68143584d6945d32e732cc21"]
+    )
+    transfer_id: str | None = Field(
+        default=None,
+        description="The transfer, when there is only one.",
+        examples=["escrow-show_funding:68143584d6945d32e732cc21-68143584d6945d32e732cc2a-u-alice-1"],
     )
     at: datetime = Field(examples=["2026-01-01T20:07:00Z"])
 

@@ -18,6 +18,7 @@ from goalsvc.domain.escrow import (
     COMPLETED,
     FEES,
     REFUNDED,
+    SETTLEMENT,
     WHOLE_BPS,
     Settlement,
     escrow_account,
@@ -34,21 +35,28 @@ from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError
 from goalsvc.models.claims import Claim, check_amount, split, verify_claims
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
-from goalsvc.models.records import BiEscrow, DeadLetter
 from goalsvc.models.wallet import Account, Earning, Transfer
-from goalsvc.signals.events import (
-    EscrowCompleted,
-    EscrowRefunded,
-    EscrowShareCompleted,
-    EscrowShareRefunded,
+from goalsvc.tasks.escrow_records import (
+    all_announced,
+    all_settled,
+    bury,
+    report_remainder,
+    settled_of,
+    share_event,
+    write_bi,
 )
 from goalsvc.tasks.settling import completed_after_all
 from goalsvc.tasks.task import RetryPolicy, Task, task
 
+#: How many shares one job settles.
+_TOGETHER = 64
 #: How many shares are enqueued at a time, and how long the sweep leaves them alone.
 _BATCH = 500
 _UNDER_WAY = timedelta(seconds=20)
 _FOR_EACH_SHARE = timedelta(milliseconds=20)
+
+#: The task that settles shares together; it is in `goalsvc.tasks.shares`, above this module.
+SETTLE_SHARES = "settle_shares"
 
 _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
 
@@ -93,15 +101,16 @@ async def _settle_all(
     async def enqueue_batch() -> None:
         nonlocal outstanding
         some_settled = account is not None and account.shares_settled > 0
-        settled = await _settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
+        settled = await settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
+        left: list[list[str]] = []
         for earning in batch:
-            to_user_id = payee or str(earning["from_user_id"])
-            share = transfer_id_of(event, escrow_id, str(earning["_id"]), to_user_id)
-            if share not in settled:
-                outstanding += 1
-                context.queue.enqueue(
-                    _share_job(share, escrow_id, event, earning, to_user_id, str(ref), context.origin, fee_bps)
-                )
+            doc_id, to_user_id = str(earning["_id"]), payee or str(earning["from_user_id"])
+            if transfer_id_of(event, escrow_id, doc_id, to_user_id) not in settled:
+                left.append([doc_id, to_user_id])
+        outstanding += len(left)
+        for begin in range(0, len(left), _TOGETHER):
+            some = left[begin : begin + _TOGETHER]
+            context.queue.enqueue(_shares_job(escrow_id, event, some, str(ref), context.origin, fee_bps))
         await context.queue.flush()
         batch.clear()
 
@@ -109,7 +118,7 @@ async def _settle_all(
         try:
             _check_share(earning, payee)
         except InvalidError as error:
-            await _bury(context, ref, promised.arguments, error.message, letter=f"{ref}:{earning['_id']}")
+            await bury(context, ref, promised.arguments, error.message, letter=f"{ref}:{earning['_id']}")
             continue
         shares += 1
         batch.append(earning)
@@ -125,10 +134,12 @@ async def _settle_all(
         return Done(f"{shares} shares", fulfils=Fulfils.NONE_YET)
     # All are through already: this is a later run, after a crash before the end was announced.
     await Account.complete(escrow_id, now)
-    remainder = await _report_remainder(context, ref, escrow_id, shares)
+    remainder = await report_remainder(context, ref, escrow_id, shares)
     if remainder and not shares:
         return Done(f"no shares, {remainder} tokens are left")
-    report = await context.bus.send(context, _all_settled(escrow_id, event, shares, payee, now))
+    account = await Account.of_escrow(escrow_id)
+    amount = account.shares_amount if account is not None else 0
+    report = await context.bus.send(context, all_settled(escrow_id, event, shares, payee, now, amount))
     return Done(f"{shares} shares", reports=(report,))
 
 
@@ -139,51 +150,24 @@ def _check_share(earning: Mapping[str, Any], payee: str | None) -> None:
         raise InvalidError(f"earning {earning['_id']}: from_user_id", "required for a refund")
 
 
-async def _report_remainder(context: Context, ref: PromiseRef, escrow_id: str, shares: int) -> int:
-    """Writes a dead letter when the escrow is not empty after its last share; returns what is left."""
-    remainder = await Account.balance_of(escrow_account(escrow_id))
-    goal = await Goal.by_id(ref.document_id) if remainder else None
-    promised = goal.promise(ref.promise_id) if goal is not None else None
-    if promised is not None:
-        what = (
-            f"escrow_not_empty: {escrow_account(escrow_id)} holds {remainder} tokens after the last of {shares} shares"
-        )
-        await _bury(context, ref, promised.arguments, what)
-    return remainder
+def _shares_job(escrow_id: str, event: str, shares: list[list[str]], promise: str, origin: Origin, fee_bps: int) -> Job:
+    """Returns the job that settles these shares together (`goalsvc.tasks.shares`)."""
+    arguments = {"escrow_id": escrow_id, "event": event, "shares": shares, "parent": origin.parent, **_fee(fee_bps)}
+    identity = f"shares-{SETTLEMENT[event].value}-{escrow_id}-{shares[0][0]}"
+    return Job(identity, SETTLE_SHARES, arguments, promise=promise, fulfils=False, origin=origin)
 
 
-async def _bury(
-    context: Context, ref: PromiseRef, arguments: Mapping[str, Any], reason: str, *, letter: str | None = None
-) -> None:
-    """Writes a dead letter that runs the whole settlement again when it is redriven."""
-    now, name = context.clock.now(), ref.promise_id.partition(":")[0]
-    await DeadLetter.bury(
-        DeadLetter(
-            id=letter or str(ref),
-            task=name,
-            arguments=dict(arguments),
-            reason=reason,
-            at=now,
-            tries=1,
-            promise=str(ref),
-            parent=context.origin.parent or None,
-            cause=context.origin.cause.document(),
-            goal_id=str(ref.document_id),
-        )
-    )
-
-
-def _share_job(
+def share_job(
     share: str,
     escrow_id: str,
     event: str,
-    earning: Mapping[str, Any],
+    doc_id: str,
     to_user_id: str,
     promise: str,
     origin: Origin,
     fee_bps: int,
 ) -> Job:
-    doc_id = str(earning["_id"])
+    """Returns the job that settles one share by itself."""
     metadata = {"doc_id": doc_id, "user_id": to_user_id}
     first = update_bi_escrow.step(escrow_id=escrow_id, event=event, metadata=metadata)
     then = transfer_escrow.step(
@@ -197,47 +181,14 @@ def _fee(fee_bps: int) -> Mapping[str, Any]:
     return {"fee_bps": fee_bps} if fee_bps else {}
 
 
-async def _settled_of(
-    escrow_id: str, event: str, earnings: list[Mapping[str, Any]], payee: str | None
-) -> frozenset[str]:
-    shares = [transfer_id_of(event, escrow_id, str(e["_id"]), payee or str(e["from_user_id"])) for e in earnings]
-    settled = BiEscrow.get_motor_collection().find({"_id": {"$in": shares}, "state": "settled"}, {"_id": 1})
-    return frozenset([share["_id"] async for share in settled])
-
-
 # -- one share --------------------------------------------------------------------------------------------------------
 
 
 @task()
 async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]) -> Outcome:
     """Writes down, for analytics, that this share is being settled."""
-    await _write_bi(context, escrow_id, event, metadata, "settling", asks=False)
+    await write_bi(context, escrow_id, event, metadata, "settling", asks=False)
     return Done()
-
-
-async def _write_bi(
-    context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str, *, asks: bool
-) -> bool:
-    """Writes the share's figures, unless it is settled: it stays so when an old job is run again.
-
-    If that is asked, whether this was news.
-    """
-    share = transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"])
-    run = str(ObjectId())
-    fields = {
-        "escrow_id": escrow_id,
-        "doc_id": metadata["doc_id"],
-        "user_id": metadata["user_id"],
-        "event": event,
-        "updated_at": context.clock.now(),
-        "state": state,
-        "run": run,
-    }
-    # A figure that a crash of the database undoes is written again.
-    written = await BiEscrow.shared().change(
-        share, {"state": {"$ne": "settled"}}, {"$set": fields}, upsert=True, wants_document=asks, lasting=False
-    )
-    return written is not None and written["run"] == run
 
 
 @task()
@@ -292,6 +243,53 @@ async def transfer(
     Of a payout, the platform's fee goes to the account `fees` in the same transaction. The transfer id is the primary key: the
     same transfer again is a no-op, the same id with other content an error. Moves nothing that no document promises.
     """
+    order = _order_of(
+        context,
+        transfer_id=transfer_id,
+        from_user_id=from_user_id,
+        to_user_id=to_user_id,
+        amount=amount,
+        tags=tags,
+        metadata=metadata,
+        fee_bps=fee_bps,
+    )
+    return await _post(context, order)
+
+
+def share_order(
+    context: Context,
+    escrow_id: str,
+    event: str,
+    to_user_id: str,
+    amount: Any,
+    metadata: Mapping[str, Any],
+    fee_bps: int,
+) -> Order:
+    """Returns the transfer of a share; raises InvalidError for an amount or an earning that is none."""
+    return _order_of(
+        context,
+        transfer_id=transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"]),
+        from_user_id=None,
+        to_user_id=to_user_id,
+        amount=amount,
+        tags=[tag_of(escrow_id)],
+        metadata=metadata,
+        fee_bps=fee_bps,
+    )
+
+
+def _order_of(
+    context: Context,
+    *,
+    transfer_id: str,
+    from_user_id: str | None,
+    to_user_id: str,
+    amount: Any,
+    tags: list[str],
+    metadata: Mapping[str, Any] | None,
+    fee_bps: int,
+) -> Order:
+    """Returns the order of a transfer that a job makes, with the claim on which it rests."""
     escrow_id = next((tag.removeprefix("escrow::") for tag in tags if tag.startswith("escrow::")), None)
     debit = user_account(from_user_id) if from_user_id is not None else escrow_account(escrow_id or "")
     by_shares = from_user_id is None and metadata is not None and "amount" not in metadata
@@ -301,7 +299,7 @@ async def transfer(
     check_amount({"_id": transfer_id, "amount": amount}, "transfer")
     to_user, fee = split(amount, fee_bps)
     to_platform = fee_bps >= WHOLE_BPS
-    order = Order(
+    return Order(
         transfer_id=transfer_id,
         debit=debit,
         credit=FEES if to_platform else user_account(to_user_id),
@@ -324,7 +322,6 @@ async def transfer(
         ),
         cause=context.origin.cause,
     )
-    return await _post(context, order)
 
 
 def _earning_of(metadata: Mapping[str, Any] | None) -> ObjectId:
@@ -355,20 +352,15 @@ async def announce_escrow_share(
 ) -> Outcome:
     """Sends `escrow.….individual`; then the share is through."""
     now = context.clock.now()
-    individual = EscrowShareCompleted if event == COMPLETED else EscrowShareRefunded
-    told = individual(
-        event_id=transfer_id,
-        at=now,
-        escrow_id=escrow_id,
-        to_user_id=to_user_id,
-        amount=amount,
-        transfer_id=transfer_id,
-    )
+    told = share_event(event, transfer_id, now, escrow_id, to_user_id, amount)
     report = await context.bus.send(context, told)
     if "amount" in metadata:  # a share of its own, not one of many
         await _check_exclusive(context, escrow_id)
         return Done(
-            reports=(report, await context.bus.send(context, _all_settled(escrow_id, event, 1, to_user_id, now)))
+            reports=(
+                report,
+                await context.bus.send(context, all_settled(escrow_id, event, 1, to_user_id, now, amount)),
+            )
         )
     announced = Done(reports=(report,))
     if report.failures:
@@ -387,20 +379,14 @@ async def conclude_escrow_share(
     context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]
 ) -> Outcome:
     """Counts a share whose announcement is through; after the last sends `escrow.completed` or `escrow.refunded`, once."""
-    if not await _write_bi(context, escrow_id, event, metadata, "settled", asks=True):
+    if not await write_bi(context, escrow_id, event, metadata, "settled", asks=True):
         return Returned(Reason.ALREADY_DONE)
     # What is counted are announcements, not transfers: a share that was transferred by a worker that died then is still
     # to be announced, and only the promise knows of it.
-    now = context.clock.now()
-    account = await Account.announced(escrow_id, now)
+    account = await Account.announced(escrow_id, context.clock.now())
     if account is None:
         return Done()
-    payee = metadata["user_id"]
-    settling = escrow_out if event == COMPLETED else refund_escrow
-    if (promise := context.promise) is not None:
-        await _report_remainder(context, promise, escrow_id, account.shares_settled)
-    report = await context.bus.send(context, _all_settled(escrow_id, event, account.shares_settled, payee, now))
-    return Done("the last share", reports=(report,), fulfils=settling.name)
+    return await all_announced(context, account, escrow_id, event, metadata["user_id"])
 
 
 async def _check_exclusive(context: Context, escrow_id: str) -> None:
@@ -416,17 +402,7 @@ async def _check_exclusive(context: Context, escrow_id: str) -> None:
         due = transfer_id_of(arguments["event"], escrow_id, metadata["doc_id"], metadata["user_id"])
         if await Transfer.by_id(due) is None:
             return  # its own run looks once more
-    await _report_remainder(context, promise, escrow_id, len(shares))
-
-
-def _all_settled(
-    escrow_id: str, event: str, shares: int, to_user_id: str | None, at: datetime
-) -> EscrowCompleted | EscrowRefunded:
-    if event == COMPLETED:
-        return EscrowCompleted(
-            event_id=f"{escrow_id}:{event}", at=at, escrow_id=escrow_id, shares=shares, to_user_id=to_user_id or ""
-        )
-    return EscrowRefunded(event_id=f"{escrow_id}:{event}", at=at, escrow_id=escrow_id, shares=shares)
+    await report_remainder(context, promise, escrow_id, len(shares))
 
 
 # -- escrow to escrow -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import NotYetError
 from goalsvc.models.contributions import close_announcement
 from goalsvc.tasks import announcements
+from goalsvc.tasks.notices import notify_payers
 from goalsvc.tasks.task import task
 
 #: How soon to look again whether the announcement before this one has been made.
@@ -30,4 +31,9 @@ async def announce_contributions(context: Context, *, goal_id: str, promise_id: 
     amount, contributions = promise.arguments["amount"], promise.arguments["contributions"]
     event = announcements.progressed(goal, promise_id, promise.at, amount, promise.progress, contributions)
     report = await context.bus.send(context, event)
-    return Done(f"progress {promise.progress} by {contributions} contributions", reports=(report,))
+    payers = notify_payers.follow_up(goal_id=goal_id, above=promise.progress - amount, up_to=promise.progress)
+    return Done(
+        f"progress {promise.progress} by {contributions} contributions",
+        follow_ups=(payers.called(f"{notify_payers.name}:{promise.progress}"),),
+        reports=(report,),
+    )

@@ -1,15 +1,20 @@
-"""Notices to clients that Pusher did not take at once."""
+"""Notices to clients that are sent by a task: what Pusher would not take at once, what is told later, who has paid."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
-from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.pace import slot_of, slot_start
+from goalsvc.errors import GoalsvcError, NotYetError
 from goalsvc.models.goal import Goal
-from goalsvc.signals.notices import GoalProgressUpdated
+from goalsvc.models.wallet import Earning
+from goalsvc.signals.notices import GoalProgressUpdated, WalletUpdated
+from goalsvc.tasks import announcements
 from goalsvc.tasks.task import task
 
 
@@ -29,3 +34,55 @@ async def _is_superseded(data: Mapping[str, Any]) -> bool:
         return False
     goal = await Goal.by_id(ObjectId(goal_id))
     return goal is not None and goal.progress > progress
+
+
+@task(lane=Lane.NOTICES)
+async def notify_progress(context: Context, *, goal_id: str, since: int, contributions: bool = False) -> Outcome:
+    """Sends `goal.progress.updated` with the goal's progress as it is now, in place of notices that came too fast.
+
+    `since` is the progress that clients were told last.
+    """
+    goal = await Goal.by_id(ObjectId(goal_id))
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    told = max(since, context.pace.told(goal_id))
+    if goal.progress <= told:
+        return Returned(Reason.OVERTAKEN)
+    now, per_second = context.clock.now(), context.settings.progress_notices_per_second
+    slot = slot_of(now, per_second)
+    if not await context.pace.claim(goal_id, slot, shared=contributions):
+        wait = slot_start(slot + 1, per_second) - now
+        raise NotYetError("clients were told this goal's progress just now", max(wait.total_seconds(), 0.001))
+    event_id = f"progress:{goal_id}:{goal.progress}"
+    event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
+    notice = GoalProgressUpdated.of(event, amount=event.amount)
+    await context.notifier.trigger(
+        notice.channels_of(event.streamer_id), notice.event, msgspec.to_builtins(notice.data())
+    )
+    context.pace.note(goal_id, goal.progress)
+    return Done(f"progress {goal.progress}")
+
+
+@task(lane=Lane.NOTICES)
+async def notify_payers(context: Context, *, goal_id: str, above: int, up_to: int) -> Outcome:
+    """Sends `wallet.updated` to each viewer whose contributions raised the goal's progress from `above` to `up_to`."""
+    follow_ups: list[FollowUp] = []
+    paid = await Earning.paid_between(ObjectId(goal_id), above, up_to)
+    for payer in paid:
+        notice = WalletUpdated(
+            event_id=f"{goal_id}:{up_to}:{payer['user_id']}",
+            user_id=payer["user_id"],
+            direction="debit",
+            amount=payer["amount"],
+            shares=payer["contributions"],
+            escrow_id=f"show_funding:{goal_id}",
+            transfer_id=payer["transfer_id"] if payer["contributions"] == 1 else None,
+            at=payer["at"],
+        )
+        channels, data = notice.channels_of(notice.user_id), msgspec.to_builtins(notice.data())
+        try:
+            await context.notifier.trigger(channels, notice.event, data)
+        except GoalsvcError:
+            follow_up = deliver_notice.follow_up(channels=channels, event=notice.event, data=data)
+            follow_ups.append(follow_up.called(f"{notice.event}:{notice.event_id}"))
+    return Done(f"{len(paid)} payers", follow_ups=tuple(follow_ups))

@@ -16,6 +16,7 @@ from goalsvc.tasks import (
     reconcile,
     recording,
     settling,
+    shares,
 )
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
@@ -36,6 +37,7 @@ _ALL_BUT_THE_SWEEP: tuple[Task[Any], ...] = (
     recording.StartSnapshot,
     escrow.escrow_out,
     escrow.refund_escrow,
+    shares.settle_shares,
     escrow.update_bi_escrow,
     escrow.transfer_escrow,
     escrow.transfer,
@@ -47,6 +49,8 @@ _ALL_BUT_THE_SWEEP: tuple[Task[Any], ...] = (
     bookkeeping.expire_unbegun_shows,
     notices.deliver_notice,
     events.write_event,
+    notices.notify_progress,
+    notices.notify_payers,
     reconcile.reconcile_clocks,
 )
 
