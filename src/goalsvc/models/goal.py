@@ -68,6 +68,9 @@ class Goal(HasPromises):
     created_at: Instant | None = None
     changed_at: Instant | None = None
     """When a caller changed it last."""
+
+    payers_told: WholePart = 0
+    """Viewers whose contributions raised progress up to this were told of their debits."""
     begin_by: Instant | None = None
     """A funded show that has not started by then ends, and is refunded."""
 
@@ -296,6 +299,20 @@ class Goal(HasPromises):
         if unsets:
             update["$unset"] = dict.fromkeys(unsets, True)
         return await cls.change(where, update)
+
+    # -- notices ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def fulfil_at(cls, goal_id: ObjectId, promise_id: str, progress: int, **changes: Any) -> bool:
+        """Removes a promise to tell of the goal's progress, if that is still what was told; `changes` are set besides.
+
+        False when progress has been raised: what raised it found the promise and added none.
+        """
+        where = {"_id": goal_id, "progress": progress}
+        update: dict[str, Any] = {"$pull": {"promises": {"id": promise_id}}}
+        if changes:
+            update["$set"] = changes
+        return await cls.changes(where, update)
 
     # -- finding --------------------------------------------------------------------------------------------------
 

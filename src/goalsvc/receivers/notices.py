@@ -34,7 +34,7 @@ from goalsvc.signals.notices import (
     WalletUpdated,
 )
 from goalsvc.signals.receiver import on, receiver
-from goalsvc.tasks.notices import notify_progress
+from goalsvc.tasks.notices import LATE_PROGRESS, notify_progress
 
 PUBLIC_KINDS = tuple(kind for kind in GoalKind if kind is not GoalKind.EXCLUSIVE)
 
@@ -61,7 +61,7 @@ async def notify_goal_progress_updated(context: Context, event: GoalProgressed) 
         later = notify_progress.follow_up(
             goal_id=event.goal_id, since=event.progress - event.amount, contributions=crowd
         )
-        later = later.called(f"{GoalProgressUpdated.event}:{slot}").not_before(slot_start(slot + 1, per_second))
+        later = later.called(LATE_PROGRESS).not_before(slot_start(slot + 1, per_second))
         return Done("later: clients were told just now", follow_ups=(later,))
     notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
     told = await _tell(context, notice, notice.channels_of(event.streamer_id))

@@ -7,7 +7,7 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import NotYetError
 from goalsvc.models.contributions import close_announcement
 from goalsvc.tasks import announcements
-from goalsvc.tasks.notices import notify_payers
+from goalsvc.tasks.notices import PAYERS, notify_payers
 from goalsvc.tasks.task import task
 
 #: How soon to look again whether the announcement before this one has been made.
@@ -31,9 +31,9 @@ async def announce_contributions(context: Context, *, goal_id: str, promise_id: 
     amount, contributions = promise.arguments["amount"], promise.arguments["contributions"]
     event = announcements.progressed(goal, promise_id, promise.at, amount, promise.progress, contributions)
     report = await context.bus.send(context, event)
-    payers = notify_payers.follow_up(goal_id=goal_id, above=promise.progress - amount, up_to=promise.progress)
+    payers = notify_payers.follow_up(goal_id=goal_id, above=promise.progress - amount)
     return Done(
         f"progress {promise.progress} by {contributions} contributions",
-        follow_ups=(payers.called(f"{notify_payers.name}:{promise.progress}"),),
+        follow_ups=(payers.called(PAYERS),),
         reports=(report,),
     )

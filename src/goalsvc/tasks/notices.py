@@ -8,9 +8,9 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
-from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
+from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.pace import slot_of, slot_start
-from goalsvc.errors import GoalsvcError, NotYetError
+from goalsvc.errors import GoalsvcError, NotYetError, RetryableError
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Earning
 from goalsvc.signals.notices import GoalProgressUpdated, WalletUpdated
@@ -36,41 +36,56 @@ async def _is_superseded(data: Mapping[str, Any]) -> bool:
     return goal is not None and goal.progress > progress
 
 
+#: Ids of the promises: a goal holds one of each, however long Pusher does not work.
+LATE_PROGRESS = "goal.progress.updated:late"
+PAYERS = "notify_payers"
+
+
 @task(lane=Lane.NOTICES)
 async def notify_progress(context: Context, *, goal_id: str, since: int, contributions: bool = False) -> Outcome:
     """Sends `goal.progress.updated` with the goal's progress as it is now, in place of notices that came too fast.
 
-    `since` is the progress that clients were told last.
+    `since` is the progress that clients were told last. The promise is fulfilled only while progress is what was sent.
     """
-    goal = await Goal.by_id(ObjectId(goal_id))
+    identity = ObjectId(goal_id)
+    goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
     told = max(since, context.pace.told(goal_id))
-    if goal.progress <= told:
-        return Returned(Reason.OVERTAKEN)
-    now, per_second = context.clock.now(), context.settings.progress_notices_per_second
-    slot = slot_of(now, per_second)
-    if not await context.pace.claim(goal_id, slot, shared=contributions):
-        wait = slot_start(slot + 1, per_second) - now
-        raise NotYetError("clients were told this goal's progress just now", max(wait.total_seconds(), 0.001))
-    event_id = f"progress:{goal_id}:{goal.progress}"
-    event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
-    notice = GoalProgressUpdated.of(event, amount=event.amount)
-    await context.notifier.trigger(
-        notice.channels_of(event.streamer_id), notice.event, msgspec.to_builtins(notice.data())
-    )
-    context.pace.note(goal_id, goal.progress)
-    return Done(f"progress {goal.progress}")
+    if goal.progress > told:
+        now, per_second = context.clock.now(), context.settings.progress_notices_per_second
+        slot = slot_of(now, per_second)
+        if not await context.pace.claim(goal_id, slot, shared=contributions):
+            wait = slot_start(slot + 1, per_second) - now
+            raise NotYetError("clients were told this goal's progress just now", max(wait.total_seconds(), 0.001))
+        event_id = f"progress:{goal_id}:{goal.progress}"
+        event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
+        notice = GoalProgressUpdated.of(event, amount=event.amount)
+        await context.notifier.trigger(
+            notice.channels_of(event.streamer_id), notice.event, msgspec.to_builtins(notice.data())
+        )
+        context.pace.note(goal_id, goal.progress)
+    if not await Goal.fulfil_at(identity, LATE_PROGRESS, goal.progress):
+        raise NotYetError("progress has been raised meanwhile", 0.001)
+    what = f"progress {goal.progress}" if goal.progress > told else "clients were told meanwhile"
+    return Done(what, fulfils=Fulfils.NONE_YET)
 
 
 @task(lane=Lane.NOTICES)
-async def notify_payers(context: Context, *, goal_id: str, above: int, up_to: int) -> Outcome:
-    """Sends `wallet.updated` to each viewer whose contributions raised the goal's progress from `above` to `up_to`."""
+async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcome:
+    """Sends `wallet.updated` to each viewer who has contributed to the goal since it was sent last, with the sum.
+
+    `above` is the goal's progress then. The promise is fulfilled only while progress is what was told.
+    """
+    identity = ObjectId(goal_id)
+    goal = await Goal.by_id(identity)
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
     follow_ups: list[FollowUp] = []
-    paid = await Earning.paid_between(ObjectId(goal_id), above, up_to)
+    paid = await Earning.paid_between(identity, max(above, goal.payers_told), goal.progress)
     for payer in paid:
         notice = WalletUpdated(
-            event_id=f"{goal_id}:{up_to}:{payer['user_id']}",
+            event_id=f"{goal_id}:{goal.progress}:{payer['user_id']}",
             user_id=payer["user_id"],
             direction="debit",
             amount=payer["amount"],
@@ -82,7 +97,12 @@ async def notify_payers(context: Context, *, goal_id: str, above: int, up_to: in
         channels, data = notice.channels_of(notice.user_id), msgspec.to_builtins(notice.data())
         try:
             await context.notifier.trigger(channels, notice.event, data)
+        except RetryableError:
+            raise  # all of them again, with the same event ids: not one promise for each viewer
         except GoalsvcError:
             follow_up = deliver_notice.follow_up(channels=channels, event=notice.event, data=data)
             follow_ups.append(follow_up.called(f"{notice.event}:{notice.event_id}"))
-    return Done(f"{len(paid)} payers", follow_ups=tuple(follow_ups))
+    if not await Goal.fulfil_at(identity, PAYERS, goal.progress, payers_told=goal.progress):
+        await Goal.changes({"_id": identity}, {"$max": {"payers_told": goal.progress}})
+        raise NotYetError("others have contributed meanwhile", 0.001)
+    return Done(f"{len(paid)} payers", follow_ups=tuple(follow_ups), fulfils=Fulfils.NONE_YET)

@@ -15,10 +15,12 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.escrow import transfer_id_of
+from goalsvc.domain.events import Event
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Answer, Done, Outcome, Reason, Report, Returned
 from goalsvc.domain.trace import Node, TracedFollowUp, follow_ups_of, node_of, segment_document, signal_node
 from goalsvc.errors import NotPromisedError
+from goalsvc.models.events import events_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks import escrow, escrow_records
@@ -104,17 +106,23 @@ async def _move(
 
 
 async def _announce(context: Context, escrow_id: str, event: str, shares: Sequence[_Share], at: datetime) -> None:
-    """Sends the signal of each share; what receivers owe is written down before any of the shares counts as settled."""
+    """Sends the signal of each share; events and what receivers owe are written before any of the shares counts as settled."""
 
     async def announce(share: _Share) -> None:
         told = escrow_records.share_event(event, share.transfer_id, at, escrow_id, share.to_user_id, share.amount)
         share.reports.append(await context.bus.send(context.within(share.origin), told))
 
     await asyncio.gather(*(announce(share) for share in shares))
-    owed: list[TracedFollowUp] = []
-    for share in shares:
-        owed += follow_ups_of(Done(reports=tuple(share.reports)), share.origin)
     promise = context.promise
+    goal_id = str(promise.document_id) if promise is not None else None
+    owed: list[TracedFollowUp] = []
+    events: list[Event] = []
+    for share in shares:
+        told_of = Done(reports=tuple(share.reports))
+        owed += follow_ups_of(told_of, share.origin)
+        events += events_of(told_of, context.origin.cause, goal_id)
+    if events:
+        await context.events.write(events)
     if owed and promise is not None:
         held = await Goal.add_promises(promise.document_id, owed, context.clock.now())
         enqueue_these(context, promise.collection, promise.document_id, held)
