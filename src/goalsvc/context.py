@@ -163,16 +163,16 @@ class Contributions(Protocol):
 class Pace(Protocol):
     """Limits how often clients are told one goal's progress (`goalsvc.integrations.pace.NoticePace`)."""
 
-    async def claim(self, goal_id: str, slot: int, *, shared: bool) -> bool:
-        """Claims a slot of time for a notice; False when it is taken. Never raises, never waits long."""
+    async def claim(self, goal_id: str, slot: int, progress: int, *, shared: bool) -> bool:
+        """Claims a slot of time for a notice of this progress; False when it is taken. Never raises, never waits long."""
         ...
 
-    def note(self, goal_id: str, progress: int) -> None:
-        """Remembers that clients were told this progress."""
+    def sent(self, goal_id: str) -> int:
+        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else 0."""
         ...
 
-    def told(self, goal_id: str) -> int:
-        """The highest progress that this process has told clients of, as far as it remembers; else 0."""
+    def withdraw(self, goal_id: str, before: int) -> None:
+        """Forgets a notice that could not be sent: clients know of `before` only."""
         ...
 
 

@@ -76,6 +76,21 @@ class TestNotifyGoalProgressUpdated:
             "at": AT,
         }
 
+    async def test_owes_the_last_value_when_clients_were_told_just_now(self, stage: Stage) -> None:
+        event = goal_event(GoalProgressed, GoalKind.SHOW, Run.SHORT)
+        await deliver(stage, notify_goal_progress_updated, event)
+        later = replace(event, progress=150, amount=30, event_id="e2")
+        follow_up = debt_of(await deliver(stage, notify_goal_progress_updated, later))
+        assert (follow_up.id, follow_up.task) == ("goal.progress.updated:late", "notify_progress")
+        assert follow_up.due_at is not None
+        assert follow_up.due_at > NOW
+
+    async def test_returns_when_clients_know_of_more(self, stage: Stage) -> None:
+        event = goal_event(GoalProgressed, GoalKind.SHOW, Run.SHORT)
+        await deliver(stage, notify_goal_progress_updated, event)
+        earlier = replace(event, progress=60, event_id="e0")
+        assert reason_of(await deliver(stage, notify_goal_progress_updated, earlier)) is Reason.OVERTAKEN
+
     async def test_a_goal_without_a_session(self, stage: Stage) -> None:
         await deliver(stage, notify_goal_progress_updated, without_session(goal_event(GoalProgressed, GoalKind.SHOW)))
         assert "session_id" not in told(stage, "goal.progress.updated", EVERYWHERE).data

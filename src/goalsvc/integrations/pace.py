@@ -21,10 +21,11 @@ class NoticePace:
     def __init__(self, redis: Redis | None = None) -> None:
         self._redis = redis
         self._slots: dict[str, int] = {}
-        self._told: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
 
-    async def claim(self, goal_id: str, slot: int, *, shared: bool) -> bool:
-        """Claims the slot; False when it is taken. `shared`: other processes are asked too, which takes a round trip.
+    async def claim(self, goal_id: str, slot: int, progress: int, *, shared: bool) -> bool:
+        """Claims the slot for a notice of this progress; False when it is taken. `shared`: other processes are asked too,
+        which takes a round trip.
 
         Never raises: without Redis, processes do not know of one another.
         """
@@ -32,22 +33,26 @@ class NoticePace:
             return False
         if len(self._slots) >= _MOST_GOALS:
             self._slots.clear()
-            self._told.clear()
+            self._sent.clear()
         self._slots[goal_id] = slot
-        if not shared or self._redis is None:
-            return True
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                key = f"goalsvc:pace:{goal_id}:{slot}"
-                return bool(await self._redis.set(key, b"1", nx=True, px=_LIFE_MILLISECONDS))
-        except (RedisError, OSError) as error:
-            log.warning("the pace of notices is this process's own: %s: %s", type(error).__name__, error)
-            return True
+        claimed = True
+        if shared and self._redis is not None:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    key = f"goalsvc:pace:{goal_id}:{slot}"
+                    claimed = bool(await self._redis.set(key, b"1", nx=True, px=_LIFE_MILLISECONDS))
+            except (RedisError, OSError) as error:
+                log.warning("the pace of notices is this process's own: %s: %s", type(error).__name__, error)
+        if self._sent.get(goal_id, 0) >= progress:
+            return False  # another notice has overtaken this one while Redis was asked
+        if claimed:
+            self._sent[goal_id] = progress
+        return claimed
 
-    def note(self, goal_id: str, progress: int) -> None:
-        """Remembers that clients were told this progress."""
-        self._told[goal_id] = max(progress, self._told.get(goal_id, 0))
+    def sent(self, goal_id: str) -> int:
+        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else 0."""
+        return self._sent.get(goal_id, 0)
 
-    def told(self, goal_id: str) -> int:
-        """The highest progress that this process has told clients of, as far as it remembers; else 0."""
-        return self._told.get(goal_id, 0)
+    def withdraw(self, goal_id: str, before: int) -> None:
+        """Forgets a notice that could not be sent: clients know of `before` only."""
+        self._sent[goal_id] = before

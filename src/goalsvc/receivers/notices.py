@@ -52,21 +52,21 @@ async def _tell(context: Context, notice: Notice, channels: list[str]) -> Outcom
     return await tell(context, channels, notice.event, notice.data(), cause=notice.event_id)
 
 
-@receiver(on(GoalProgressed, *PUBLIC_KINDS), returns={Reason.OTHER_GOAL_KIND})
+@receiver(on(GoalProgressed, *PUBLIC_KINDS), returns={Reason.OTHER_GOAL_KIND, Reason.OVERTAKEN})
 async def notify_goal_progress_updated(context: Context, event: GoalProgressed) -> Outcome:
     """Tells the stream the goal's new progress (`goal.progress.updated`)."""
     per_second, crowd = context.settings.progress_notices_per_second, event.contributions > 0
+    if context.pace.sent(event.goal_id) >= event.progress:
+        return Returned(Reason.OVERTAKEN)
     slot = slot_of(context.clock.now(), per_second)
-    if not await context.pace.claim(event.goal_id, slot, shared=crowd):
+    if not await context.pace.claim(event.goal_id, slot, event.progress, shared=crowd):
         later = notify_progress.follow_up(
             goal_id=event.goal_id, since=event.progress - event.amount, contributions=crowd
         )
         later = later.called(LATE_PROGRESS).not_before(slot_start(slot + 1, per_second))
         return Done("later: clients were told just now", follow_ups=(later,))
     notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
-    told = await _tell(context, notice, notice.channels_of(event.streamer_id))
-    context.pace.note(event.goal_id, event.progress)
-    return told
+    return await _tell(context, notice, notice.channels_of(event.streamer_id))
 
 
 @receiver(

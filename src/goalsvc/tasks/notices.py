@@ -51,20 +51,22 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
     goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    told = max(since, context.pace.told(goal_id))
+    told = max(since, context.pace.sent(goal_id))
     if goal.progress > told:
         now, per_second = context.clock.now(), context.settings.progress_notices_per_second
         slot = slot_of(now, per_second)
-        if not await context.pace.claim(goal_id, slot, shared=contributions):
+        if not await context.pace.claim(goal_id, slot, goal.progress, shared=contributions):
             wait = slot_start(slot + 1, per_second) - now
             raise NotYetError("clients were told this goal's progress just now", max(wait.total_seconds(), 0.001))
         event_id = f"progress:{goal_id}:{goal.progress}"
         event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
         notice = GoalProgressUpdated.of(event, amount=event.amount)
-        await context.notifier.trigger(
-            notice.channels_of(event.streamer_id), notice.event, msgspec.to_builtins(notice.data())
-        )
-        context.pace.note(goal_id, goal.progress)
+        channels, data = notice.channels_of(event.streamer_id), msgspec.to_builtins(notice.data())
+        try:
+            await context.notifier.trigger(channels, notice.event, data)
+        except BaseException:
+            context.pace.withdraw(goal_id, told)
+            raise
     if not await Goal.fulfil_at(identity, LATE_PROGRESS, goal.progress):
         raise NotYetError("progress has been raised meanwhile", 0.001)
     what = f"progress {goal.progress}" if goal.progress > told else "clients were told meanwhile"
