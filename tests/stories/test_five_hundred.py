@@ -62,7 +62,9 @@ async def running(words: list[str], environment: dict[str, str], log: Path) -> A
     """A goalsvc process that ends with this block."""
     with log.open("ab") as output:
         command = bound_to_this_process([sys.executable, "-m", "goalsvc", *words])
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(  # noqa: ASYNC220 - it must be started by the thread that lives as long as this process
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
         try:
             yield
         finally:
@@ -162,13 +164,14 @@ async def test_five_hundred_viewers_fund_a_show_within_two_seconds(
             (f"viewer-{number}", number) for number in (500, 499, 498)
         ]
 
-        # Clients are told rising values, the last one too, at most five in any second.
+        # Clients are told rising values (each at least once), the last one too, at most five in any second.
         told = stack.told("goal.progress.updated")
         values = [notice.data["progress"] for notice in told]
-        assert values == sorted(set(values))
+        assert values == sorted(values)
         assert values[-1] == TARGET
         assert len(told) <= 5 * (told[-1].at - told[0].at) + 2
-        assert sum(notice.data["amount"] for notice in stack.told("wallet.updated")) == TARGET
+        paid = {notice.data["event_id"]: notice.data["amount"] for notice in stack.told("wallet.updated")}
+        assert sum(paid.values()) == TARGET
         completed = list(database["tracking_events"].find({"name": "goal.completed"}))
         assert len({event["level"] for event in completed}) == len(completed)
 
