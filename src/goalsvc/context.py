@@ -168,7 +168,7 @@ class Pace(Protocol):
         ...
 
     def sent(self, goal_id: str) -> int:
-        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else 0."""
+        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else -1."""
         ...
 
     def withdraw(self, goal_id: str, before: int) -> None:

@@ -137,7 +137,7 @@ async def test_what_comes_after_an_announcement_has_begun_is_another_one(world: 
     still = await close_announcement(ObjectId(funding.id), second.promise.id)
     assert still is not None
     assert [p.closed for p in still.promises if p.task != "write_event"] == [True, False]
-    await world.settle(patience=2)
+    await world.settle(patience=120)
     told = [(one["progress"], one["amount"]) for one in world.told("goal.progress.updated")]
     assert told == [(10, 10), (15, 5)]
 

@@ -43,15 +43,15 @@ class NoticePace:
                     claimed = bool(await self._redis.set(key, b"1", nx=True, px=_LIFE_MILLISECONDS))
             except (RedisError, OSError) as error:
                 log.warning("the pace of notices is this process's own: %s: %s", type(error).__name__, error)
-        if self._sent.get(goal_id, 0) >= progress:
+        if self._sent.get(goal_id, -1) >= progress:
             return False  # another notice has overtaken this one while Redis was asked
         if claimed:
             self._sent[goal_id] = progress
         return claimed
 
     def sent(self, goal_id: str) -> int:
-        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else 0."""
-        return self._sent.get(goal_id, 0)
+        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else -1."""
+        return self._sent.get(goal_id, -1)
 
     def withdraw(self, goal_id: str, before: int) -> None:
         """Forgets a notice that could not be sent: clients know of `before` only."""
