@@ -206,7 +206,6 @@ class Earning(Sharing):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
-            IndexModel([("goal_id", ASCENDING), ("from_user_id", ASCENDING)], name="goal", sparse=True),
             IndexModel([("goal_id", ASCENDING), ("_id", ASCENDING)], name="listed_goal", sparse=True),
             IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="listed_payer"),
             IndexModel([("goal_id", ASCENDING), ("progress", ASCENDING)], name="goal_progress", sparse=True),
