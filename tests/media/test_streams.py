@@ -82,7 +82,7 @@ class TestExactness:
 
 
 class TestWindows:
-    @pytest.mark.parametrize(("window", "rewind"), [(3, 3), (4, 5), (7, 10)])
+    @pytest.mark.parametrize(("window", "rewind"), [(3, 0), (3, 3), (4, 5), (7, 10)])
     async def test_shorter_than_the_clip(
         self, origin: Origin, cut: Cutting, plain: Reel, window: int, rewind: int
     ) -> None:

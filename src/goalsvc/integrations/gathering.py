@@ -250,9 +250,10 @@ class Gatherer:
 
     def _can_wait(self, picture: Track, selection: Selection) -> bool:
         """Whether nothing is lost by coming back when all has been streamed."""
-        if self._limits.wait_seconds <= 0 or not selection.segments:
+        if self._limits.wait_seconds <= 0:
             return True
-        first, wanted = picture.playlist.segments[0].begins_at, selection.segments[0].begins_at
+        known = picture.playlist.segments
+        first, wanted = known[0].begins_at, selection.segments[0].begins_at if selection.segments else known[-1].ends_at
         spare = (wanted - first).total_seconds() if first and wanted else 0.0
         return spare >= selection.missing_seconds + _SPARE_SECONDS
 
