@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 from bson import CodecOptions, ObjectId
+from bson.codec_options import DatetimeConversion
 from fastapi import FastAPI
 from pymongo import MongoClient
 from redis.asyncio import Redis
@@ -330,7 +331,9 @@ class World:
         self.context, self.clock, self.redis, self.breakers = context, clock, redis, breakers
         self.notifier, self.rtc, self.store = notifier, rtc, store
         self._workers, self._runner, self._client = workers, runner, client
-        options: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+        options: CodecOptions[Document] = CodecOptions(
+            tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+        )
         self.database = documents.get_default_database().with_options(options)
         self.arrivals: dict[str, list[Happening]] = {}
         """Joins and leaves by goal, as its clock heard them."""

@@ -39,6 +39,7 @@ from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
 from goalsvc.api.methods import ReadableMethods
 from goalsvc.api.operation import Operation
+from goalsvc.api.paths import ForgivingPaths
 from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.console import pages as console
 from goalsvc.integrations.jwks import Jwks
@@ -82,6 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
+        root_path=settings.root_path if settings is not None else "",
     )
     app.add_middleware(KeyFirst)
     app.add_middleware(ReadableMethods)
@@ -89,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(CrossOrigin)
     app.add_middleware(RequestIds)
     app.add_middleware(webhook.DirectWebhook)
+    app.add_middleware(ForgivingPaths)
     errors.install(app)
     app.include_router(error_catalogue.router)
     app.include_router(webhook.router)

@@ -44,12 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _settings() -> "Settings":
     from goalsvc.settings import Settings
+    from goalsvc.settings_checks import warnings_of
 
     settings = Settings.from_environment()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("arq").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    for warning in warnings_of(settings):
+        logging.getLogger("goalsvc").warning("%s", warning)
     return settings
+
+
+def _wait_for_services(settings: "Settings") -> None:
+    from goalsvc.commands.preflight import wait_for_services
+
+    try:
+        wait_for_services(settings, logging.getLogger("goalsvc").warning)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def _target() -> "Target":
@@ -71,9 +83,18 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="How many API processes.")] = 1,
+    keep_alive: Annotated[
+        int, typer.Option(min=1, help="Seconds an idle connection stays open; longer than the proxy in front keeps it.")
+    ] = 75,
+    root_path: Annotated[str, typer.Option(help="Path below which a proxy serves the API, as in /goals.")] = "",
+    forwarded_allow_ips: Annotated[
+        str, typer.Option(help="Addresses, comma-separated, whose X-Forwarded-Proto and X-Forwarded-For are trusted.")
+    ] = "127.0.0.1",
 ) -> None:
     """Run the API."""
     garbage.pause()
+    if root_path:
+        os.environ["GOALSVC_ROOT_PATH"] = root_path
     if workers > 1:
         from goalsvc.metrics import share_between_processes
 
@@ -81,6 +102,7 @@ def serve(
     import uvicorn
 
     settings = _settings()
+    _wait_for_services(settings)
     uvicorn.run(
         "goalsvc.app:serving",
         factory=True,
@@ -89,7 +111,9 @@ def serve(
         workers=workers,
         http="goalsvc.api.heads:LimitedHead",
         access_log=False,
-        proxy_headers=False,  # nothing here asks where a request came from
+        proxy_headers=True,
+        forwarded_allow_ips=forwarded_allow_ips,
+        timeout_keep_alive=keep_alive,
         log_level=settings.log_level.lower(),
         timeout_graceful_shutdown=8,
         server_header=False,
@@ -108,6 +132,7 @@ def worker(
     from goalsvc.worker import run_worker
 
     settings = _settings()
+    _wait_for_services(settings)
     garbage.resume()
     try:
         import uvloop

@@ -3,20 +3,23 @@
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goalsvc.errors import SettingsError
+from goalsvc.settings_checks import cleaned, listed, problems_of
 
 
 def _secrets_by_key(value: object) -> object:
     """The JSON text `{"key": "secret", …}` as a dict; anything else is left to pydantic to refuse."""
-    return json.loads(value) if isinstance(value, str) and value else value or {}
-
-
-def _listed(value: object) -> object:
-    """`a,b` as a list; anything else is left to pydantic to refuse."""
-    return value.split(",") if isinstance(value, str) and value else value or []
+    if isinstance(value, str) and value:
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError('must be JSON such as {"key": "secret"}') from None
+    if isinstance(value, dict):
+        return {key.strip(): secret.strip() if isinstance(secret, str) else secret for key, secret in value.items()}
+    return value or {}
 
 
 class Settings(BaseSettings):
@@ -69,9 +72,23 @@ class Settings(BaseSettings):
     jwt_audience: str = Field(default="", description="What `aud` of the users' own tokens must hold; empty: anything.")
     jwt_algorithm: str = Field(default="HS256", description="The one algorithm accepted in the users' own tokens.")
 
-    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(
         default_factory=list,
         description="Origins whose pages may call `/pusher/auth`, comma-separated, as in `https://live.example.com`.",
+    )
+
+    cors_headers: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(
+        default=["traceparent", "tracestate", "baggage", "sentry-trace", "x-requested-with", "x-request-id"],
+        description="Request headers that those pages may send besides `authorization` and `content-type`, comma-separated.",
+    )
+    root_path: str = Field(
+        default="", description="Path below which a proxy serves the API, as in `/goals`; `serve --root-path` sets it."
+    )
+    jwt_leeway: float = Field(
+        default=60.0,
+        ge=0,
+        le=600,
+        description="By how much the clock that `exp` and `nbf` of the users' own tokens are from may differ, in seconds.",
     )
 
     s3_endpoint_url: str = Field(default="", description="S3's address; empty: AWS's own.")
@@ -117,7 +134,7 @@ class Settings(BaseSettings):
         pattern=r"^(\{url\}|https?://).*\{start\}.*$|^$",
         description="Where the past of a stream is, with `{url}`, `{start}` and `{end}` (UTC, ISO 8601).",
     )
-    hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+    hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(
         default_factory=list,
         description="Hosts that `byteplus.hls_url` may name, comma-separated; empty: any public one.",
     )
@@ -204,12 +221,19 @@ class Settings(BaseSettings):
     def from_environment(cls) -> Self:
         """Reads the environment; raises SettingsError naming every variable that is missing or wrong, showing no value."""
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
-            complaints = [f"GOALSVC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
-        except ValueError as error:  # NoDecode fields: text that is not JSON
-            complaints = [str(error)]
+            complaints = complaints_of(error)
+        else:
+            complaints = problems_of(settings)
+            if not complaints:
+                return settings
         raise SettingsError("; ".join(complaints))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cleaned(cls, values: object) -> object:
+        return cleaned(values) if isinstance(values, dict) else values
 
     @property
     def records(self) -> bool:
@@ -227,4 +251,13 @@ class Settings(BaseSettings):
         secrets = {key: secret.get_secret_value() for key, secret in self.pusher_keys.items()}
         if self.pusher_key:
             secrets[self.pusher_key] = self.pusher_secret.get_secret_value()
-        return secrets
+        return {key: secret for key, secret in secrets.items() if key and secret}
+
+
+def complaints_of(error: ValidationError) -> list[str]:
+    """Returns a sentence for each setting that is missing or of the wrong form; it names the variable and shows no value."""
+    found: dict[str, None] = {}
+    for each in error.errors(include_input=False, include_url=False, include_context=False):
+        rule = "required" if each["type"] == "missing" else each["msg"].removeprefix("Value error, ")
+        found[f"GOALSVC_{str(each['loc'][0]).upper()}: {rule}"] = None
+    return list(found)

@@ -7,11 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
 from goalsvc.context import ClipCutter, Context
 from goalsvc.domain.clips import Clip
@@ -20,6 +15,7 @@ from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pace import NoticePace
 from goalsvc.integrations.pusher import open_notifier
+from goalsvc.integrations.redis import open_redis
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
 from goalsvc.models.clocks import GoalClocks
@@ -37,18 +33,6 @@ from goalsvc.tasks.arq_queue import ArqQueue
 from goalsvc.tasks.signing import JobSigner
 
 log = logging.getLogger(__name__)
-
-
-def open_redis(url: str) -> Redis:
-    """A client that reconnects by itself; it connects when it is first used."""
-    client: Redis = Redis.from_url(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
-        retry_on_error=[RedisConnectionError],
-        socket_connect_timeout=2.0,
-        health_check_interval=30,
-    )
-    return client
 
 
 class _CutterOnDemand:

@@ -118,6 +118,7 @@ class TestHeads:
     def test_goalsvc_serve_limits_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         options: dict[str, Any] = {}
         monkeypatch.setattr(cli, "_settings", settings_with)
+        monkeypatch.setattr(cli, "_wait_for_services", lambda _: None)
         monkeypatch.setattr(uvicorn, "run", lambda *_, **given: options.update(given))
         cli.serve(workers=1)
         assert import_from_string(options["http"]) is LimitedHead

@@ -134,7 +134,7 @@ class TestASecondExclusive:
 
     async def test_who_goes_on_for_a_viewer_is_found_by_an_index(self, world: World) -> None:
         await world.given(an_exclusive())
-        where = {"conditions.exclusive_to": "bob", "active": True, "_cls": "Goal.ExclusiveGoal"}
+        where = {"conditions.exclusive_to": "bob", "active": {"$ne": False}, "_cls": "Goal.ExclusiveGoal"}
         plan = world.database.goals.find(where).explain()["queryPlanner"]["winningPlan"]
         assert plan["inputStage"]["stage"] == "IXSCAN"
 

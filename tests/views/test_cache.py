@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from goalsvc.integrations.cache import LIFE_SECONDS, TICKET_SECONDS, RedisCache
-from goalsvc.wiring import open_redis
+from goalsvc.integrations.redis import open_redis
 
 pytestmark = pytest.mark.real
 

@@ -1,5 +1,6 @@
 """Cross-origin calls of `/pusher/auth` and `/v1/channels/…`: pages of the platform have another origin than goalsvc."""
 
+from starlette._utils import get_route_path
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +21,7 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Adds the headers of CORS, and answers preflights, where they are wanted."""
-        if scope["type"] != "http" or not _is_open(scope["path"]):
+        if scope["type"] != "http" or not _is_open(get_route_path(scope)):
             await self._app(scope, receive, send)
             return
         if self._guarded is None:
@@ -31,7 +32,7 @@ class CrossOrigin:
                 # In `goalsvc dev` any page of this machine may call.
                 allow_origin_regex=_THIS_MACHINE if context.settings.dev_dir else None,
                 allow_methods=["POST", "GET"],
-                allow_headers=["authorization", "content-type"],
+                allow_headers=["authorization", "content-type", *context.settings.cors_headers],
                 max_age=600,
             )
         await self._guarded(scope, receive, send)

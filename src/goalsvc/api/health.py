@@ -2,24 +2,20 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
-from redis.asyncio import Redis
 
 from goalsvc.api.dependencies import ContextOf, ResourcesOf
 from goalsvc.api.draining import Draining
 from goalsvc.api.errors import WebError, responses
-from goalsvc.integrations.redis_health import is_full
+from goalsvc.api.readiness import mongodb_state, redis_state
 from goalsvc.metrics import exposition
 
 router = APIRouter(tags=["Health"])
 
-#: Readiness is asked for every few seconds; it must not hang where a database does.
-_PATIENCE_SECONDS = 2.0
 _ASKS_FOR_KEY = {"WWW-Authenticate": "Bearer"}
 
 
@@ -49,33 +45,13 @@ async def healthz() -> Liveness:
     responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "One of them does not answer."}},
 )
 async def readyz(request: Request, resources: ResourcesOf) -> JSONResponse:
-    """Whether database and Redis answer, and Redis has room."""
-
-    async def state(question: Awaitable[object]) -> str:
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await question
-        except _FullError:
-            return "full (maxmemory is reached: jobs are worked off, new ones wait for the sweep)"
-        except Exception as error:
-            return f"unreachable ({type(error).__name__})"
-        return "ok"
+    """Whether MongoDB commits a transaction and Redis takes a write; if not, why."""
 
     if Draining.is_begun(request):
         return JSONResponse({"mongodb": "ok", "redis": "ok", "stopping": True}, 503)
-    mongodb, redis = await asyncio.gather(state(resources.database.ping()), state(_room_in(resources.redis)))
+    mongodb, redis = await asyncio.gather(mongodb_state(resources.database), redis_state(resources.redis))
     ready = mongodb == redis == "ok"
     return JSONResponse({"mongodb": mongodb, "redis": redis}, 200 if ready else 503)
-
-
-class _FullError(Exception):
-    """Redis has no room."""
-
-
-async def _room_in(redis: Redis) -> None:
-    """Raises _FullError when Redis refuses writes because it is full."""
-    if await is_full(redis):
-        raise _FullError
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=responses(401))

@@ -14,16 +14,13 @@ from goalsvc.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How far the clocks of the platform and of goalsvc may be apart.
-LEEWAY_SECONDS = 60
-
 user_token = HTTPBearer(
     auto_error=False,
     scheme_name="UserToken",
     bearerFormat="JWT",
     description="The user's own token, as the platform issues it: a JWT whose `sub` is the user's id, signed with "
     "`GOALSVC_JWT_KEY` by the one algorithm that `GOALSVC_JWT_ALGORITHM` names, or with a key of `GOALSVC_JWT_JWKS_URL`. "
-    "`exp` and `nbf` are heeded where the token has them, with a leeway of 60 s; `iss` and `aud` must be "
+    "`exp` and `nbf` are heeded where the token has them, with a leeway of `GOALSVC_JWT_LEEWAY` (60 s); `iss` and `aud` must be "
     "`GOALSVC_JWT_ISSUER` and `GOALSVC_JWT_AUDIENCE` where these are set.",
 )
 
@@ -80,7 +77,7 @@ def _claims_of(token: str, keys: Sequence[VerifyingKey], settings: Settings) -> 
             algorithms=[first.algorithm],
             issuer=issuer,
             audience=audience,
-            leeway=LEEWAY_SECONDS,
+            leeway=settings.jwt_leeway,
             options={"require": required, "verify_sub": False, "verify_aud": bool(audience), "verify_iat": False},
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):

@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from goalsvc.commands.preflight import mongodb_complaint, redis_complaint
 from goalsvc.devstack.binaries import MissingProgramError, find_ffmpeg, find_mongod, find_valkey
 from goalsvc.devstack.environment import DEFAULTS, quarantine_bucket
-from goalsvc.devstack.mongod import complaint_about
 from goalsvc.devstack.process import why_it_ended
-from goalsvc.settings import Settings
+from goalsvc.settings import Settings, complaints_of
+from goalsvc.settings_checks import problems_of
 
 _LEAST_PYTHON = (3, 11)
 _LEAST_JWT_KEY_BYTES = 32  # RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash
@@ -93,12 +94,12 @@ def _settings(given: Mapping[str, str]) -> Finding:
         field: given[variable] for field in Settings.model_fields if (variable := f"GOALSVC_{field.upper()}") in given
     }
     try:
-        Settings.model_validate({"mongodb_url": "unset", "redis_url": "unset", **values})
+        unset = {"mongodb_url": "mongodb://unset", "redis_url": "redis://unset"}
+        complaints = problems_of(Settings.model_validate({**unset, **values}))
     except ValidationError as error:
-        complaints = (f"GOALSVC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        complaints = complaints_of(error)
+    if complaints:
         return Finding("settings", False, "; ".join(complaints))
-    except ValueError as error:  # what should be JSON and is not
-        return Finding("settings", False, f"GOALSVC_PUSHER_KEYS: {error}")
     unknown = sorted(
         name
         for name in given
@@ -117,22 +118,17 @@ def _settings(given: Mapping[str, str]) -> Finding:
 def _mongodb(url: str) -> Finding:
     if not url:
         return Finding("mongodb", True, "GOALSVC_MONGODB_URL is not set: nothing to reach")
-    if complaint := complaint_about(url, _REACH_SECONDS):
-        return Finding("mongodb", False, f"GOALSVC_MONGODB_URL {complaint}")
+    if complaint := mongodb_complaint(url.strip(), _REACH_SECONDS):
+        return Finding("mongodb", False, complaint.text)
     return Finding("mongodb", True, "reached, and it has transactions")
 
 
 def _redis(url: str) -> Finding:
     if not url:
         return Finding("redis", True, "GOALSVC_REDIS_URL is not set: nothing to reach")
-    from redis import Redis, RedisError
-
-    try:
-        with Redis.from_url(url, socket_connect_timeout=_REACH_SECONDS, socket_timeout=_REACH_SECONDS) as client:
-            client.ping()
-    except (RedisError, ValueError, OSError) as error:
-        return Finding("redis", False, f"GOALSVC_REDIS_URL cannot be reached: {error}")
-    return Finding("redis", True, "reached")
+    if complaint := redis_complaint(url.strip(), _REACH_SECONDS):
+        return Finding("redis", False, complaint.text)
+    return Finding("redis", True, "reached, and it takes a write")
 
 
 def _s3(given: Mapping[str, str]) -> Finding:

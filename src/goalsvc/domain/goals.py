@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
-from bson import ObjectId
+from bson import Code, ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from goalsvc.domain.reading import Flag, Instant, Text, Whole, whole
@@ -40,6 +40,8 @@ def _object_id(value: Any) -> Any:
 def user_id(value: object) -> str | None:
     """A user id as the string that it is everywhere, from the numbers that other services may write; None for others."""
     if isinstance(value, str):
+        if isinstance(value, Code):
+            return None
         return value if value and "\0" not in value else None
     number = whole(value)
     return None if number is None else str(number)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from bson import Decimal128
+from bson import DBRef, Decimal128
 from pydantic import BeforeValidator, Strict, ValidationError
 
 T = TypeVar("T")
@@ -71,7 +71,9 @@ def instant(value: object) -> datetime | None:
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """A subdocument; empty for anything else."""
+    """A subdocument, also one that is decoded as a reference; empty for anything else."""
+    if isinstance(value, DBRef):
+        return dict(value.as_doc())
     return value if isinstance(value, Mapping) else {}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class S3Store:
         client = session.client(
             "s3",
             endpoint_url=self._endpoint_url or None,
-            region_name=session.region_name or "us-east-1",
+            region_name=session.region_name or os.environ.get("AWS_REGION") or "us-east-1",
             config=self._config(),
         )
         return await self._exit.enter_async_context(client)

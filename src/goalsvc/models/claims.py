@@ -13,11 +13,12 @@ from bson import ObjectId
 
 from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount, transfer_id_of
 from goalsvc.domain.promises import PromiseRef
+from goalsvc.domain.reading import mapping, sequence
 from goalsvc.errors import ConflictError, InvalidError, NotPromisedError
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
 from goalsvc.models.records import DeadLetter
-from goalsvc.models.wallet import Earning
+from goalsvc.models.wallet import Earning, readable_earning
 
 #: What an earning's `state` is once it is settled that way.
 SETTLED_STATE = {Settlement.PAY: "paid", Settlement.REFUND: "refunded"}
@@ -84,8 +85,8 @@ async def _promises_of(orders: Sequence[Order], session: Any) -> Mapping[Promise
     where: dict[str, Any] = {"_id": {"$in": list({ref.document_id for ref in wanted})}}
     found: dict[PromiseRef, Mapping[str, Any]] = {}
     async for goal in Goal.get_motor_collection().find(where, {"promises": 1}, session=session):
-        for promise in goal.get("promises") or ():
-            ref = PromiseRef("goals", goal["_id"], promise.get("id"))
+        for promise in map(mapping, sequence(goal.get("promises"))):
+            ref = PromiseRef("goals", goal["_id"], str(promise.get("id")))
             if ref in wanted:
                 found[ref] = promise
     if missing := {str(ref): ref for ref in wanted if ref not in found}:
@@ -98,7 +99,7 @@ async def _promises_of(orders: Sequence[Order], session: Any) -> Mapping[Promise
 
 def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
     """Returns whether that promise is one to make this very transfer, or to settle the escrow of which it is a share."""
-    arguments: Mapping[str, Any] = promise.get("arguments") or {}
+    arguments = mapping(promise.get("arguments"))
     fee_bps = arguments.get("fee_bps", 0)
     is_share = claim.transfer_id == order.transfer_id and arguments.get("escrow_id") == claim.escrow_id
     paid = claim.event == COMPLETED
@@ -109,7 +110,7 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
         case "refund_escrow":
             return is_share and not paid and claim.earning_id is not None
         case "transfer_escrow":
-            amount: Any = (arguments.get("metadata") or {}).get("amount")
+            amount: Any = mapping(arguments.get("metadata")).get("amount")
             same_payee = arguments.get("to_user_id") == claim.user_id and arguments.get("event") == claim.event
             same_amount = is_amount(amount) and split(amount, claim.fee_bps if paid else 0) == (order.amount, order.fee)
             return is_share and same_payee and same_amount and claim.earning_id is None and fee_bps == claim.fee_bps
@@ -126,9 +127,8 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
 
 async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, session: Any) -> None:
     earnings = Earning.get_motor_collection()
-    found = {
-        earning["_id"]: earning async for earning in earnings.find({"_id": {"$in": list(orders)}}, session=session)
-    }
+    cursor = earnings.find({"_id": {"$in": list(orders)}}, session=session)
+    found = {earning["_id"]: readable_earning(earning) async for earning in cursor}
     states = set()
     for earning_id, order in orders.items():
         earning, claim = found.get(earning_id), order.claim

@@ -27,6 +27,7 @@ from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
 from goalsvc.models.seal import Seal
 from goalsvc.models.session import Session
+from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.models.withdrawal import Withdrawal
@@ -36,12 +37,17 @@ T = TypeVar("T")
 #: Every document; the goal kinds after their root.
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
-    Session, User, Account, Transfer, Earning, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
+    Session, User, Account, Transfer, Earning, PresenceNotice, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
     IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.
-WITH_PROMISES: dict[str, type[HasPromises]] = {"goals": Goal, "sessions": Session, "users": User}
+WITH_PROMISES: dict[str, type[HasPromises]] = {
+    "goals": Goal,
+    "sessions": Session,
+    "users": User,
+    "presence_notices": PresenceNotice,
+}
 
 #: How long a transaction that meets others is tried again, and how long it waits at first and at most in between.
 TRANSACTION_SECONDS = 8.0
@@ -59,6 +65,16 @@ class Database:
     async def ping(self) -> None:
         """Asks the primary whether it is there; raises PyMongoError when it is not."""
         await self.client[self.name].command("ping")
+
+    async def commits(self) -> None:
+        """Writes in a transaction and commits it; raises PyMongoError or LedgerBusyError when that cannot be done."""
+        collection = self.client[self.name]["readiness"]
+
+        async def write(session: Any) -> None:
+            update = {"$inc": {"asked": 1}}
+            await collection.update_one({"_id": "readiness"}, update, upsert=True, session=session)
+
+        await self.transaction(write)
 
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Runs `work(session)` in a transaction and returns what it returned: all of it happens, or nothing.
@@ -82,25 +98,35 @@ class Database:
                 pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
+#: What decides reads from the primary and writes to a majority, whatever the URL says: these override its options.
+CLIENT_OPTIONS: dict[str, Any] = {
+    "w": "majority",
+    "readPreference": "primary",
+    "readConcernLevel": "local",
+    "maxStalenessSeconds": -1,
+    # What Python cannot represent must not stop the reading of a batch: far dates, text that is not UTF-8.
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    "unicode_decode_error_handler": "replace",
+    # The webhook must have answered within 4 s, also when there is no primary.
+    "serverSelectionTimeoutMS": 2500,
+    "connectTimeoutMS": 2500,
+}
+
+TRANSACTIONS_MISSING = "is a single server, not a replica set or sharded cluster: it has no transactions"
+
+
+def database_of(url: str) -> str:
+    """Returns the name of the database that the URL names, or the default."""
+    return parse_uri(url)["database"] or "goalsvc"
+
+
 @asynccontextmanager
 async def open_database(
     url: str, *, trace_days: int = 30, event_days: int = 30, pool_size: int = 100
 ) -> AsyncIterator[Database]:
     """Connects to MongoDB, makes what indexes are missing, and binds the documents to the database that the URL names."""
-    name = parse_uri(url)["database"] or "goalsvc"
-    client: Any = AsyncIOMotorClient(
-        url,
-        tz_aware=True,
-        w="majority",
-        # What Python cannot represent must not stop the reading of a batch: far dates, text that is not UTF-8.
-        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-        unicode_decode_error_handler="replace",
-        # The webhook must have answered within 4 s, also when there is no primary.
-        serverSelectionTimeoutMS=2500,
-        connectTimeoutMS=2500,
-        maxPoolSize=pool_size,
-        appname="goalsvc",
-    )
+    name = database_of(url)
+    client: Any = AsyncIOMotorClient(url, tz_aware=True, maxPoolSize=pool_size, appname="goalsvc", **CLIENT_OPTIONS)
     try:
         await client[name].command("ping")
         await init_beanie(database=client[name], document_models=list(DOCUMENTS), skip_indexes=True)

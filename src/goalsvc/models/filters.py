@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from bson import Regex
+
 from goalsvc.domain.reading import LAST_TIME, ZERO_TIME
 
 #: The filter value for `active`: absent means true.
@@ -20,6 +22,16 @@ NO_REFERENCE: Mapping[str, Any] = {"$not": {"$type": ["objectId", "string"]}}
 
 #: The filter value for a user id that is set.
 A_USER: Mapping[str, Any] = {"$type": ["string", "number"]}
+
+
+def equal_to(value: Any) -> Any:
+    """The filter value for that very value; a regular expression alone would be matched against texts."""
+    return {"$eq": value} if isinstance(value, Regex) else value
+
+
+def objects_stage(*names: str) -> Mapping[str, Any]:
+    """The update stage that makes empty objects of arrays: some drivers write an empty map as an empty array."""
+    return {"$set": {name: {"$cond": [{"$isArray": f"${name}"}, {}, f"${name}"]} for name in names}}
 
 
 def at_most(instant: datetime) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
 from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
 from goalsvc.errors import LedgerBusyError
-from goalsvc.models.filters import ACTIVE
+from goalsvc.models.filters import ACTIVE, equal_to, objects_stage
 from goalsvc.models.promise import (
     PROMISES,
     HasPromises,
@@ -85,7 +85,11 @@ class Goal(HasPromises):
             IndexModel(
                 [("conditions.session_id", ASCENDING), ("_id", ASCENDING), ("active", ASCENDING)], name="session_id"
             ),
-            IndexModel([("active", ASCENDING), ("exp", ASCENDING)], name="active_exp"),
+            IndexModel(
+                [("active", ASCENDING), ("exp", ASCENDING)],
+                name="active_exp",
+                partialFilterExpression={"exp": {"$exists": True}},
+            ),
             IndexModel(
                 [("conditions.exclusive_to", ASCENDING), ("active", ASCENDING)],
                 name="exclusive_to_active",
@@ -196,7 +200,7 @@ class Goal(HasPromises):
         }
         # Two stages: the note must see the progress before the amount was added.
         stages = [
-            {"$set": {"progress": {"$ifNull": ["$progress", 0]}}},
+            {"$set": {"progress": {"$cond": [{"$isNumber": "$progress"}, "$progress", 0]}}},
             {"$set": {"promises": promises}},
             {"$set": {"progress": {"$add": ["$progress", {"$arrayElemAt": [amounts, 0]}]}}},
         ]
@@ -240,11 +244,12 @@ class Goal(HasPromises):
                     made = _last_seconds(goal_id, turned, now, origin)
                 moved = clock_changes(document, clock, ObjectId(), at)["$set"]
             update = [
+                objects_stage("context"),
                 {"$set": {"active": False, "exp": at, **moved, **changes}},
                 {"$set": {"promises": promises_without_task("deactivate_goal")}},
                 add_promises_stage(*map(array_of, [*made, ended])),
             ]
-            unmoved = {**clock_unmoved(document), "exp": document.get("exp")}
+            unmoved = {**clock_unmoved(document), "exp": equal_to(document.get("exp"))}
             changed = await cls.change({**where, **unmoved}, update, session=session)
             if changed is not None:
                 return changed
@@ -413,10 +418,14 @@ def deadline_of(document: Mapping[str, Any]) -> datetime | None:
 
 def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the filter that holds only while no process, of goalsvc or another service, has moved the clock since."""
-    return {
-        "clock.revision": mapping(document.get("clock")).get("revision"),
-        "context.started": mapping(document.get("context")).get("started"),
-    }
+    unmoved = {}
+    for name, field in (("clock", "revision"), ("context", "started")):
+        value = document.get(name)
+        if isinstance(value, list):  # a path does not lead into every array
+            unmoved[name] = equal_to(value)
+        else:
+            unmoved[f"{name}.{field}"] = equal_to(mapping(value).get(field))
+    return unmoved
 
 
 def clock_changes(

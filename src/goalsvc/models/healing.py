@@ -66,7 +66,7 @@ async def heal(model: Any, document_id: Any) -> bool:
     obstacles = list(_obstacles(model, document, ()))
     for path, value in obstacles:
         name = dotted(path)
-        await collection.update_one({"_id": document_id, name: value}, {"$unset": {name: True}})
+        await collection.update_one({"_id": document_id, name: {"$eq": value}}, {"$unset": {name: True}})
     return bool(obstacles)
 
 

@@ -105,9 +105,13 @@ def _no_job_can_hold(value: object, path: tuple[int | str, ...]) -> tuple[int | 
     elif isinstance(value, list):
         inner = enumerate(value)
     else:
-        known = value is None or isinstance(value, bool | int | float | str | datetime)
+        known = value is None or type(value) is str or isinstance(value, bool | int | float | datetime)
         return None if known else path
     return next((bad for key, item in inner if (bad := _no_job_can_hold(item, (*path, key))) is not None), None)
+
+
+#: The id of a promise that has none that can be read begins so; its place in the array follows.
+PLACE = "promises."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class UnreadablePromise:
     def id(self) -> str:
         """The promise's own id, or its place where it has none."""
         own = self.entry.get("id")
-        return own if isinstance(own, str) and own else f"promises.{self.index}"
+        return own if isinstance(own, str) and own else f"{PLACE}{self.index}"
 
 
 class HasPromises(Sharing):
@@ -185,7 +189,7 @@ class HasPromises(Sharing):
     async def set_aside(cls, unreadable: UnreadablePromise, until: datetime) -> None:
         """Lets the sweep leave an entry alone until then, unless it has changed since it was read."""
         place = f"promises.{unreadable.index}"
-        where = {"_id": unreadable.document_id, place: unreadable.entry}
+        where = {"_id": unreadable.document_id, place: {"$eq": unreadable.entry}}
         await cls.get_motor_collection().update_one(where, {"$set": {f"{place}.at": until}})
 
     @classmethod
@@ -208,20 +212,10 @@ class HasPromises(Sharing):
 
     @classmethod
     async def add_promises(
-        cls, document_id: Any, follow_ups: Sequence[TracedFollowUp], now: datetime, *, new: bool = False
+        cls, document_id: Any, follow_ups: Sequence[TracedFollowUp], now: datetime
     ) -> Sequence[Promise]:
-        """Adds promises that the document does not hold yet; which of these follow-ups it then owes.
-
-        With `new`, a document that is missing is made for them.
-        """
+        """Adds promises that the document does not hold yet; which of these follow-ups it then holds."""
         stages = [_add_missing(follow_ups, now)]
-        if new:
-            owner = await cls.change({"_id": document_id}, stages, upsert=True)
-            return (
-                []
-                if owner is None
-                else [promise for item in follow_ups if (promise := owner.promise(item.follow_up.id))]
-            )
         return _held_of(follow_ups, await cls.shared().change(document_id, {}, stages))
 
     @classmethod

@@ -13,7 +13,7 @@ from goalsvc.domain.goals import Level, Reference, UserId
 from goalsvc.domain.ids import map_key, user_of_map_key
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text, WholePart
-from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest
+from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest, objects_stage
 from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
 
 
@@ -150,7 +150,7 @@ class Session(HasPromises):
         where = {"_id": session_id, "statuses.ended": UNSET}
         noted = {} if ended_by is None else {"ended_by": ended_by}
         changes = {"$set": {"statuses.ended": now, **noted}}
-        return await cls.change(where, [changes, add_promises_stage(array_of(promise))])
+        return await cls.change(where, [objects_stage("statuses"), changes, add_promises_stage(array_of(promise))])
 
     # -- shows ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,8 @@ class Session(HasPromises):
             f"{pair}.exclusive_goal": {"$ifNull": [f"${pair}.exclusive_goal", exclusive_goal]},
             f"{pair}.exclusive_goal_started": date_or(f"{pair}.exclusive_goal_started", at),
         }
-        return await cls.change({"_id": session_id, "$or": not_ended}, [{"$set": changes}])
+        stages = [objects_stage("status", "exclusive_goal_pairs"), {"$set": changes}]
+        return await cls.change({"_id": session_id, "$or": not_ended}, stages)
 
     @classmethod
     async def end_exclusive(
@@ -305,7 +306,7 @@ class Session(HasPromises):
             f"{window}.closed": True,
         }
         where = {"_id": session_id, f"{window}.goal_id": {"$in": [None, goal_id, str(goal_id)]}}
-        return await cls.change(where, [{"$set": changes}])
+        return await cls.change(where, [objects_stage("viewers"), {"$set": changes}])
 
     # -- karaoke --------------------------------------------------------------------------------------------------
 

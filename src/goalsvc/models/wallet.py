@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from goalsvc.domain.escrow import Settlement, escrow_account
-from goalsvc.domain.goals import UserId
-from goalsvc.domain.reading import Instant, Text, Whole, WholePart, instant
+from goalsvc.domain.goals import UserId, user_id
+from goalsvc.domain.reading import Instant, Text, Whole, WholePart, instant, whole, whole_part
 from goalsvc.models.shared import Lenient, Sharing
 
 
@@ -217,7 +217,7 @@ class Earning(Sharing):
     async def amount_of(cls, earning_id: ObjectId) -> Any:
         """Returns what its `amount` holds, which may be no amount at all; None when there is no such earning."""
         found = await cls.shared().read(earning_id)
-        return None if found is None else found.get("amount", 0)
+        return None if found is None else readable_earning(found).get("amount", 0)
 
     @classmethod
     async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
@@ -225,7 +225,7 @@ class Earning(Sharing):
         wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
         where = {f"_{escrow_id}": {"$exists": True}}
         async for earning in cls.get_motor_collection().find(where, wanted, batch_size=500):
-            yield earning
+            yield readable_earning(earning)
 
     @classmethod
     async def paid_between(cls, goal_id: ObjectId, above: int, up_to: int) -> list[Mapping[str, Any]]:
@@ -267,8 +267,8 @@ class Earning(Sharing):
         """
         following: list[dict[str, Any]] = []
         if after is not None:
-            amount, user_id = after
-            beside = {"amount": amount, "_id": {"$gt": user_id}}
+            amount, user = after
+            beside = {"amount": amount, "_id": {"$gt": user}}
             following = [{"$match": {"$or": [{"amount": {"$lt": amount}}, beside]}}]
         pipeline: list[dict[str, Any]] = [
             {"$match": {"goal_id": goal_id}},
@@ -278,5 +278,15 @@ class Earning(Sharing):
             {"$limit": most},
             {"$project": {"_id": 0, "user_id": "$_id", "amount": 1}},
         ]
-        found: list[Mapping[str, Any]] = await cls.get_motor_collection().aggregate(pipeline).to_list(None)
-        return found
+        found = await cls.get_motor_collection().aggregate(pipeline).to_list(None)
+        lines = [(user_id(one.get("user_id")), whole_part(one["amount"])) for one in found]
+        return [
+            {"user_id": user, "amount": amount} for user, amount in lines if user is not None and amount is not None
+        ]
+
+
+def readable_earning(earning: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the earning with its amount and payer as goalsvc writes them; what cannot be read stays as it is."""
+    amount, payer = whole(earning.get("amount")), user_id(earning.get("from_user_id"))
+    read: dict[str, Any] = {} if amount is None else {"amount": amount}
+    return {**earning, **read} if payer is None else {**earning, **read, "from_user_id": payer}

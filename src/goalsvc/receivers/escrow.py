@@ -51,7 +51,7 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
         return Returned(funding_goal)
     began, ended, performer = None, None, event.streamer_id
     if isinstance(session, Session):
-        began, ended, performer = session.statuses.started, session.statuses.ended, session.user_id
+        began, ended, performer = session.statuses.started, session.statuses.ended, session.user_id or event.streamer_id
     payout = escrow_out.follow_up(
         escrow_id=show_escrow(funding_goal),
         user_id=performer,
@@ -88,7 +88,7 @@ async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outc
         if isinstance(funding_goal, Reason):
             return Returned(funding_goal)
         escrow_id = show_escrow(funding_goal)
-        user_id = session.user_id if isinstance(session, Session) else event.streamer_id
+        user_id = (session.user_id if isinstance(session, Session) else "") or event.streamer_id
     refund = refund_escrow.follow_up(escrow_id=escrow_id, user_id=user_id, goal_id=event.goal_id)
     if event.settles_at is None:
         return Done(follow_ups=(refund,))

@@ -13,7 +13,7 @@ from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
-from goalsvc.errors import NotYetError, UnusableDocumentError
+from goalsvc.errors import LedgerBusyError, NotYetError, UnusableDocumentError
 from goalsvc.models.events import of_session
 from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
@@ -112,7 +112,7 @@ async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[st
             origin = replace(origin, cause=cause)
         try:
             goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
-        except UnusableDocumentError as error:
+        except (UnusableDocumentError, LedgerBusyError) as error:
             log.warning("a goal is not ended: %s", error.message)
             continue
         if goal is not None:

@@ -1,11 +1,14 @@
 """Redriving a dead letter: its task is owed again, where it was owed before."""
 
+from collections.abc import Sequence
+
 from goalsvc.context import Context
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
-from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.domain.promises import Job, Promise, PromiseRef
 from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.promise import PLACE
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
 
@@ -25,6 +28,11 @@ async def redrive_letter(context: Context, letter_id: str, by: str | None = None
         ref = PromiseRef.parse(letter.promise)
         follow_up = FollowUp(ref.promise_id, letter.task, letter.arguments, progress=letter.progress)
         traced = [TracedFollowUp(follow_up, origin)]
-        owed = await WITH_PROMISES[ref.collection].add_promises(ref.document_id, traced, context.clock.now())
+        model = WITH_PROMISES[ref.collection]
+        if ref.promise_id.startswith(PLACE):  # it had no id that could be read: what stands there now is run
+            document = await model.read(ref.document_id)
+            owed: Sequence[Promise] = document.promises if document is not None else ()
+        else:
+            owed = await model.add_promises(ref.document_id, traced, context.clock.now())
         enqueue_these(context, ref.collection, ref.document_id, owed)
     return await DeadLetter.redrive(letter_id, context.clock.now(), by)

@@ -1,0 +1,55 @@
+"""Readiness: MongoDB takes a transaction and Redis a write; if not, why, in one line each."""
+
+import asyncio
+from collections.abc import Awaitable
+
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, ReadOnlyError
+
+from goalsvc.models.database import TRANSACTIONS_MISSING, Database
+
+#: Readiness is asked for every few seconds; it must not hang where a database does.
+_PATIENCE_SECONDS = 2.0
+
+_ILLEGAL_OPERATION, _UNAUTHORIZED, _AUTHENTICATION_FAILED = 20, 13, 18
+
+
+async def mongodb_state(database: Database) -> str:
+    """Returns `ok`, or why no transaction can be committed."""
+    return await _state(database.commits())
+
+
+async def redis_state(redis: Redis) -> str:
+    """Returns `ok`, or why nothing can be written."""
+    return await _state(redis.set("goalsvc:ready", "1", ex=60))
+
+
+async def _state(question: Awaitable[object]) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await question
+    except Exception as error:
+        return reason_of(error)
+    return "ok"
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what an error of MongoDB or Redis means for readiness."""
+    match error:
+        case ReadOnlyError():
+            return "is a read-only replica"
+        case BusyLoadingError():
+            return "loads its data"
+        case OutOfMemoryError():
+            return "full (maxmemory is reached: jobs are worked off, new ones wait for the sweep)"
+        case AuthenticationError():
+            return "refuses the credentials"
+        case OperationFailure(code=code) if code == _ILLEGAL_OPERATION:
+            return TRANSACTIONS_MISSING
+        case OperationFailure(code=code) if code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED):
+            return "refuses the credentials"
+        case ServerSelectionTimeoutError() if "No primary" in str(error):
+            return "has no primary"
+        case _:
+            return f"unreachable ({type(error).__name__})"

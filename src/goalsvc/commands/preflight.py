@@ -1,0 +1,115 @@
+"""Before a process starts: whether MongoDB and Redis are what goalsvc needs. `serve`, `worker` and `doctor` ask the same.
+
+What may still come (a server that starts, a replica set without a primary) is waited for, with one line for each state. What
+will not work however long one waits ends the process with one sentence.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from redis import Redis
+from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+
+from goalsvc.errors import SettingsError
+from goalsvc.models.database import CLIENT_OPTIONS, TRANSACTIONS_MISSING, database_of
+from goalsvc.settings import Settings
+from goalsvc.tasks.signing import JobSigner
+
+REACH_SECONDS = 2.0
+_AUTHENTICATION_FAILED = frozenset({18, 8000})
+_UNAUTHORIZED = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with a server, as a sentence that begins with the variable; `lasting` when waiting does not help."""
+
+    text: str
+    lasting: bool
+
+
+def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | None:
+    """Returns what is wrong with the MongoDB behind that URL; None when goalsvc can work with it."""
+    name = "GOALSVC_MONGODB_URL"
+    options = CLIENT_OPTIONS | {
+        "serverSelectionTimeoutMS": int(seconds * 1000),
+        "connectTimeoutMS": int(seconds * 1000),
+    }
+    try:
+        with MongoClient[dict[str, Any]](url, **options) as client:
+            hello = client.admin.command("hello")
+            if hello.get("isreplicaset"):
+                return Complaint(f"{name}: the replica set is not initiated yet", lasting=False)
+            if "setName" not in hello and hello.get("msg") != "isdbgrid":
+                return Complaint(f"{name}: {TRANSACTIONS_MISSING}", lasting=True)
+            database = client[database_of(url)]
+            with client.start_session() as session, session.start_transaction():
+                database["readiness"].find_one({"_id": "readiness"}, session=session)
+    except ServerSelectionTimeoutError as error:
+        return Complaint(f"{name}: {_unreachable(error)}", lasting=False)
+    except OperationFailure as error:
+        if error.code in _AUTHENTICATION_FAILED:
+            return Complaint(f"{name}: the credentials are refused", lasting=True)
+        if error.code == _UNAUTHORIZED:
+            return Complaint(f"{name}: the user may not use the database (role readWrite)", lasting=True)
+        return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=False)
+    except (ConfigurationError, ValueError) as error:
+        return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=True)
+    except PyMongoError as error:
+        return Complaint(f"{name}: {type(error).__name__}", lasting=False)
+    return None
+
+
+def _unreachable(error: ServerSelectionTimeoutError) -> str:
+    if "No primary" in str(error) or "No replica set members match" in str(error):
+        return "no primary is known at this moment"
+    return f"cannot be reached: {str(error).split(',')[0].splitlines()[0][:200]}"
+
+
+def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | None:
+    """Returns what is wrong with the Redis or Valkey behind that URL; None when goalsvc can work with it."""
+    name = "GOALSVC_REDIS_URL"
+    try:
+        with Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds) as client:
+            client.set("goalsvc:ready", "1", ex=60)
+    except AuthenticationError:
+        return Complaint(f"{name}: the credentials are refused", lasting=True)
+    except ReadOnlyError:
+        return Complaint(f"{name}: is a read-only replica at this moment", lasting=False)
+    except BusyLoadingError:
+        return Complaint(f"{name}: loads its data at this moment", lasting=False)
+    except ResponseError as error:
+        text = str(error).splitlines()[0][:200]
+        if text.startswith(("NOAUTH", "NOPERM", "WRONGPASS")) or "uthentication required" in text:
+            return Complaint(f"{name}: the credentials are refused", lasting=True)
+        return Complaint(f"{name}: refuses a write: {text}", lasting=False)
+    except (RedisError, OSError) as error:
+        return Complaint(f"{name}: cannot be reached: {str(error).splitlines()[0][:200]}", lasting=False)
+    except ValueError as error:
+        return Complaint(f"{name}: {error}", lasting=True)
+    return None
+
+
+def wait_for_services(
+    settings: Settings, tell: Callable[[str], None], *, rest: Callable[[float], None] = time.sleep
+) -> None:
+    """Returns once MongoDB and Redis can be worked with; tells each state once. Raises SettingsError for what will not be."""
+    JobSigner.from_settings(settings)
+    told = ""
+    while True:
+        complaints = [
+            each for each in (mongodb_complaint(settings.mongodb_url), redis_complaint(settings.redis_url)) if each
+        ]
+        if lasting := [each.text for each in complaints if each.lasting]:
+            raise SettingsError("; ".join(lasting))
+        if not complaints:
+            return
+        state = "; ".join(each.text for each in complaints)
+        if state != told:
+            tell(f"waiting: {state}")
+            told = state
+        rest(1.0)

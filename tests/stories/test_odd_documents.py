@@ -1,0 +1,370 @@
+"""Documents of other services of which any field is absent, null or of another type: each affects only itself.
+
+All variants of a document stand in the database at once, next to a good show; every loop, list, view and webhook meets them.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import Decimal128, ObjectId
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient
+
+from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.domain.promises import Job
+from goalsvc.domain.reading import whole
+from tests.stories.scenes import a_funded_show
+from tests.support import documents as odd
+from tests.world import World, open_world
+
+pytestmark = pytest.mark.real
+
+KINDS = ("FundingGoal", "TriggerGoal", "ShowGoal", "KaraokeGoal", "ExclusiveGoal")
+ODD_IDS: list[Any] = [5, 5.5, "text", "68143584d6945d32e732cc29", {"a": 1}, Decimal128("1"), True, b"x"]
+
+
+@pytest.fixture
+async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
+    """A world without the last check of all invariants: other services' documents need not hold them."""
+    async with open_world(documents, mongodb_url, redis_url) as opened:
+        yield opened
+
+
+def variants(good: odd.Document, part: int = 0, of: int = 1) -> Iterator[odd.Document]:
+    """The document with each of its values absent, and with each odd value in its place; or one part of these in `of`.
+
+    What names a task is left as it is: a task that this version does not know is left to a newer one.
+    """
+    values = list(odd.ODD_VALUES.values())
+    for number, path in enumerate(odd.paths_of(good)):
+        if path != ("promises", 0, "task"):
+            yield odd.without(good, path) | {"_id": ObjectId()}
+            for value in values[(number + part) % of :: of]:
+                yield odd.with_value(good, path, value) | {"_id": ObjectId()}
+
+
+async def runs(world: World, task: str, **arguments: Any) -> None:
+    """Runs a loop over all documents, which must not fail."""
+    job = Job(f"test:{task}", task, arguments)
+    again = await world._runner.run(world.context, job, 1)
+    while again is not None and not again.failed:  # it ends so many at a time
+        again = await world._runner.run(world.context, job, 1)
+    if again is not None:
+        await world.context.recorder.flush()
+        raise AssertionError([each["node"]["reason"] for each in world.all("traces") if each["node"]["name"] == task])
+
+
+async def answers(world: World, path: str) -> Any:
+    response = await world.call("GET", path)
+    assert response.status_code < 500, f"{path}: {response.text}"
+    return response.json()
+
+
+async def lists(world: World, path: str) -> list[Any]:
+    """All pages of a list."""
+    found: list[Any] = []
+    cursor = ""
+    for _ in range(100):
+        page = await answers(world, f"{path}&limit=200{cursor}")
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        cursor = f"&cursor={page['next']}"
+    raise AssertionError("the list does not end")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_goals_of_which_any_field_is_odd(odd_world: World, kind: str) -> None:
+    world = odd_world
+    good = await world.given(a_funded_show(seconds=360, earnings=2))
+    session_id = ObjectId(good.session_id)
+    model = odd.goal(kind, exp=odd.START - timedelta(hours=1), promises=[odd.promise()])
+    model["conditions"]["session_id"] = session_id
+    goals = [*variants(model, 3 * KINDS.index(kind), 15), *(model | {"_id": identity} for identity in ODD_IDS)]
+    world.database.goals.insert_many(goals)
+    await world.performs(good, seconds=400)
+
+    await runs(world, "sweep_promises")
+    await runs(world, "expire_goals")
+    await runs(world, "sweep_promises")
+    shown = await lists(world, f"/v1/goals?session_id={session_id}")
+    assert good.id in {goal["id"] for goal in shown}
+    await answers(world, "/v1/channels/private-stream@alice")
+    await answers(world, "/v1/channels/private-user@alice")
+    for goal in goals[:: max(1, len(goals) // 60)]:
+        await answers(world, f"/v1/goals/{goal['_id']}")
+        await answers(world, f"/v1/goals/{goal['_id']}/trace")
+    for _ in range(10):
+        await world.work()
+        await world.after(seconds=1)
+    assert world.balance(good.streamer) == good.escrow
+    await runs(world, "end_session", session_id=str(session_id))
+    stay = {goal["_id"] for goal in world.database.goals.find({"active": {"$ne": False}, "exp": {"$lt": odd.START}})}
+    assert {type(identity) for identity in stay} <= {type(identity) for identity in ODD_IDS}
+
+
+async def tells(world: World, *events: dict[str, Any]) -> None:
+    """A webhook, which must be answered as done."""
+    response = await world.webhook({"time_ms": to_epoch_milliseconds(world.clock.now()), "events": list(events)})
+    if response.status_code != 200:
+        for event in events:
+            alone = await world.webhook({"time_ms": to_epoch_milliseconds(world.clock.now()), "events": [event]})
+            goal = world.database.goals.find_one({"_id": ObjectId(event["channel"].partition("@")[2])})
+            assert goal is not None
+            assert alone.status_code == 200, {name: goal.get(name) for name in ("clock", "context", "promises")}
+
+
+async def test_a_webhook_moves_every_clock_that_can_be_moved(odd_world: World) -> None:
+    world = odd_world
+    model = odd.goal("ShowGoal", exp=None, context={"last_updated": None, "started": None}, levels=[])
+    del model["clock"]
+    goals = list(variants(model)) + [
+        model | {"_id": ObjectId(), field: value}
+        for field in ("context", "clock", "promises", "progress", "active", "levels")
+        for value in odd.ODD_VALUES.values()
+    ]
+    world.database.goals.insert_many(goals)
+    for begin in range(0, len(goals), 20):
+        batch = goals[begin : begin + 20]
+        events = [_event("member_added", goal) for goal in batch]
+        await tells(world, *events)
+    await world.after(seconds=30)
+    for begin in range(0, len(goals), 20):
+        await tells(world, *[_event("member_removed", goal) for goal in goals[begin : begin + 20]])
+    for _ in range(3):
+        await world.work()
+    counted = {goal["_id"]: goal.get("progress") for goal in world.database.goals.find()}
+    for goal in goals:
+        performer = goal.get("metadata")
+        is_performer = isinstance(performer, dict) and performer.get("user_id") == "alice"
+        if is_performer and goal.get("active") is not False and not _started(goal):
+            before = goal.get("progress")
+            number = before if isinstance(before, int | float) and not isinstance(before, bool) else 0
+            if isinstance(before, Decimal128) or number != number or abs(number) > 2**40:
+                continue
+            assert counted[goal["_id"]] == number + 30, goal
+
+
+def _started(goal: odd.Document) -> bool:
+    context = goal.get("context")
+    return isinstance(context, dict) and any(
+        isinstance(context.get(name), type(odd.START)) for name in ("started", "paused")
+    )
+
+
+def _event(name: str, goal: odd.Document) -> dict[str, Any]:
+    return {"name": name, "channel": f"presence-enc-goal@{goal['_id']}", "user_id": "alice"}
+
+
+async def test_sessions_of_which_any_field_is_odd(odd_world: World) -> None:
+    world = odd_world
+    model = odd.session(promises=[odd.promise(task="end_session", arguments={"session_id": str(ObjectId())})])
+    sessions = list(variants(model, 0, 10)) + [model | {"_id": identity} for identity in ODD_IDS]
+    world.database.sessions.insert_many(sessions)
+    world.database.users.insert_one(odd.user())
+    await runs(world, "sweep_promises")
+    for session in sessions[::5]:
+        identity = session["_id"]
+        await answers(world, f"/v1/sessions/{identity}")
+        await answers(world, f"/v1/sessions/{identity}/token?viewer_id=bob")
+        response = await world.call(
+            "POST", "/v1/goals", {"kind": "KaraokeGoal", "session_id": str(identity), "levels": [{"target": 60}]}
+        )
+        assert response.status_code < 500, response.text
+        response = await world.call("POST", f"/v1/sessions/{identity}/end")
+        assert response.status_code < 500, response.text
+        await answers(world, "/v1/channels/private-stream@alice")
+    await world.work()
+
+
+@pytest.mark.parametrize(
+    "field", ["user_id", "statuses", "status", "show_goal_pairs", "rtc", "viewers", "exclusive_goal_pairs"]
+)
+@pytest.mark.parametrize(
+    "value", ["null", "a fraction", "text", "an array", "an empty array", "an object", "a reference"]
+)
+async def test_a_session_with_an_odd_field_still_pays_its_show(odd_world: World, field: str, value: str) -> None:
+    world = odd_world
+    show = await world.given(a_funded_show(seconds=60, earnings=2))
+    # The contract's fallback for a show whose pair is gone is the goal's own metadata.
+    world.database.sessions.update_one({"_id": ObjectId(show.session_id)}, {"$set": {field: odd.ODD_VALUES[value]}})
+    await world.performs(show, seconds=70)
+    await world.settle()
+    assert world.balance(show.streamer) == show.escrow
+    letters = world.all("dead_letters")
+    assert not letters, letters
+
+
+async def test_users_of_which_any_field_is_odd(odd_world: World) -> None:
+    world = odd_world
+    await world.after(seconds=1)
+    for index, user in enumerate(variants(odd.user(promises=[odd.promise()]), 0, 4)):
+        identity = f"user-{index}"
+        world.database.users.insert_one(user | {"_id": identity})
+        await tells(world, {"name": "channel_occupied", "channel": f"private-user@{identity}"})
+        assert world.database.users.find_one({"_id": identity})["online"] is True  # type: ignore[index]
+        response = await world.call("PUT", f"/v1/users/{identity}", {"username": "Alice"})
+        assert response.status_code < 500, response.text
+    await runs(world, "sweep_promises")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_documents_as_any_driver_writes_them(odd_world: World, data: st.DataObject) -> None:
+    world = odd_world
+    kind = data.draw(st.sampled_from(KINDS))
+    goal = data.draw(odd.documents(odd.goal(kind, promises=[odd.promise()]))) | {"_id": ObjectId()}
+    session = data.draw(odd.documents(odd.session())) | {"_id": ObjectId()}
+    world.database.goals.insert_one(goal)
+    world.database.sessions.insert_one(session)
+    await tells(world, _event("member_added", goal), _event("member_removed", goal))
+    await runs(world, "sweep_promises")
+    await runs(world, "expire_goals")
+    await world.work()
+    for path in (f"/v1/goals/{goal['_id']}", f"/v1/sessions/{session['_id']}", "/v1/goals?active=true"):
+        await answers(world, path)
+    for path in (f"/v1/goals/{goal['_id']}/end", f"/v1/sessions/{session['_id']}/end"):
+        response = await world.call("POST", path)
+        assert response.status_code < 500, response.text
+    await world.work()
+
+
+@pytest.mark.parametrize("writer", sorted(odd.WRITERS))
+async def test_the_same_show_in_every_driver_s_hand(odd_world: World, writer: str) -> None:
+    world = odd_world
+    show = await world.given(a_funded_show(seconds=60, earnings=2))
+    for name in ("goals", "sessions", "earnings"):
+        for document in world.database[name].find():
+            world.database[name].replace_one({"_id": document["_id"]}, odd.WRITERS[writer](document))
+    await world.performs(show, seconds=70)
+    await world.settle()
+    assert world.balance(show.streamer) == show.escrow
+    assert whole(world.goal(show)["progress"]) == 70
+    assert not world.all("dead_letters")
+
+
+# -- promises -----------------------------------------------------------------------------------------------------------
+
+UNREADABLE = [
+    ({"id": None}, "promises.0.id"),
+    ({"task": 5}, "promises.0.task"),
+    ({"arguments": None}, "promises.0.arguments"),
+    ({"arguments": {"goal_id": Decimal128("1")}}, "promises.0.arguments.goal_id"),
+]
+
+
+@pytest.mark.parametrize(("fields", "named"), UNREADABLE, ids=lambda value: str(value))
+async def test_a_promise_that_cannot_be_read_is_one_dead_letter(
+    odd_world: World, fields: dict[str, Any], named: str
+) -> None:
+    world = odd_world
+    goal = odd.goal("ShowGoal", promises=[odd.promise(**fields), odd.promise(id="good")])
+    world.database.goals.insert_one(goal)
+    for _ in range(3):
+        await runs(world, "sweep_promises")
+        await world.after(seconds=10)
+    (letter,) = [each for each in world.all("dead_letters") if "promises" in each["reason"]]
+    assert named in letter["reason"]
+    await world.work()
+    stored = world.database.goals.find_one({"_id": goal["_id"]})
+    assert stored is not None
+    assert [entry.get("id") for entry in stored["promises"]] == [fields.get("id", "increment")], (
+        "the good one is fulfilled"
+    )
+
+    amended = odd.promise(arguments={"goal_id": str(goal["_id"]), "amount": 5, "event_id": "increment"})
+    world.database.goals.update_one({"_id": goal["_id"]}, {"$set": {"promises": [amended]}})
+    await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+    await world.work()
+    stored = world.database.goals.find_one({"_id": goal["_id"]})
+    assert stored is not None
+    assert stored["promises"] == []
+    assert stored["progress"] == 5
+
+
+async def test_the_promise_of_a_document_with_an_odd_id_is_one_dead_letter(odd_world: World) -> None:
+    world = odd_world
+    world.database.goals.insert_one(odd.goal("ShowGoal", _id=5, promises=[odd.promise()]))
+    for _ in range(3):
+        await runs(world, "sweep_promises")
+        await world.after(seconds=10)
+    (letter,) = world.all("dead_letters")
+    assert "goals/5: _id: must be of type ObjectId" in letter["reason"]
+
+
+# -- what is not ours ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", ["Goal.ShowGoal.Special", "Goal.Other", "Goal", "Thing", None, 5])
+async def test_goals_of_other_classes_are_left_alone(odd_world: World, cls: object) -> None:
+    world = odd_world
+    session = (await world.post("/v1/sessions", {"user_id": "alice"}))["id"]
+    goal = odd.goal("X", _cls=cls, exp=odd.START - timedelta(hours=1), promises=[odd.promise()])
+    goal["conditions"]["session_id"] = ObjectId(session)
+    world.database.goals.insert_one(goal)
+    before = world.database.goals.find_one({"_id": goal["_id"]})
+    await runs(world, "sweep_promises")
+    await runs(world, "expire_goals")
+    await tells(world, _event("member_added", goal), _event("member_removed", goal))
+    assert (await world.call("POST", f"/v1/goals/{goal['_id']}/end")).status_code == 404
+    assert (await world.call("GET", f"/v1/goals/{goal['_id']}")).status_code == 404
+    assert await lists(world, f"/v1/goals?session_id={session}") == []
+    await world.post(f"/v1/sessions/{session}/end")
+    await world.work()
+    assert world.database.goals.find_one({"_id": goal["_id"]}) == before
+    assert world.all("dead_letters") == []
+
+
+async def test_no_user_is_made_for_a_stranger(odd_world: World) -> None:
+    world = odd_world
+    for number in range(30):
+        await world.hears(
+            {"name": "member_added", "channel": "presence-stream@stranger", "user_id": f"viewer-{number}"}
+        )
+        await world.hears({"name": "channel_occupied", "channel": f"private-user@viewer-{number}"})
+    await world.settle()
+    assert world.all("users") == []
+    assert len(world.told("user.entered")) == 30
+
+
+async def test_notices_of_a_stream_are_bounded_while_no_worker_runs(odd_world: World) -> None:
+    world = odd_world
+    for _ in range(20):
+        await world.after(seconds=1)
+        await world.hears({"name": "member_added", "channel": "presence-stream@alice", "user_id": "bob"})
+        await world.after(seconds=1)
+        await world.hears({"name": "member_removed", "channel": "presence-stream@alice", "user_id": "bob"})
+    (kept,) = world.all("presence_notices")
+    (promise,) = kept["promises"]
+    assert promise["arguments"]["event"] == "user.left"
+    assert kept["expires_at"] - kept["at"] < timedelta(minutes=11)
+    late = {"name": "member_added", "channel": "presence-stream@alice", "user_id": "bob"}
+    await world.hears(late, at=world.clock.now() - timedelta(seconds=30))
+    assert world.all("presence_notices") == [kept]
+
+
+async def test_every_read_shows_what_json_does_not_know(odd_world: World) -> None:
+    world = odd_world
+    goal = odd.goal("ShowGoal", breakdown_id=Decimal128("1.5"))
+    goal["metadata"]["theirs"] = dict(odd.ODD_VALUES)
+    world.database.goals.insert_one(goal)
+    session = odd.session()
+    session["rtc"]["theirs"] = session["statuses"]["theirs"] = dict(odd.ODD_VALUES)
+    world.database.sessions.insert_one(session)
+    shown = await answers(world, f"/v1/goals/{goal['_id']}")
+    assert shown["metadata"]["theirs"]["a decimal"] == {"$numberDecimal": "12.5"}
+    assert shown["metadata"]["theirs"]["bytes"] == {"$binary": {"base64": "AP8=", "subType": "00"}}
+    assert shown["breakdown_id"] == {"$numberDecimal": "1.5"}
+    shown = await answers(world, f"/v1/sessions/{session['_id']}")
+    assert shown["rtc"]["theirs"]["the least key"] == {"$minKey": 1}
+
+
+async def test_a_dead_letter_of_any_arguments_is_shown(odd_world: World) -> None:
+    world = odd_world
+    letter = {"_id": "x", "task": "t", "arguments": dict(odd.ODD_VALUES), "reason": "r", "at": odd.START, "tries": 1}
+    world.database.dead_letters.insert_one(letter | {"state": "dead"})
+    (shown,) = await lists(world, "/v1/dead-letters?state=dead")
+    assert shown["arguments"]["a decimal"] == {"$numberDecimal": "12.5"}
