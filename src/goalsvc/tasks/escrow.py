@@ -27,7 +27,6 @@ from goalsvc.domain.escrow import (
     transfer_id_of,
     user_account,
 )
-from goalsvc.domain.goals import user_id
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
@@ -147,7 +146,7 @@ async def _settle_all(
 def _check_share(earning: Mapping[str, Any], payee: str | None) -> None:
     """Raises InvalidError for an earning that cannot be settled; it concerns only itself."""
     check_amount(earning)
-    if payee is None and user_id(earning.get("from_user_id")) is None:
+    if payee is None and not isinstance(earning.get("from_user_id"), str):
         raise InvalidError(f"earning {earning['_id']}: from_user_id", "required for a refund")
 
 
