@@ -33,7 +33,7 @@ class TestCheck:
             )
         assert [found[name].message for name in ("mongodb", "redis", "s3")] == [
             "reached, and it has transactions",
-            "reached",
+            "reached, and it takes a write",
             "the bucket 'mine' is reached",
         ]
 
