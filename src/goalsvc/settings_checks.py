@@ -101,7 +101,7 @@ def _problems(settings: Checked) -> Iterator[tuple[str, str]]:
         value = getattr(settings, name).get_secret_value()
         if value and not re.fullmatch(r"[\x21-\x7e]+", value):
             yield name, "must be of visible ASCII characters, as it is sent in a header"
-    for name in _URLS:
+    for name in (*_URLS, "jwt_jwks_url"):
         if (url := getattr(settings, name)) and not _is_web_address(url):
             yield name, "must be an address that begins with http:// or https://"
     for origin in settings.cors_origins:

@@ -20,7 +20,7 @@ user_token = HTTPBearer(
     bearerFormat="JWT",
     description="The user's own token, as the platform issues it: a JWT whose `sub` is the user's id, signed with "
     "`GOALSVC_JWT_KEY` by the one algorithm that `GOALSVC_JWT_ALGORITHM` names, or with a key of `GOALSVC_JWT_JWKS_URL`. "
-    "`exp` and `nbf` are heeded where the token has them, with a leeway of `GOALSVC_JWT_LEEWAY` (60 s); `iss` and `aud` must be "
+    "`exp` and `nbf` are heeded where the token has them, with a leeway of `GOALSVC_JWT_LEEWAY`; `iss` and `aud` must be "
     "`GOALSVC_JWT_ISSUER` and `GOALSVC_JWT_AUDIENCE` where these are set.",
 )
 
