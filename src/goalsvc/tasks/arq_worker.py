@@ -86,7 +86,7 @@ class LaneWorker:
         self._ended: Batches[_Ended] = Batches(f"{lane.value} ended", self._finish)
         self._room = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._stopping = False
+        self._stopping = self._redis_is_away = False
         self._loop: asyncio.Task[None] | None = None
         self._refusals = _Refusals(lane)
 
@@ -124,9 +124,20 @@ class LaneWorker:
         while not self._stopping:
             try:
                 await self._turn()
+                self._note_redis(None)
             except (RedisError, OSError) as error:
-                log.warning("Redis does not answer (%s), trying again: %s", self.lane.value, error)
+                self._note_redis(error)
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _note_redis(self, error: Exception | None) -> None:
+        """Logs when Redis stops to answer, and when it answers again; not each try in between."""
+        if (error is not None) is self._redis_is_away:
+            return
+        self._redis_is_away = error is not None
+        if error is None:
+            log.warning("%s: Redis answers again", self.lane.value)
+        else:
+            log.warning("%s: Redis does not answer, trying again: %s", self.lane.value, error)
 
     async def _turn(self) -> None:
         self._room.clear()
