@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -183,3 +184,24 @@ def refusing_parts(request: StubRequest) -> StubAnswer:
     if request.method == "PUT":
         return StubAnswer(b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>", status=403)
     return StubAnswer(b"", status=204)
+
+
+class TestLink:
+    async def test_the_object_can_be_fetched_by_it(self, store: S3Store, tmp_path: Path) -> None:
+        clip = tmp_path / "clip.mp4"
+        clip.write_bytes(b"the clip")
+        await store.upload("a-clip", clip, "video/mp4")
+        link = await store.link("a-clip", 60)
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            answer = await stranger.get(link)
+        assert (answer.status_code, answer.content) == (200, b"the clip")
+        assert answer.headers["content-type"] == "video/mp4"
+        assert "X-Amz-Signature=" in link
+        assert "X-Amz-Expires=60" in link
+        assert "hush-hush" not in link
+
+    async def test_without_credentials(self, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(ExternalServiceError, match="credentials"):
+            await store.link("a-clip", 60)

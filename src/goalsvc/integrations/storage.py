@@ -120,6 +120,7 @@ class S3Store:
         from botocore.config import Config
 
         return Config(
+            signature_version="s3v4",  # boto signs addresses by version 2 otherwise, which newer regions refuse
             connect_timeout=5,
             read_timeout=self._timeout_seconds,
             retries={"total_max_attempts": 2, "mode": "standard"},  # the task that uploads has its own, with back-off
