@@ -173,6 +173,47 @@ def ends_before_its_last_seconds() -> Any:
     return patch.object(Goal, "uncounted", False)
 
 
+def viewer_counts_as_performer() -> Any:
+    """A viewer who waits alone in an exclusive performs."""
+    return patch.object(clocks, "rule_of", lambda _document, _rule=None: performance.Rule.ALONE)
+
+
+def unowned_marks_start_beside_owned_ones() -> Any:
+    """A channel that is occupied counts as performance although it is known who is in it."""
+    original = performance.GoalClock.turn
+
+    def turn(self: performance.GoalClock, mark: int, now: Any, owner: Any = performance.Owner.PERFORMER) -> Any:
+        unowned = owner is performance.Owner.UNOWNED and mark % 2 == 0
+        return original(self, mark, now, performance.Owner.PERFORMER if unowned else owner)
+
+    return patch.object(performance.GoalClock, "turn", turn)
+
+
+def ends_when_a_worker_comes() -> Any:
+    """A goal whose deadline has passed ends now, and what was performed since counts."""
+    return patch("goalsvc.models.goal.deadline_of", lambda _document: None)
+
+
+def sealed_without_asking() -> Any:
+    """A goal that has ended is settled at once, although a webhook may be on its way."""
+    return patch("goalsvc.tasks.settling.agrees", lambda _goal, _users: True)
+
+
+def late_webhooks_ignored() -> Any:
+    """A webhook that arrives after the end of its goal does not count."""
+    return patch.object(performance.GoalClock, "takes", lambda _self, _at, _now: False)
+
+
+def marks_count_once_sealed() -> Any:
+    """A webhook still moves the clock of a goal whose escrow has been divided."""
+    original = performance.GoalClock.takes
+
+    def takes(self: performance.GoalClock, at: Any, now: Any) -> bool:
+        return original(dataclasses.replace(self, sealed=False), at, now)
+
+    return patch.object(performance.GoalClock, "takes", takes)
+
+
 def failed_jobs_forgotten() -> Any:
     """A task that fails is neither tried again nor buried; its promise is removed."""
 
@@ -211,6 +252,12 @@ BREAKS: tuple[Break, ...] = (
     compare_and_set_without_compare,
     running_clock_not_paused_at_the_end,
     ends_before_its_last_seconds,
+    viewer_counts_as_performer,
+    unowned_marks_start_beside_owned_ones,
+    ends_when_a_worker_comes,
+    sealed_without_asking,
+    late_webhooks_ignored,
+    marks_count_once_sealed,
     failed_jobs_forgotten,
     notices_not_owed,
 )

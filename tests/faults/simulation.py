@@ -161,10 +161,20 @@ class WatchedClocks:
         waiting = self._simulation.pending.setdefault(move.goal_id, [])
         waiting.append(pending)
         moved = await self._inner.move(move)
+        if moved is Reason.GOAL_INACTIVE and self._still_counts(move):
+            self._simulation.violations.append(f"{move} came in time after the end of its goal, and does not count")
         known = self._simulation.clocks.get(move.goal_id)
         if not isinstance(moved, Reason) and (known is None or pending.mark not in known.marks):
             self._simulation.violations.append(f"{move} was answered with success and is not in the goal's clock")
         return moved
+
+    def _still_counts(self, move: Move) -> bool:
+        """Whether a mark of that instant counts in a goal that has ended, as it is at this moment."""
+        clock = self._simulation.inside.peek("goals").get(move.goal_id, {}).get("clock") or {}
+        ended_at, late = clock.get("ended_at"), timedelta(milliseconds=_LATE_MS)
+        if ended_at is None or clock.get("sealed"):
+            return False
+        return bool(move.at <= ended_at and self._simulation.clock.now() <= ended_at + late)
 
 
 #: The fields of a clock that hold marks, and whose they are.
