@@ -98,11 +98,13 @@ class Credentials(AuthBase):
 
     operation: str
     kind: str = "right"
+    poor: str = ""
+    """A key without the scope."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         if self.kind == "none":
             return request
-        wrong = "" if self.kind == "right" else "x"
+        wrong = "x" if self.kind == "wrong" else ""
         if self.operation == "POST /notify/pusher":
             body: Any = request.body.encode() if isinstance(request.body, str) else request.body or b""
             request.headers["X-Pusher-Key"] = PUSHER_KEY
@@ -110,6 +112,8 @@ class Credentials(AuthBase):
         elif self.operation == "POST /pusher/auth":
             token = jwt.encode({"sub": STREAMER}, JWT_KEY + wrong, "HS256")
             request.headers["Authorization"] = f"Bearer {token}"
+        elif self.kind == "poor":
+            request.headers["Authorization"] = f"Bearer {self.poor}"
         else:
             request.headers["Authorization"] = f"Bearer {API_KEY}{wrong}"
         return request
@@ -136,11 +140,14 @@ class Scene:
         self.operation, self.documented = case.operation.label, set(case.operation.responses.status_codes)
         if number % 4:
             self._fill_in(case)
-        kind = {3: "none", 6: "wrong"}.get(number % 9, "right")
-        answer = case.call(base_url=self.url, auth=Credentials(self.operation, kind))
+        kind = {3: "none", 6: "wrong", 8: "poor"}.get(number % 9, "right")
+        required = case.operation.definition.raw.get("x-required-scope")
+        poor = self.known["poor keys"][required == "read"]
+        kind = kind if required or kind != "poor" else "right"
+        answer = case.call(base_url=self.url, auth=Credentials(self.operation, kind, poor))
         self.answers[str(answer.status_code)] += 1
         case.validate_response(answer, checks=CHECKS)
-        if kind != "right" and "401" in self.documented and answer.status_code != 401:
+        if kind in ("none", "wrong") and "401" in self.documented and answer.status_code != 401:
             # Only a method that the path does not have is refused before anybody asks who is there.
             assert answer.status_code == 405, f"{answer.status_code} with {kind} credentials"
 
@@ -162,7 +169,8 @@ class Scene:
 
 
 def goal_of(client: httpx.Client, session: str, kind: str, **changes: Any) -> str:
-    levels = [] if kind == "TriggerGoal" else [{"title": "Songs", "target": 10**6}]
+    target = 10**6 if kind == "FundingGoal" else 86_400
+    levels = [] if kind == "TriggerGoal" else [{"title": "Songs", "target": target}]
     body = {"kind": kind, "session_id": session, "levels": levels, **changes}
     made: str = client.post("/v1/goals", json=body).raise_for_status().json()["id"]
     return made
@@ -188,7 +196,16 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
     death = {"at": datetime.now(UTC), "reason": "external_service: byteplus: HTTP 500", "tries": 7}
     dead = {"task": "escrow_out", "arguments": {}, "state": "dead", "goal_id": show, "history": [death]}
     documents.get_default_database()["dead_letters"].insert_one({"_id": letter, **death, **dead})
+    poor = [
+        client.post("/v1/keys", json={"name": scope, "scopes": [scope]}).raise_for_status().json()["key"]
+        for scope in ("read", "admin")
+    ]
+    rolled = client.post("/v1/keys", json={"name": "rolled", "scopes": ["read"]}).raise_for_status().json()["id"]
     return {
+        "poor keys": poor,
+        "key_id": [rolled],
+        "Idempotency-Key": ["the-same", *(f"key-{number}" for number in range(3))],
+        "If-None-Match": ["*", "other"],
         "session_id": [session],
         "POST /v1/goals kind": [
             f"{kind}Goal" for kind in ("Trigger", "Show", "Funding", "Trigger", "Karaoke", "Exclusive", "Trigger")
