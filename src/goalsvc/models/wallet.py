@@ -232,30 +232,16 @@ class Earning(Sharing):
         """`{user_id, amount, contributions, transfer_id, at}` by viewer, of the contributions that raised the goal's progress
         to more than `above` and at most `up_to`.
         """
-        pipeline: list[dict[str, Any]] = [
-            {"$match": {"goal_id": goal_id, "progress": {"$gt": above, "$lte": up_to}}},
-            {
-                "$group": {
-                    "_id": "$from_user_id",
-                    "amount": {"$sum": "$amount"},
-                    "contributions": {"$sum": 1},
-                    "transfer_id": {"$max": "$transfer_id"},
-                    "at": {"$max": "$created_at"},
-                }
-            },
-            {
-                "$project": {
-                    "_id": 0,
-                    "user_id": "$_id",
-                    "amount": 1,
-                    "contributions": 1,
-                    "transfer_id": 1,
-                    "at": 1,
-                }
-            },
-        ]
-        found: list[Mapping[str, Any]] = await cls.get_motor_collection().aggregate(pipeline).to_list(None)
-        return found
+        where = {"goal_id": goal_id, "progress": {"$gt": above, "$lte": up_to}}
+        wanted = {"from_user_id": 1, "amount": 1, "transfer_id": 1, "created_at": 1}
+        paid: dict[str, dict[str, Any]] = {}
+        async for earning in cls.get_motor_collection().find(where, wanted):
+            user_id = str(earning["from_user_id"])
+            payer = paid.setdefault(user_id, {"user_id": user_id, "amount": 0, "contributions": 0})
+            payer["amount"] += earning["amount"]
+            payer["contributions"] += 1
+            payer |= {"transfer_id": earning["transfer_id"], "at": earning["created_at"]}
+        return list(paid.values())
 
     @classmethod
     async def leaderboard(
