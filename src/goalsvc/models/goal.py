@@ -305,20 +305,6 @@ class Goal(HasPromises):
             update["$unset"] = dict.fromkeys(unsets, True)
         return await cls.change(where, update)
 
-    # -- notices ----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    async def fulfil_at(cls, goal_id: ObjectId, promise_id: str, progress: int, **changes: Any) -> bool:
-        """Removes a promise to tell of the goal's progress, if that is still what was told; `changes` are set besides.
-
-        False when progress has been raised: what raised it found the promise and added none.
-        """
-        where = {"_id": goal_id, "progress": progress}
-        update: dict[str, Any] = {"$pull": {"promises": {"id": promise_id}}}
-        if changes:
-            update["$set"] = changes
-        return await cls.changes(where, update)
-
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod

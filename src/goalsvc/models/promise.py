@@ -246,6 +246,18 @@ class HasPromises(Sharing):
         return None if changed is None else cls.parse(changed)
 
     @classmethod
+    async def fulfil_at(cls, document_id: Any, promise_id: str, progress: int, **changes: Any) -> bool:
+        """Removes a promise to tell of the goal's progress, if that is still what was told; `changes` are set besides.
+
+        False when progress has been raised: what raised it found the promise and added none.
+        """
+        where = {"_id": document_id, "progress": progress}
+        update: dict[str, Any] = {"$pull": {"promises": {"id": promise_id}}}
+        if changes:
+            update["$set"] = changes
+        return await cls.changes(where, update)
+
+    @classmethod
     async def changes(cls, where: Mapping[str, Any], update: Any) -> bool:
         """One update whose result nobody needs to see; whether the filter matched."""
         collection = cls.get_motor_collection()
