@@ -602,6 +602,8 @@ class World:
         for earning in self.all("earnings"):
             (mark,) = (name for name in earning if name.startswith("_show_funding:"))
             kind, payee = self._due_to(ObjectId(mark.partition(":")[2]), earning)
+            if "reversal" in earning:
+                kind, payee = "refund", earning["from_user_id"]
             expected = [] if payee is None else [f"{kind}-{mark[1:]}-{earning['_id']}-{payee}"]
             made = [t["_id"] for t in self.all("transfers", {"metadata.doc_id": str(earning["_id"])})]
             assert [transfer for transfer in made if not transfer.startswith("contribution-")] == expected

@@ -22,6 +22,7 @@ from goalsvc.api import (
     goals,
     health,
     keys,
+    money,
     openapi,
     pusher_auth,
     reports,
@@ -99,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, events, keys, audit,
-        reports, search,
+        reports, search, money,
     ):  # fmt: skip
         include(app, module.router)
     if settings is not None and settings.dev_dir:

@@ -33,6 +33,7 @@ from goalsvc.tasks.reconcile import reconcile_clocks
 from goalsvc.tasks.registry import ALL, sweep_promises
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
+from goalsvc.tasks.withdrawals import return_withdrawals
 from goalsvc.tasks.worker_health import WorkerHealth, serving_health
 from goalsvc.wiring import open_context
 
@@ -99,6 +100,7 @@ def periodic_tasks(settings: Settings) -> list[Periodic]:
         Periodic(sweep_promises, settings.promise_sweep_seconds),
         Periodic(reconcile_clocks, settings.reconcile_seconds),
         Periodic(expire_unbegun_shows, 1.0),
+        Periodic(return_withdrawals, 60.0),
         Periodic(end_idle_sessions, 60.0),
         Periodic(audit_books, 600.0),
     ]

@@ -157,24 +157,28 @@ def _nested_within(value: Any, levels: int) -> bool:
     return levels > 0 and all(_nested_within(item, levels - 1) for item in inner)
 
 
-def check_metadata_fields(metadata: Mapping[str, Any]) -> None:
-    """Raises InvalidError for metadata that cannot be stored."""
-    _check_storable(metadata)
+def check_metadata_fields(metadata: Mapping[str, Any]) -> int:
+    """Returns the size of that metadata as JSON, in bytes; raises InvalidError for metadata that cannot be stored."""
+    size = check_storable(metadata)
     for field in metadata:
         if not field or field.startswith("$") or "." in field or "\0" in field:
             raise InvalidError(f"metadata.{field}", "field names must not be empty, begin with `$` or hold `.`")
+    return size
 
 
-def _check_storable(metadata: Mapping[str, Any]) -> None:
-    """Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""
+def check_storable(metadata: Mapping[str, Any]) -> int:
+    """Returns the size of that metadata as JSON, in bytes.
+
+    Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""
     if not _nested_within(metadata, _DEEPEST):
         raise InvalidError("metadata", f"is nested deeper than {_DEEPEST} levels")
     try:
-        json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
         bson.encode(metadata)
     except (ValueError, OverflowError, InvalidDocument):
         message = "holds what cannot be stored: NaN, an integer of more than 64 bits, or half a character"
         raise InvalidError("metadata", message) from None
+    return len(text)
 
 
 def _check_kind(goal: Goal, viewer: str | None) -> None:

@@ -150,6 +150,7 @@ class TransferView(View):
     )
     created_at: datetime | None = Field(default=None, description="When it was made.")
     updated_at: datetime | None = Field(default=None, description="The same: a transfer never changes.")
+    reversed_at: datetime | None = Field(default=None, description="When a deposit was reversed.")
 
     @classmethod
     def of(cls, transfer: Transfer) -> "TransferView":
@@ -165,4 +166,5 @@ class TransferView(View):
             cause=shown(transfer.cause) or None,
             created_at=transfer.created_at,
             updated_at=transfer.created_at,
+            reversed_at=transfer.reversed_at,
         )

@@ -4,18 +4,17 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict
 
+from goalsvc.actions import money
 from goalsvc.api.dependencies import ContextOf, IdempotencyKey, PagingOf, UserIdText, UserPath
 from goalsvc.api.errors import responses
+from goalsvc.api.money import Amount, ParticularsBody
 from goalsvc.api.operation import operations, repeated_by_the_ledger, requires, with_etag
 from goalsvc.api.views import BalanceView, Page, TransferView
 from goalsvc.domain.call import Scope
-from goalsvc.domain.escrow import ISSUER, escrow_account, tag_of, user_account
-from goalsvc.domain.ids import key_digest
+from goalsvc.domain.escrow import escrow_account, tag_of, user_account
 from goalsvc.errors import NotFoundError
-from goalsvc.models.events import of_order
-from goalsvc.models.ledger import Order
 from goalsvc.models.paging import between, page_of
 from goalsvc.models.wallet import Account, Transfer
 
@@ -29,12 +28,14 @@ EscrowId = Annotated[
 ]
 
 
-class DepositBody(BaseModel):
+class DepositBody(ParticularsBody):
     """Tokens that come from outside."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"amount": 1500}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"amount": 1500, "reference": "pi_3MtwBwLkdIwHu7ix28a3tqPa"}}
+    )
 
-    amount: int = Field(gt=0, le=10**12, strict=True, description="Tokens.")
+    amount: Amount
 
 
 @router.post(
@@ -45,22 +46,8 @@ class DepositBody(BaseModel):
 async def deposit(
     context: ContextOf, user_id: UserPath, body: DepositBody, key: IdempotencyKey, response: Response
 ) -> TransferView:
-    """Adds tokens to a user's wallet, once for each Idempotency-Key."""
-    order = Order(
-        transfer_id=f"deposit-{user_id}-{key_digest(key)}",
-        debit=ISSUER,
-        credit=user_account(user_id),
-        amount=body.amount,
-        tags=["deposit"],
-        to_user_id=user_id,
-        cause=context.origin.cause,
-    )
-    now = context.clock.now()
-
-    async def tell(session: Any) -> None:
-        await context.events.write([of_order("deposit.created", order, now)], session)
-
-    transfer, new = await context.ledger.post(order, now, tell)
+    """Adds tokens to a user's wallet, once for each Idempotency-Key. `reference` is the payment provider's id."""
+    transfer, new = await money.deposit(context, user_id, body.amount, key, body.particulars)
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     return TransferView.of(transfer)

@@ -178,7 +178,7 @@ class Ledger:
                 # Made before? Then that is the answer, whatever the accounts say today.
                 made = await Transfer.by_id(waiting.order.transfer_id)
                 if made is None:
-                    raise
+                    raise _refused_reference(waiting.order, error) from error
                 if not waiting.order.same_as(made):
                     message = f"transfer {waiting.order.transfer_id} exists with other content"
                     raise TransferConflictError(message) from error
@@ -188,6 +188,14 @@ class Ledger:
         except Exception as error:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
+
+
+def _refused_reference(order: Order, error: Exception) -> Exception:
+    """Returns what to raise for an order that the database refused: its reference is taken, or the error itself."""
+    taken = isinstance(error, DuplicateKeyError | BulkWriteError) and order.reference is not None
+    if not taken:
+        return error
+    return ConflictError("reference_used", f"reference: {order.reference!r} was used for {order.account} before")
 
 
 def _answer(waiting: _Waiting, answer: tuple[Transfer, bool]) -> None:
@@ -226,6 +234,17 @@ def _fee_of(waiting: _Waiting) -> Transfer:
         created_at=waiting.now,
         cause=order.cause.document() or None,
     )
+
+
+async def move_within(order: Order, now: datetime, session: Any) -> Transfer:
+    """Makes one transfer within a transaction that does more than that; see `Ledger.transaction`.
+
+    Raises InsufficientFundsError, ConflictError, and what the order's guard raises: the transaction is then undone.
+    """
+    waiting = _Waiting(order, now, None, asyncio.get_running_loop().create_future())
+    transfer = _transfer_of(waiting)
+    await _move([waiting], [transfer], session)
+    return transfer
 
 
 async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:

@@ -133,6 +133,8 @@ class Transfer(Lenient):
     reference: Text | None = None
     """The caller's own id of it, unique for the account that it names (`account`)."""
     account: Text | None = None
+    reversed_at: Instant | None = None
+    """When this deposit was reversed."""
 
     class Settings:
         """Where and how Beanie keeps transfers."""
@@ -173,6 +175,21 @@ class Transfer(Lenient):
         return min(first, default=None), max(last, default=None)
 
     @classmethod
+    async def paid_out(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
+        """Yields the transfers that paid shares of that escrow to its streamer, in the order of their ids."""
+        where = {
+            "_id": {"$gte": f"escrow-{escrow_id}-", "$lt": f"escrow-{escrow_id}."},
+            "to_user_id": {"$exists": True},
+        }
+        async for transfer in cls.get_motor_collection().find(where, batch_size=500).sort("_id", ASCENDING):
+            yield transfer
+
+    @classmethod
+    async def paid_from(cls, escrow_id: str) -> int:
+        """Returns how many tokens of that escrow were paid to its streamer."""
+        return sum([transfer["amount"] async for transfer in cls.paid_out(escrow_id)])
+
+    @classmethod
     async def by_id(cls, transfer_id: str) -> "Transfer | None":
         """The transfer of that id."""
         return await cls.find_one({"_id": transfer_id})
@@ -181,7 +198,7 @@ class Transfer(Lenient):
 #: The fields of an earning that name no escrow.
 _NO_ESCROWS = (
     "user_id", "from_user_id", "amount", "created_at", "goal_id", "transfer_id", "state", "settled_at", "metadata", "tags",
-    "progress", "cause",
+    "progress", "cause", "reversal", "breakdown_id",
 )  # fmt: skip
 
 
@@ -223,7 +240,7 @@ class Earning(Sharing):
     async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """Yields every earning that the escrow holds, of any date, whatever else is in it; not held in memory."""
         wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
-        where = {f"_{escrow_id}": {"$exists": True}}
+        where = {f"_{escrow_id}": {"$exists": True}, "reversal": {"$exists": False}}
         async for earning in cls.get_motor_collection().find(where, wanted, batch_size=500):
             yield readable_earning(earning)
 

@@ -15,8 +15,10 @@ from goalsvc.tasks import (
     progress,
     reconcile,
     recording,
+    returns,
     settling,
     shares,
+    withdrawals,
 )
 from goalsvc.tasks.sweep import make_sweep
 from goalsvc.tasks.task import Task
@@ -44,6 +46,8 @@ _ALL_BUT_THE_SWEEP: tuple[Task[Any], ...] = (
     escrow.announce_escrow_share,
     escrow.conclude_escrow_share,
     escrow.hold_exclusive,
+    returns.return_payout,
+    withdrawals.return_withdrawals,
     bookkeeping.audit_books,
     bookkeeping.end_idle_sessions,
     bookkeeping.expire_unbegun_shows,

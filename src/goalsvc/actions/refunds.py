@@ -1,0 +1,95 @@
+"""Refunding a completed goal: its payout returns to those who paid, from the streamer's wallet, otherwise as a debt."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.actions.known import known_goal
+from goalsvc.context import Context
+from goalsvc.domain.call import Call
+from goalsvc.domain.escrow import exclusive_escrow, show_escrow
+from goalsvc.domain.goals import GoalKind
+from goalsvc.errors import ConflictError
+from goalsvc.models.goal import Goal
+from goalsvc.models.promise import add_promises_stage, array_of, promise_expression
+from goalsvc.models.session import Session
+from goalsvc.models.wallet import Transfer
+from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.returns import return_payout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalRefund:
+    """A refund that the goal promises; its transfers follow."""
+
+    id: str
+    goal_id: str
+    amount: int
+    returned: int
+    """How many tokens of the payout are returned by now, with this refund."""
+    paid: int
+    """How many tokens were paid out."""
+
+
+async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: int | None, reason: str) -> GoalRefund:
+    """Promises to return the payout of a completed goal, whole or in part; a repeat of the call finds the same refund.
+
+    Raises NotFoundError, ConflictError `nothing_paid`, `more_than_paid`.
+    """
+    goal = await known_goal(goal_id)
+    refund_id = str(call.object_id("refund"))
+    escrow_id = await _escrow_of(goal)
+    paid = await Transfer.paid_from(escrow_id) if escrow_id is not None else 0
+    if escrow_id is None or paid == 0:
+        raise ConflictError("nothing_paid", f"goal {goal_id} has paid nothing out")
+    before = int((goal.model_extra or {}).get("returned", 0))
+    asked = paid - before if amount is None else amount
+    promise_id = f"{return_payout.name}:{refund_id}"
+    arguments: dict[str, Any] = {
+        "goal_id": str(goal_id),
+        "escrow_id": escrow_id,
+        "refund_id": refund_id,
+        "amount": asked,
+        "paid": paid,
+        "reason": reason,
+    }
+    now = context.clock.now()
+    promise = promise_expression(promise_id, return_payout.name, {"$literal": arguments}, now, context.origin)
+    returned = {"$ifNull": ["$returned", 0]}
+    where = {
+        "_id": goal_id,
+        f"returns.{refund_id}": {"$exists": False},
+        "$expr": {"$lte": [{"$add": [returned, asked]}, paid]},
+    }
+    stages = [
+        {"$set": {"returned": {"$add": [returned, asked]}, f"returns.{refund_id}": asked}},
+        add_promises_stage(array_of(promise)),
+    ]
+    changed = await Goal.change(where, stages) if asked > 0 else None
+    if changed is None:
+        goal = await known_goal(goal_id)
+        extra = goal.model_extra or {}
+        if refund_id not in extra.get("returns", {}):
+            left = paid - int(extra.get("returned", 0))
+            raise ConflictError("more_than_paid", f"of {paid} tokens that were paid, {left} can still be returned")
+        changed, asked = goal, int(extra["returns"][refund_id])
+    enqueue_promises(context, changed, [promise_id])
+    total = int((changed.model_extra or {}).get("returned", asked))
+    return GoalRefund(id=refund_id, goal_id=str(goal_id), amount=asked, returned=total, paid=paid)
+
+
+async def _escrow_of(goal: Goal) -> str | None:
+    """Returns the escrow that this goal was paid from; None for a goal that is not paid."""
+    assert goal.id is not None  # noqa: S101 - it was read from the database
+    if goal.kind is GoalKind.EXCLUSIVE:
+        return exclusive_escrow(goal.id)
+    if goal.kind is GoalKind.FUNDING:
+        return show_escrow(goal.id)
+    if goal.kind is not GoalKind.SHOW:
+        return None
+    session_id = goal.conditions.session_id
+    session = await Session.by_id(session_id) if session_id is not None else None
+    pair = session.pair_of_show(goal.id) if session is not None else None
+    funding = pair.funding_goal if pair is not None and pair.funding_goal is not None else goal.metadata.funding_goal_id
+    return show_escrow(funding) if funding is not None else None

@@ -1,0 +1,208 @@
+"""Reversing a deposit, as after a chargeback: from the wallet, then from the user's open escrows, then as a debt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo import DESCENDING
+
+from goalsvc.context import Context
+from goalsvc.domain import books
+from goalsvc.domain.escrow import (
+    ISSUER,
+    REFUNDED,
+    debt_account,
+    escrow_account,
+    exclusive_escrow,
+    is_amount,
+    tag_of,
+    transfer_id_of,
+    trigger_escrow,
+    user_account,
+)
+from goalsvc.domain.ids import derived_id, exclusive_of
+from goalsvc.domain.origin import Cause
+from goalsvc.errors import ConflictError, NotFoundError
+from goalsvc.models.ledger import Order, move_within
+from goalsvc.models.wallet import Account, Earning, Transfer
+
+#: How many open contributions, and how many open requests, of the user are looked at, the latest first.
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    """A deposit that was reversed: how many tokens came from where."""
+
+    transfer_id: str
+    user_id: str
+    amount: int
+    from_wallet: int
+    """Of these, `from_escrows` were in open escrows before."""
+    from_escrows: int
+    from_debt: int
+
+
+async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tuple[Reversal, bool]:
+    """Reverses a deposit, once: the reversal, and whether it was made now. All of it is one transaction.
+
+    Raises NotFoundError, ConflictError `not_a_deposit`.
+    """
+    deposit = await Transfer.by_id(transfer_id)
+    if deposit is None:
+        raise NotFoundError(f"there is no transfer {transfer_id}")
+    if deposit.debit != ISSUER or "deposit" not in deposit.tags or deposit.to_user_id is None:
+        raise ConflictError("not_a_deposit", f"transfer {transfer_id} is not a deposit")
+    work = _Work(deposit, deposit.to_user_id, reason, context.clock.now(), context.origin.cause)
+    made: Reversal | None = await context.ledger.transaction(work.run)
+    if made is not None:
+        return made, True
+    return await work.made_before(), False
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    deposit: Transfer
+    user_id: str
+    reason: str
+    now: datetime
+    cause: Cause
+
+    async def run(self, session: Any) -> Reversal | None:
+        """Within a transaction: reverses the deposit; None when that was done before."""
+        transfers = Transfer.get_motor_collection()
+        where = {"_id": self.deposit.id, "reversed_at": {"$exists": False}}
+        marked = await transfers.update_one(where, {"$set": {"reversed_at": self.now}}, session=session)
+        if not marked.matched_count:
+            return None
+        amount, wallet = self.deposit.amount, user_account(self.user_id)
+        missing = amount - await _balance(wallet, session)
+        freed = await self._free(missing, session) if missing > 0 else 0
+        from_wallet = max(min(amount, await _balance(wallet, session)), 0)
+        if from_wallet:
+            await self._take(f"reversal-{self.deposit.id}", wallet, from_wallet, session)
+        if amount > from_wallet:
+            await self._take(
+                f"reversal-debt-{self.deposit.id}", debt_account(self.user_id), amount - from_wallet, session
+            )
+            owes = {"$set": {"owes": True}, "$setOnInsert": {"balance": 0}}
+            await Account.get_motor_collection().update_one({"_id": wallet}, owes, upsert=True, session=session)
+        return self._reversal(from_wallet, min(freed, from_wallet), amount - from_wallet)
+
+    async def made_before(self) -> Reversal:
+        """What the transfers of the reversal say, once it was made."""
+        ids = [f"reversal-{self.deposit.id}", f"reversal-debt-{self.deposit.id}"]
+        found = {each.id: each async for each in Transfer.find({"_id": {"$in": ids}})}
+        wallet, debt = (found[each].amount if each in found else 0 for each in ids)
+        freed = {"tags": f"reversal::{self.deposit.id}", "credit": user_account(self.user_id)}
+        return self._reversal(wallet, sum([each.amount async for each in Transfer.find(freed)]), debt)
+
+    def _reversal(self, from_wallet: int, from_escrows: int, from_debt: int) -> Reversal:
+        return Reversal(
+            transfer_id=self.deposit.id,
+            user_id=self.user_id,
+            amount=self.deposit.amount,
+            from_wallet=from_wallet,
+            from_escrows=from_escrows,
+            from_debt=from_debt,
+        )
+
+    async def _take(self, transfer_id: str, account: str, amount: int, session: Any) -> None:
+        debt = account.startswith("debt:")
+        order = Order(
+            transfer_id=transfer_id,
+            debit=account,
+            credit=ISSUER,
+            amount=amount,
+            tags=["reversal", f"reversal::{self.deposit.id}", *([f"debt::{self.user_id}"] if debt else [])],
+            metadata={"transfer_id": self.deposit.id, "reason": self.reason},
+            from_user_id=None if debt else self.user_id,
+            cause=self.cause,
+            overdraft=debt,
+        )
+        await move_within(order, self.now, session)
+
+    # -- open escrows ---------------------------------------------------------------------------------------------
+
+    async def _free(self, missing: int, session: Any) -> int:
+        """Moves up to so many tokens from the user's open escrows to the wallet; how many."""
+        freed = await self._free_contributions(missing, session)
+        return freed + (await self._free_holds(missing - freed, session) if freed < missing else 0)
+
+    async def _free_contributions(self, missing: int, session: Any) -> int:
+        freed = 0
+        where = {"from_user_id": self.user_id, "state": "held"}
+        earnings = Earning.get_motor_collection().find(where, session=session).sort("_id", DESCENDING).limit(_MOST)
+        for earning in await earnings.to_list(None):
+            escrow_id = books.escrow_of(earning)
+            held = await _open_balance(escrow_id, session) if escrow_id is not None else 0
+            amount = earning.get("amount") if is_amount(earning.get("amount")) else 0
+            taken = min(missing - freed, amount or 0, held)
+            if escrow_id is None or taken <= 0:
+                continue
+            doc_id = await self._split_off(earning, taken, session)
+            transfer_id = transfer_id_of(REFUNDED, escrow_id, str(doc_id), self.user_id)
+            await self._give_back(transfer_id, escrow_id, taken, str(doc_id), session)
+            freed += taken
+            if freed == missing:
+                break
+        return freed
+
+    async def _split_off(self, earning: Mapping[str, Any], taken: int, session: Any) -> ObjectId:
+        """Marks that part of an earning as refunded, as an earning of its own unless it is all of it; that one's id."""
+        collection = Earning.get_motor_collection()
+        settled = {"state": "refunded", "settled_at": self.now, "reversal": self.deposit.id}
+        if taken == earning["amount"]:
+            await collection.update_one({"_id": earning["_id"]}, {"$set": settled}, session=session)
+            doc_id: ObjectId = earning["_id"]
+            return doc_id
+        part = derived_id(earning["_id"], f"reversal:{self.deposit.id}")
+        await collection.update_one({"_id": earning["_id"]}, {"$inc": {"amount": -taken}}, session=session)
+        await collection.insert_one({**earning, "_id": part, "amount": taken, **settled}, session=session)
+        return part
+
+    async def _free_holds(self, missing: int, session: Any) -> int:
+        """Takes from the holds of the user's requests, and from the exclusives that came of them."""
+        freed = 0
+        where = {"from_user_id": self.user_id, "_id": {"$gte": "hold-trigger:", "$lt": "hold-trigger;"}}
+        found = Transfer.get_motor_collection().find(where, {"_id": 1}, session=session).sort("_id", DESCENDING)
+        for hold in await found.limit(_MOST).to_list(None):
+            text = str(hold["_id"]).removeprefix("hold-trigger:")
+            if not ObjectId.is_valid(text):
+                continue
+            request = ObjectId(text)
+            for escrow_id in (trigger_escrow(request), exclusive_escrow(exclusive_of(request))):
+                taken = min(missing - freed, await _open_balance(escrow_id, session))
+                if taken > 0:
+                    transfer_id = f"reversal-{self.deposit.id}-{escrow_id}"
+                    await self._give_back(transfer_id, escrow_id, taken, text, session)
+                    freed += taken
+        return freed
+
+    async def _give_back(self, transfer_id: str, escrow_id: str, amount: int, doc_id: str, session: Any) -> None:
+        order = Order(
+            transfer_id=transfer_id,
+            debit=escrow_account(escrow_id),
+            credit=user_account(self.user_id),
+            amount=amount,
+            tags=[tag_of(escrow_id), f"reversal::{self.deposit.id}"],
+            metadata={"doc_id": doc_id, "user_id": self.user_id, "reversal": self.deposit.id},
+            to_user_id=self.user_id,
+            cause=self.cause,
+        )
+        await move_within(order, self.now, session)
+
+
+async def _balance(account_id: str, session: Any) -> int:
+    found = await Account.get_motor_collection().find_one({"_id": account_id}, {"balance": 1}, session=session)
+    return int(found["balance"]) if found else 0
+
+
+async def _open_balance(escrow_id: str, session: Any) -> int:
+    """Returns what an escrow holds while nothing has begun to settle it, else 0."""
+    found = await Account.get_motor_collection().find_one({"_id": escrow_account(escrow_id)}, session=session)
+    if found is None or any(found.get(name) is not None for name in ("settlement", "shares_due", "held")):
+        return 0
+    return max(int(found["balance"]), 0)

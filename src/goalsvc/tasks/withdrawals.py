@@ -1,0 +1,75 @@
+"""Withdrawals: how a payout that is pending ends, and the return of those that nothing has ended."""
+
+from typing import Any
+
+from goalsvc.context import Context
+from goalsvc.domain.escrow import ISSUER, payout_account, user_account
+from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError
+from goalsvc.models.events import of_order
+from goalsvc.models.ledger import Order
+from goalsvc.models.withdrawal import PENDING, RETURNED, Withdrawal
+from goalsvc.tasks.task import task
+
+#: How many withdrawals one run returns.
+_BATCH = 500
+
+
+@task()
+async def return_withdrawals(context: Context) -> Outcome:
+    """Returns the withdrawals that were not concluded within `GOALSVC_WITHDRAWAL_LIMIT`."""
+    where = {"state": PENDING, "returns_at": {"$lte": context.clock.now()}}
+    found = Withdrawal.get_motor_collection().find(where, {"_id": 1}).sort("returns_at").limit(_BATCH)
+    returned = 0
+    for withdrawal in await found.to_list(None):
+        try:
+            _, new = await conclude_withdrawal(context, str(withdrawal["_id"]), RETURNED, "not concluded in time")
+        except ConflictError:  # it was confirmed at this moment
+            continue
+        returned += new
+    return Done(f"{returned} withdrawals") if returned else Returned(Reason.ALREADY_DONE)
+
+
+async def known_withdrawal(withdrawal_id: str) -> Withdrawal:
+    """The withdrawal of that id; raises NotFoundError."""
+    withdrawal = await Withdrawal.find_one({"_id": withdrawal_id})
+    if withdrawal is None:
+        raise NotFoundError(f"there is no withdrawal {withdrawal_id}")
+    return withdrawal
+
+
+async def conclude_withdrawal(
+    context: Context, withdrawal_id: str, state: str, reason: str | None
+) -> tuple[Withdrawal, bool]:
+    """Ends a pending withdrawal; what it is then, and whether that was done now. The same end again changes nothing."""
+    withdrawal = await known_withdrawal(withdrawal_id)
+    if withdrawal.state != PENDING:
+        return _concluded(withdrawal, state), False
+    now, returned = context.clock.now(), state == RETURNED
+    order = Order(
+        transfer_id=f"withdrawal-{withdrawal_id}-{state}",
+        debit=payout_account(withdrawal_id),
+        credit=user_account(withdrawal.user_id) if returned else ISSUER,
+        amount=withdrawal.amount,
+        tags=["withdrawal", f"withdrawal::{withdrawal_id}"],
+        metadata={} if reason is None else {"reason": reason},
+        to_user_id=withdrawal.user_id if returned else None,
+        cause=context.origin.cause,
+    )
+
+    async def note(session: Any) -> None:
+        if await Withdrawal.conclude(withdrawal_id, state, now, session, reason=reason) is None:
+            raise ConflictError("withdrawal_concluded", f"withdrawal {withdrawal_id} is not pending")
+        await context.events.write([of_order(f"withdrawal.{state}", order, now)], session)
+
+    try:
+        _, new = await context.ledger.post(order, now, note)
+    except (ConflictError, InsufficientFundsError):  # the other end was faster
+        return _concluded(await known_withdrawal(withdrawal_id), state), False
+    return await known_withdrawal(withdrawal_id), new
+
+
+def _concluded(withdrawal: Withdrawal, state: str) -> Withdrawal:
+    if withdrawal.state != state:
+        raise ConflictError(f"withdrawal_{withdrawal.state}", f"withdrawal {withdrawal.id} was {withdrawal.state}")
+    return withdrawal

@@ -1,0 +1,318 @@
+"""Money in and out: each verb moves what it says, once, and the books stay right."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from tests.world import World, joined, left
+
+from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, an_exclusive, contributes
+
+pytestmark = pytest.mark.real
+
+
+async def refused(world: World, path: str, body: Any, *, key: str | None = None) -> tuple[int, str]:
+    response = await world.call("POST", path, body, key=key)
+    assert not response.is_success, response.text
+    return response.status_code, response.json()["code"]
+
+
+async def a_paid_show(world: World, *, fee_bps: int | None = None) -> Show:
+    if fee_bps is None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+    else:
+        funding = await world.given(a_funding(target=300, fee_bps=fee_bps))
+        given = {"viewer-1": 101, "viewer-2": 199}
+        for viewer, amount in given.items():
+            await world.deposits(viewer, amount)
+            await contributes(world, funding, viewer, amount)
+        await world.settle()
+        (pair,) = world.session(funding.session_id)["show_goal_pairs"]
+        show = Show(str(pair["show_goal"]), funding.session_id, funding.id, given, 360)
+    await world.performs(show, seconds=400)
+    await world.settle(patience=60)
+    return show
+
+
+class TestDeposits:
+    async def test_a_reference_is_unique_for_the_wallet(self, world: World) -> None:
+        body = {"amount": 10, "reference": "pi_1", "metadata": {"card": "visa"}}
+        made = await world.post("/v1/wallets/bob/deposits", body, key="k1")
+        assert (made["reference"], made["metadata"]) == ("pi_1", {"card": "visa"})
+        assert await world.post("/v1/wallets/bob/deposits", body, key="k1") == made
+        assert await refused(world, "/v1/wallets/bob/deposits", body, key="k2") == (409, "reference_used")
+        await world.post("/v1/wallets/eve/deposits", body)
+        assert (world.balance("bob"), world.balance("eve")) == (10, 10)
+
+    async def test_at_the_same_time_it_counts_once(self, world: World) -> None:
+        body = {"amount": 10, "reference": "pi_1"}
+        answers = await asyncio.gather(*(world.call("POST", "/v1/wallets/bob/deposits", body) for _ in range(10)))
+        assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
+        assert world.balance("bob") == 10
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({"amount": 0}, "amount"),
+            ({"amount": -1}, "amount"),
+            ({"amount": 1.5}, "amount"),
+            ({"amount": "1"}, "amount"),
+            ({"amount": 10**13}, "amount"),
+            ({"amount": 1, "reference": ""}, "reference"),
+            ({"amount": 1, "metadata": {"x": "y" * 2048}}, "metadata"),
+            ({"amount": 1, "metadata": {"a.b": 1}}, "metadata.a.b"),
+        ],
+    )
+    async def test_what_is_refused(self, world: World, body: dict[str, Any], field: str) -> None:
+        response = await world.call("POST", "/v1/wallets/bob/deposits", body)
+        assert response.status_code == 422
+        assert field in response.text
+        assert world.balance("bob") == 0
+
+
+class TestWithdrawals:
+    async def begun(self, world: World, amount: int = 60) -> str:
+        await world.deposits("bob", 100)
+        body = {"amount": amount, "reference": "payout-1"}
+        made = await world.post("/v1/wallets/bob/withdrawals", body, key="w1")
+        assert made["state"] == "pending"
+        assert await world.post("/v1/wallets/bob/withdrawals", body, key="w1") == made
+        assert (world.balance("bob"), world.account(f"payout:{made['id']}")) == (100 - amount, amount)
+        return str(made["id"])
+
+    async def test_one_that_arrived_leaves_the_ledger(self, world: World) -> None:
+        identity = await self.begun(world)
+        confirmed = await world.post(f"/v1/withdrawals/{identity}/confirm")
+        assert confirmed["state"] == "confirmed"
+        assert await world.post(f"/v1/withdrawals/{identity}/confirm") == confirmed
+        assert await refused(world, f"/v1/withdrawals/{identity}/return", None) == (409, "withdrawal_confirmed")
+        assert (world.balance("bob"), world.account(f"payout:{identity}"), world.account("issuer")) == (40, 0, -40)
+        assert await world.get(f"/v1/withdrawals/{identity}") == confirmed
+
+    async def test_one_that_did_not_arrive_returns(self, world: World) -> None:
+        identity = await self.begun(world)
+        returned = await world.post(f"/v1/withdrawals/{identity}/return", {"reason": "closed account"})
+        assert (returned["state"], returned["reason"]) == ("returned", "closed account")
+        await world.post(f"/v1/withdrawals/{identity}/return", {"reason": "again"})
+        assert await refused(world, f"/v1/withdrawals/{identity}/confirm", None) == (409, "withdrawal_returned")
+        assert (world.balance("bob"), world.account(f"payout:{identity}")) == (100, 0)
+
+    async def test_both_at_once_end_one_way(self, world: World) -> None:
+        identity = await self.begun(world)
+        paths = [f"/v1/withdrawals/{identity}/{verb}" for verb in ("confirm", "return") for _ in range(4)]
+        answers = await asyncio.gather(*(world.call("POST", path) for path in paths))
+        assert {answer.status_code for answer in answers} == {200, 409}
+        state = (await world.get(f"/v1/withdrawals/{identity}"))["state"]
+        assert world.balance("bob") == (40 if state == "confirmed" else 100)
+        assert world.account(f"payout:{identity}") == 0
+
+    async def test_one_that_nothing_ends_returns_by_itself(self, world: World) -> None:
+        identity = await self.begun(world)
+        await world.after(seconds=604_800 - 1)
+        await world.tick("return_withdrawals")
+        assert world.balance("bob") == 40
+        await world.after(seconds=2)
+        await world.tick("return_withdrawals")
+        assert (world.balance("bob"), world.account(f"payout:{identity}")) == (100, 0)
+
+    async def test_more_than_the_wallet_holds(self, world: World) -> None:
+        await world.deposits("bob", 100)
+        assert await refused(world, "/v1/wallets/bob/withdrawals", {"amount": 101}) == (402, "insufficient_funds")
+        assert (await world.get("/v1/wallets/bob/withdrawals"))["items"] == []
+
+    async def test_an_unknown_one(self, world: World) -> None:
+        assert await refused(world, f"/v1/withdrawals/wd_{'0' * 24}/confirm", None) == (404, "not_found")
+
+
+class TestAdjustmentsAndTips:
+    async def test_in_either_direction(self, world: World) -> None:
+        path = "/v1/wallets/bob/adjustments"
+        made = await world.post(path, {"amount": 30, "direction": "credit", "reason": "goodwill"}, key="a")
+        assert made["metadata"]["reason"] == "goodwill"
+        await world.post(path, {"amount": 30, "direction": "credit", "reason": "goodwill"}, key="a")
+        await world.post(path, {"amount": 10, "direction": "debit", "reason": "mistake"})
+        assert world.balance("bob") == 20
+        too_much = {"amount": 21, "direction": "debit", "reason": "x"}
+        assert await refused(world, path, too_much) == (402, "insufficient_funds")
+        assert (await world.call("POST", path, {"amount": 1, "direction": "debit"})).status_code == 422
+
+    async def test_a_tip(self, world: World) -> None:
+        await world.deposits("bob", 30)
+        tip = {"from_user_id": "bob", "to_user_id": "alice", "amount": 20}
+        made = await world.post("/v1/transfers", tip, key="t")
+        assert await world.post("/v1/transfers", tip, key="t") == made
+        assert (world.balance("bob"), world.balance("alice")) == (10, 20)
+        assert await refused(world, "/v1/transfers", tip) == (402, "insufficient_funds")
+        oneself = tip | {"to_user_id": "bob", "amount": 1}
+        assert await refused(world, "/v1/transfers", oneself) == (409, "self_payment")
+        escrow = tip | {"from_user_id": "escrow:show_funding:x"}
+        assert (await world.call("POST", "/v1/transfers", escrow)).status_code == 422
+
+
+class TestReversals:
+    async def deposited(self, world: World, user: str, amount: int) -> str:
+        return str((await world.post(f"/v1/wallets/{user}/deposits", {"amount": amount}))["id"])
+
+    async def reversed(self, world: World, deposit: str) -> dict[str, Any]:
+        answer: dict[str, Any] = await world.post(f"/v1/deposits/{deposit}/reverse", {"reason": "chargeback"})
+        return answer
+
+    async def test_from_the_wallet_once(self, world: World) -> None:
+        deposit = await self.deposited(world, "bob", 100)
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_wallet"], answer["from_escrows"], answer["from_debt"]) == (100, 0, 0)
+        assert await self.reversed(world, deposit) == answer
+        assert (world.balance("bob"), world.account("issuer")) == (0, 0)
+
+    async def test_at_the_same_time_it_is_reversed_once(self, world: World) -> None:
+        deposit = await self.deposited(world, "bob", 100)
+        await self.deposited(world, "bob", 500)
+        path = f"/v1/deposits/{deposit}/reverse"
+        answers = await asyncio.gather(*(world.call("POST", path, {"reason": "x"}) for _ in range(8)))
+        assert {answer.status_code for answer in answers} == {201}
+        assert world.balance("bob") == 500
+
+    async def test_what_was_spent_is_a_debt_that_income_repays_first(self, world: World) -> None:
+        deposit = await self.deposited(world, "bob", 100)
+        await world.post("/v1/transfers", {"from_user_id": "bob", "to_user_id": "alice", "amount": 70})
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_wallet"], answer["from_debt"]) == (30, 70)
+        assert (world.balance("bob"), world.account("debt:bob")) == (0, -70)
+        await self.deposited(world, "bob", 50)
+        assert (world.balance("bob"), world.account("debt:bob")) == (0, -20)
+        await self.deposited(world, "bob", 50)
+        assert (world.balance("bob"), world.account("debt:bob")) == (30, 0)
+        await self.deposited(world, "bob", 5)
+        assert world.balance("bob") == 35
+
+    async def test_from_an_open_contribution(self, world: World) -> None:
+        funding = await world.given(a_funding(target=300))
+        deposit = await self.deposited(world, "bob", 100)
+        await self.deposited(world, "bob", 100)
+        await contributes(world, funding, "bob", 150)
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_wallet"], answer["from_escrows"], answer["from_debt"]) == (100, 50, 0)
+        escrow = f"show_funding:{funding.id}"
+        assert (world.balance("bob"), world.escrow(escrow), world.account("debt:bob")) == (0, 100, 0)
+        await world.ends(funding)
+        await world.settle(patience=60)
+        assert (world.balance("bob"), world.escrow(escrow)) == (100, 0)
+        assert world.all("dead_letters") == []
+
+    async def test_a_show_pays_what_is_left(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-2")
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_escrows"], answer["from_debt"]) == (102, 0)
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (show.escrow - 102, 0)
+
+    async def test_from_the_hold_of_a_request(self, world: World) -> None:
+        request = await world.given(a_request(price=300))
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}))
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_escrows"], answer["from_debt"], world.escrow(request.escrow_id)) == (300, 0, 0)
+        await world.post(f"/v1/goals/{request.id}/decline")
+        await world.settle(patience=60)
+        assert world.balance("bob") == 0
+
+    async def test_after_the_payout_it_is_a_debt(self, world: World) -> None:
+        show = await a_paid_show(world)
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-1")
+        answer = await self.reversed(world, deposit)
+        assert answer["from_debt"] == 101
+        assert (world.account("debt:viewer-1"), world.balance(show.streamer)) == (-101, show.escrow)
+
+    async def test_after_a_refund_it_is_in_the_wallet(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        await world.ends(show)
+        await world.settle(patience=60)
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-1")
+        assert (await self.reversed(world, deposit))["from_wallet"] == 101
+
+    async def test_a_refund_repays_a_debt_first(self, world: World) -> None:
+        """The contribution is being refunded while the deposit is reversed: nothing is taken twice."""
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        await world.ends(show)
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-1")
+        await self.reversed(world, deposit)
+        await world.settle(patience=60)
+        assert (world.balance("viewer-1"), world.account("debt:viewer-1"), world.escrow(show.escrow_id)) == (0, 0, 0)
+
+    async def test_only_deposits(self, world: World) -> None:
+        await world.deposits("bob", 10)
+        tip = await world.post("/v1/transfers", {"from_user_id": "bob", "to_user_id": "alice", "amount": 1})
+        path = f"/v1/deposits/{tip['id']}/reverse"
+        assert await refused(world, path, {"reason": "x"}) == (409, "not_a_deposit")
+        assert await refused(world, "/v1/deposits/nothing/reverse", {"reason": "x"}) == (404, "not_found")
+
+
+class TestGoalRefunds:
+    async def test_a_whole_show(self, world: World) -> None:
+        show = await a_paid_show(world)
+        made = await world.post(f"/v1/goals/{show.id}/refund", {"reason": "wrong song"}, key="r")
+        assert (made["amount"], made["returned"], made["paid"]) == (show.escrow, show.escrow, show.escrow)
+        await world.post(f"/v1/goals/{show.id}/refund", {"reason": "wrong song"}, key="r")
+        await world.settle()
+        assert world.balance(show.streamer) == 0
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        again = await refused(world, f"/v1/goals/{show.id}/refund", {"reason": "again"})
+        assert again == (409, "more_than_paid")
+
+    @pytest.mark.parametrize("amount", [1, 2, 100, 305])
+    async def test_a_part_of_it_to_the_token(self, world: World, amount: int) -> None:
+        show = await a_paid_show(world)
+        await world.post(f"/v1/goals/{show.id}/refund", {"amount": amount, "reason": "cut short"})
+        await world.settle()
+        returned = {viewer: world.balance(viewer) for viewer in show.contributions}
+        assert sum(returned.values()) == amount
+        assert all(
+            abs(got - amount * show.contributions[viewer] / show.escrow) <= 1 for viewer, got in returned.items()
+        )
+        left = {"amount": show.escrow - amount + 1, "reason": "x"}
+        assert await refused(world, f"/v1/goals/{show.id}/refund", left) == (409, "more_than_paid")
+        await world.post(f"/v1/goals/{show.id}/refund", {"reason": "the rest"})
+        await world.settle()
+        assert world.balance(show.streamer) == 0
+
+    async def test_what_the_streamer_has_spent_is_a_debt(self, world: World) -> None:
+        show = await a_paid_show(world)
+        body = {"from_user_id": show.streamer, "to_user_id": "shop", "amount": show.escrow - 6}
+        await world.post("/v1/transfers", body)
+        await world.post(f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        await world.settle()
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        assert (world.balance(show.streamer), world.account(f"debt:{show.streamer}")) == (0, 6 - show.escrow)
+        await world.deposits(show.streamer, 1000)
+        assert world.balance(show.streamer) == 1000 - show.escrow + 6
+
+    async def test_an_exclusive(self, world: World) -> None:
+        exclusive = await world.given(an_exclusive(price=360, seconds=360))
+        await world.hears(joined(exclusive), joined(exclusive, exclusive.viewer))
+        await world.after(seconds=400)
+        await world.hears(left(exclusive), left(exclusive, exclusive.viewer))
+        await world.settle(patience=400)
+        paid = world.balance("alice")
+        assert paid == 360
+        await world.post(f"/v1/goals/{exclusive.id}/refund", {"amount": 60, "reason": "x"})
+        await world.settle()
+        assert (world.balance("alice"), world.balance("bob")) == (300, 60)
+
+    async def test_what_has_paid_nothing(self, world: World) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        assert await refused(world, f"/v1/goals/{show.id}/refund", {"reason": "x"}) == (409, "nothing_paid")
+        stage = await world.given(a_stage())
+        karaoke = {"kind": "KaraokeGoal", "session_id": stage.session_id, "levels": [{"target": 60}]}
+        made = await world.post("/v1/goals", karaoke)
+        assert await refused(world, f"/v1/goals/{made['id']}/refund", {"reason": "x"}) == (409, "nothing_paid")
+        assert await refused(world, f"/v1/goals/{ObjectId()}/refund", {"reason": "x"}) == (404, "not_found")
+
+    async def test_the_platforms_fee_stays(self, world: World) -> None:
+        show = await a_paid_show(world, fee_bps=1000)
+        made = await world.post(f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        await world.settle()
+        assert (made["paid"], world.account("fees")) == (300 - 29, 29)
+        assert sum(world.balance(viewer) for viewer in show.contributions) == 300 - 29
