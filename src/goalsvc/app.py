@@ -29,6 +29,7 @@ from goalsvc.api import (
     search,
     session_token,
     sessions,
+    statements,
     test_clock,
     users,
     wallets,
@@ -100,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, events, keys, audit,
-        reports, search, money,
+        reports, search, money, statements,
     ):  # fmt: skip
         include(app, module.router)
     if settings is not None and settings.dev_dir:

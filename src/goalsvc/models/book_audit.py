@@ -73,7 +73,7 @@ class Report:
 async def audit(now: datetime, key: bytes) -> Report:
     """Reads all accounts, transfers, escrows, earnings and seals, and reports what is wrong. `key` verifies the seals."""
     report = Report(now)
-    async with _snapshot() as session:
+    async with snapshot() as session:
         await _check_accounts(report, session)
         await _check_transfers(report, session)
         await _check_escrows(report, session)
@@ -87,7 +87,7 @@ async def audit(now: datetime, key: bytes) -> Report:
 
 
 @asynccontextmanager
-async def _snapshot() -> AsyncIterator[Any]:
+async def snapshot() -> AsyncIterator[Any]:
     """Opens a session whose reads all see one state of the database; None where the server has none."""
     client = Account.get_motor_collection().database.client
     async with await client.start_session(snapshot=True) as session:
