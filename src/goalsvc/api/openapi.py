@@ -42,7 +42,12 @@ TAGS: list[dict[str, Any]] = [
         "name": "Wallet",
         "description": "Tokens: deposits, balances, escrows, transfers. Double entry: all sums to zero.",
     },
-    {"name": "Reports", "description": "The books: their audit and their seals."},
+    {
+        "name": "Money",
+        "description": "Money in and out: withdrawals, reversals, corrections, tips, refunds of completed goals.",
+    },
+    {"name": "Statements", "description": "Statements of wallets and escrows, exports of all transfers."},
+    {"name": "Reports", "description": "The audit of the books, and the seals of closed days."},
     {"name": "Search", "description": "Whatever has a given id."},
     {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
     {"name": "Audit", "description": "Who changed what, by which key."},
