@@ -339,6 +339,8 @@ class World:
         """Joins and leaves by goal, as its clock heard them."""
         self.has_dead_letters = False
         """Whether the story ends with tasks that were given up: what they owed is then not to be asked for."""
+        self.expected_findings: set[str] = set()
+        """What may be wrong in the books at the end, where a story has escrows without goals."""
         self._keys = 0
         self._swept_at = clock.now()
 
@@ -553,7 +555,7 @@ class World:
         await self.settle()
         self._check_money()
         report = await self.get("/v1/reports/audit")
-        assert report["findings"] == []
+        assert [each for each in report["findings"] if each["code"] not in self.expected_findings] == []
         assert self.promises_due() == []
         letters = self.all("dead_letters", {"state": "dead"})
         assert self.has_dead_letters or letters == []
@@ -568,7 +570,8 @@ class World:
     def _check_money(self) -> None:
         """The books are right, and no escrow holds tokens that nothing will free."""
         contents = {name: self.all(name) for name in BOOKS}
-        assert [finding.message for finding in findings_of(contents)] == []
+        findings = [finding for finding in findings_of(contents) if finding.code not in self.expected_findings]
+        assert [finding.message for finding in findings] == []
 
     def _check_progress(self, goal: Document) -> None:
         """Progress is the seconds performed, by the law of the clock."""

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from goalsvc.actions import contributions
-from goalsvc.api import wallets
+from goalsvc.actions import contributions, money
 from goalsvc.domain import escrow as names
 from goalsvc.domain import ids, performance
 from goalsvc.domain.origin import Origin
@@ -83,7 +82,7 @@ def transfer_id_made_random() -> Any:
 def idempotency_key_ignored() -> Iterator[None]:
     """The same contribution, or deposit, sent twice is made twice."""
     ignored = _random_id(ids.key_digest)
-    with patch.object(contributions, "key_digest", ignored), patch.object(wallets, "key_digest", ignored):
+    with patch.object(contributions, "key_digest", ignored), patch.object(money, "key_digest", ignored):
         yield
 
 

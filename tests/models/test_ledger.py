@@ -105,6 +105,7 @@ async def test_what_goes_along_fails_and_all_of_it_is_undone(world: World) -> No
 
 
 async def test_an_escrow_is_paid_or_refunded_never_half_of_each(world: World) -> None:
+    world.expected_findings = {"escrow_without_goal"}
     await deposit(world, ESCROW, 20)
     sides = [
         post(
