@@ -142,7 +142,6 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
         ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, None, "session_id"),
         ("goals", {"conditions.session_id": {"$in": ["x", "y"]}, "active": ACTIVE}, "_id", "session_id"),
         ("earnings", {"user_id": "x", "_show_funding:x": {"$exists": True}}, "created_at", "user"),
-        ("earnings", {"goal_id": "x"}, None, "goal"),
         ("transfers", {"tags": "escrow::x"}, "_id", "tags"),
         ("transfers", {"from_user_id": "x"}, "_id", "from"),
         ("transfers", {"to_user_id": "x"}, "_id", "to"),
