@@ -331,6 +331,7 @@ class World:
         self.context, self.clock, self.redis, self.breakers = context, clock, redis, breakers
         self.notifier, self.rtc, self.store = notifier, rtc, store
         self._workers, self._runner, self._client = workers, runner, client
+        self.client = client
         options: CodecOptions[Document] = CodecOptions(
             tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
         )
@@ -541,11 +542,12 @@ class World:
         ]
 
     async def trace(self, goal: "Performed | str") -> list[Document]:
-        """The goal's trace, as the API gives it."""
+        """The goal's trace, as the API gives it; it must fit on one page."""
         await self.context.recorder.flush()
-        events: list[Document] = (await self.get(f"/v1/goals/{goal if isinstance(goal, str) else goal.id}/trace"))[
-            "events"
-        ]
+        path = f"/v1/goals/{goal if isinstance(goal, str) else goal.id}/trace"
+        page = await self.get(path)
+        assert page["next"] is None, "the trace has more pages"
+        events: list[Document] = page["events"]
         return events
 
     # -- what always holds --

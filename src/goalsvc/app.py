@@ -31,9 +31,12 @@ from goalsvc.api import (
     sessions,
     statements,
     test_clock,
+    traces,
     users,
     wallets,
     webhook,
+    webhook_endpoints,
+    why,
 )
 from goalsvc.api.authentication import KeyFirst, RequestIds, require_api_key
 from goalsvc.api.cors import CrossOrigin
@@ -104,6 +107,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reports, search, money, statements,
     ):  # fmt: skip
         include(app, module.router)
+    for router in (traces.router, why.router, webhook_endpoints.router, webhook_endpoints.resending):
+        include(app, router)
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)
         examples.serve_examples(app)

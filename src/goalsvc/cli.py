@@ -1,6 +1,7 @@
 """The command line: every command of `goalsvc`, and nothing else."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -361,6 +362,37 @@ def audit(
     report = asyncio.run(audit_books(_target(), seal=seal))
     sys.stdout.write((json.dumps(report, indent=2, ensure_ascii=False) if json_output else told(report)) + "\n")
     raise typer.Exit(0 if report["ok"] else 1)
+
+
+@app.command()
+def why(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Id of a transfer, or of a goal.")],
+    json_output: _AsJson = False,
+) -> None:
+    """Say why a transfer was made, or why a goal is not paid, for example: goalsvc why 68143584d6945d32e732cc21."""
+    from goalsvc.commands.why import lines_of, read_why
+
+    answer = asyncio.run(read_why(_target(), identity))
+    text = json.dumps(answer, indent=2, ensure_ascii=False) if json_output else "\n".join(lines_of(answer))
+    sys.stdout.write(text + "\n")
+
+
+@app.command()
+def listen(
+    forward_to: Annotated[str, typer.Option(help="Where each event is posted, as in http://127.0.0.1:3000/hook.")],
+    types: Annotated[str | None, typer.Option(help="Only these types, as in goal.*,escrow.*.")] = None,
+    after: Annotated[str | None, typer.Option(help="A cursor or an event's id; else from now on.")] = None,
+    secret: Annotated[str | None, typer.Option(help="Signs the events; else a new one, which is printed.")] = None,
+    json_output: _AsJson = False,
+) -> None:
+    """Post each event, signed, to a server on this machine: goalsvc listen --forward-to http://127.0.0.1:3000/hook."""
+    from goalsvc.commands.listen import listen_to
+
+    listening = listen_to(
+        _target(), forward_to, types=types, after=after, secret=secret, as_json=json_output, tell=typer.echo
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(listening)
 
 
 @app.command()

@@ -6,7 +6,7 @@ binds them to the database when the context is opened.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -233,10 +233,17 @@ class Context:
     promise: PromiseRef | None = None
     """The promise on whose behalf the task runs that holds this context; None outside of a job."""
 
+    refs: dict[str, str | int | Sequence[str]] = field(default_factory=dict)
+    """What the holder of this context has noted (`note`); it becomes part of the holder's node in the trace."""
+
+    def note(self, **refs: str | int | Sequence[str]) -> None:
+        """Notes ids that were touched (goal, session, transfer, asset, notice, …), or amounts, for the trace."""
+        self.refs.update(refs)
+
     def within(self, origin: Origin, promise: PromiseRef | None = None) -> "Context":
         """The same context at another place; made for every receiver and task, so without `dataclasses.replace`."""
         inner = object.__new__(type(self))
-        inner.__dict__.update(self.__dict__, origin=origin)
+        inner.__dict__.update(self.__dict__, origin=origin, refs={})
         if promise is not None:
             inner.__dict__["promise"] = promise
         return inner

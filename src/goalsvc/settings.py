@@ -214,6 +214,12 @@ class Settings(BaseSettings):
         description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",
     )
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
+    webhook_allow_private: bool = Field(
+        default=False, description="Whether webhook endpoints may have a private or local address."
+    )
+    keep_webhooks: bool = Field(
+        default=False, description="Whether a goal's trace keeps the body (up to 1 KiB) of each of its webhooks."
+    )
     event_days: int = Field(default=30, ge=1, description="How long events for the platform's backend are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
 

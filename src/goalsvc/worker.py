@@ -23,10 +23,12 @@ from goalsvc.integrations import outbound
 from goalsvc.integrations.breaker import Breaker, Breakers
 from goalsvc.integrations.child import Child
 from goalsvc.integrations.leases import Leases
+from goalsvc.integrations.webhook_sender import open_sender
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
 from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows
+from goalsvc.tasks.courier import Courier
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.periodic import Periodic, run_periodically
 from goalsvc.tasks.reconcile import reconcile_clocks
@@ -124,6 +126,10 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
             leases = Leases(resources.redis, f"{socket.gethostname()}:{os.getpid()}")
             periodic = run_periodically(context, runner, periodic_tasks(settings), leases)
             running.append(asyncio.create_task(periodic, name="periodic"))
+        if Lane.DELIVERIES in (lanes or OWN_LANES):
+            sender = await stack.enter_async_context(open_sender(settings))
+            courier = Courier(context, resources.events, sender)
+            running.append(asyncio.create_task(courier.run(), name="courier"))
         if child is not None:
             child.start()
         health = WorkerHealth(resources.redis, workers)

@@ -8,7 +8,9 @@ import pytest
 from goalsvc.domain.origin import NO_CAUSE, NOWHERE, Cause, Origin
 
 NOW = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
-FULL = Cause(goal_id="g", event_id="e", call="end_goal", key="shop", request_id="r", task="t", happened_at=NOW)
+FULL = Cause(
+    goal_id="g", event_id="e", call="end_goal", key="shop", request_id="r", task="t", happened_at=NOW, root="s"
+)
 
 
 class TestCause:
@@ -31,12 +33,13 @@ class TestCause:
 class TestOrigin:
     def test_comes_back_from_its_text_and_cause(self) -> None:
         origin = Origin.new(FULL).at("goal.ended", "track_goals")
-        assert Origin.read(origin.parent, FULL.document()) == origin
+        assert Origin.read(origin.parent, origin.cause.document()) == origin
+        assert origin.cause.root == origin.segment, "the cause leads to the root of the trace"
 
     def test_a_task_begins_a_segment_of_its_own_with_the_same_cause(self) -> None:
         origin = Origin.new(FULL)
         own = origin.of_task("transfer")
-        assert (own.place, own.cause) == ("task/transfer", FULL)
+        assert (own.place, own.cause) == ("task/transfer", origin.cause)
         assert own.segment not in ("", origin.segment)
 
     @pytest.mark.parametrize("parent", [None, "", 7])

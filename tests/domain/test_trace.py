@@ -27,7 +27,7 @@ def leaf(kind: str, name: str, seconds: float = 0, **more: Any) -> dict[str, Any
 
 
 def segment(identity: str, node: dict[str, Any], parent: str | None = None) -> dict[str, Any]:
-    return dict(segment_document(identity, "g", parent, node["at"], node))
+    return dict(segment_document(Origin(identity, cause=Cause(root=identity)), "g", parent, node["at"], node))
 
 
 def shape(nodes: list[dict[str, Any]]) -> list[Any]:
@@ -77,8 +77,8 @@ class TestNode:
 
 class TestSegments:
     def test_what_is_absent_is_not_stored_as_null(self) -> None:
-        document = segment_document("s", None, None, NOW, leaf("webhook", "member_added"))
-        assert set(document) == {"_id", "at", "node"}
+        document = segment_document(Origin.new(), None, None, NOW, leaf("webhook", "member_added"))
+        assert set(document) == {"_id", "root", "at", "node", "counts"}
 
 
 class TestDebts:
@@ -165,7 +165,7 @@ class TestAssemble:
 
     def test_how_it_is_stored_does_not_show(self) -> None:
         (root,) = assemble([segment("a", leaf("task", "one", place="task/one"))])
-        assert set(root) == {"kind", "name", "outcome", "at", "ms", "children"}
+        assert set(root) == {"id", "kind", "name", "outcome", "at", "ms", "children"}
 
     def test_each_try_of_a_job_is_a_node(self) -> None:
         root = segment("a", leaf("webhook", "member_removed"))

@@ -15,6 +15,7 @@ LONGEST = 450
 MAY_READ_THE_TIME = {
     "clock.py": "it is the clock",
     "commands/clock.py": "the command line is the outside: what it sends happened now",
+    "commands/listen.py": "the command line is the outside: it signs what it sends now",
     "commands/replay.py": "the command line is the outside: what it sends anew happened now",
     "devstack/demo_show.py": "the demo is the outside: its performer comes and goes now",
     "devstack/standins/pusher.py": "stands for another machine: checks how old a signature is, as Pusher does",

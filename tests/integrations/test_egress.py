@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from goalsvc.domain.addresses import is_public
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
-from goalsvc.integrations.egress import EgressRules, GuardedTransport, is_public
+from goalsvc.integrations.egress import EgressRules, GuardedTransport
 
 from .stub_server import StubAnswer, StubServer
 

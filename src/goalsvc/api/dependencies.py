@@ -28,7 +28,8 @@ async def call_context(request: Request) -> Context:
     cause = Cause(
         call=call.operation, key=call.caller.name, request_id=call.request_id, happened_at=context.clock.now()
     )
-    return context.within(Origin.new(cause))
+    own = request.state.own_context = context.within(Origin.new(cause))
+    return own
 
 
 def get_resources(request: Request) -> Resources:

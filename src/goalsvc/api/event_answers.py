@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from goalsvc.domain.events import EVENT_TYPES
+
 _AT = "2026-01-01T20:07:00Z"
 _GOAL_ID, _SESSION_ID = "68143584d6945d32e732cc21", "68143584d6945d32e732cc20"
 _EVENT_ID = "evt_1f0c1d9c8e7b6a59483726150a1b2c3d"
@@ -31,7 +33,90 @@ EVENT: dict[str, Any] = {
     "cause": _CAUSE,
 }
 
+_ENDPOINT: dict[str, Any] = {
+    "id": "whe_68143584d6945d32e732cc40",
+    "url": "https://backend.example.com/goalsvc",
+    "types": ["goal.*", "escrow.*"],
+    "description": "the shop",
+    "enabled": True,
+    "created_at": _AT,
+    "updated_at": _AT,
+    "failing_since": None,
+    "disabled_at": None,
+}
+_DELIVERY: dict[str, Any] = {
+    "id": f"whe_68143584d6945d32e732cc40:{_EVENT_ID}",
+    "event_id": _EVENT_ID,
+    "type": "goal.completed",
+    "state": "delivered",
+    "attempts": [{"at": _AT, "ms": 41.5, "status": 200, "error": None, "answer": "ok"}],
+    "next_at": None,
+    "created_at": _AT,
+}
+_SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
+
+_WHY: dict[str, Any] = {
+    "sentence": "u-alice-1 received 250 tokens at 2026-01-01 20:07:00 UTC because the ShowGoal “Ukulele” reached level 1 "
+    "(360 s) with 360 s performed; reported by a webhook about 2026-01-01 20:06:00 UTC; this share is u-bob-2's contribution "
+    "of 2026-01-01 19:50:00 UTC.",
+    "chain": [
+        {
+            "kind": "webhook",
+            "id": "5f0c1d9c8e7b6a59",
+            "text": "reported by a webhook about 2026-01-01 20:06:00 UTC",
+            "at": _AT,
+        },
+    ],
+}
+
 ANSWERS: dict[str, Any] = {
     "GET /v1/events": {"items": [EVENT], "next": "1042"},
     "GET /v1/events/{event_id}": EVENT,
+    "GET /v1/transfers/{transfer_id}/why": _WHY,
+    "GET /v1/goals/{goal_id}/why-not": _WHY
+    | {"sentence": "The ShowGoal “Ukulele medley” had 300 of 360 s performed; 60 of 360 s are missing."},
+    "POST /v1/events/{event_id}/resend": {"endpoints": 1},
+    "POST /v1/webhook-endpoints": _ENDPOINT | _SECRET,
+    "GET /v1/webhook-endpoints": {"items": [_ENDPOINT], "next": None},
+    "GET /v1/webhook-endpoints/{endpoint_id}": _ENDPOINT,
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": _ENDPOINT,
+    "DELETE /v1/webhook-endpoints/{endpoint_id}": _ENDPOINT,
+    "POST /v1/webhook-endpoints/{endpoint_id}/rotate": _ENDPOINT | _SECRET,
+    "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": {"items": [_DELIVERY], "next": None},
+    "POST /v1/webhook-endpoints/{endpoint_id}/replay": {"events": 42, "next": None},
 }
+
+
+def webhooks() -> dict[str, Any]:
+    """The outgoing webhooks, for the OpenAPI document: one for each type of event."""
+    return {name: {"post": _webhook(name, told)} for name, told in EVENT_TYPES.items()}
+
+
+def _webhook(name: str, told: str) -> dict[str, Any]:
+    headers = {
+        "webhook-id": "The event's id; the same in every attempt.",
+        "webhook-timestamp": "When it was sent, in epoch seconds.",
+        "webhook-signature": "`v1,` and the base64 HMAC-SHA256 of `{id}.{timestamp}.{body}`; several, separated by spaces, "
+        "for a day after a rotation of the secret (Standard Webhooks).",
+    }
+    return {
+        "operationId": "on_" + name.replace(".", "_"),
+        "summary": name,
+        "description": told,
+        "tags": ["Webhooks out"],
+        "security": [],
+        "parameters": [
+            {"name": header, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for header, text in headers.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/EventView"},
+                    "example": EVENT if name == EVENT["type"] else EVENT | {"type": name, "data": {}},
+                }
+            },
+        },
+        "responses": {"200": {"description": "Delivered; so is any other 2xx within 15 s."}},
+    }

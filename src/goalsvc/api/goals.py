@@ -22,17 +22,13 @@ from goalsvc.api.operation import CallOf, operations, requires, takes_parameters
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.goals import CLASSES, GoalKind
-from goalsvc.domain.trace import assemble
 from goalsvc.errors import InvalidError
 from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import Goal
 from goalsvc.models.paging import between, page_of
-from goalsvc.models.records import TraceSegment
 
 router = operations("/v1/goals", "Goals")
 
-#: A trace is read whole; one that is longer than this is cut at its end.
-MOST_SEGMENTS = 5000
 #: A filter by a field of the metadata, as in `metadata.campaign=winter`.
 _METADATA = re.compile(r"metadata(\.[A-Za-z0-9_-]{1,64}){1,6}")
 
@@ -43,15 +39,6 @@ class AgreeBody(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u-alice-1"}})
 
     user_id: UserIdText | None = Field(default=None, description="Who agrees; the streamer if absent.")
-
-
-class TraceView(BaseModel):
-    """Everything that happened to a goal: webhooks and other causes, signals, receivers, tasks, as trees."""
-
-    events: list[dict[str, Any]] = Field(
-        description="Each node: `kind` (webhook, signal, receiver, task), `name`, `sender`?, `outcome` (done, returned, "
-        "failed), `reason`?, `at`, `ms`, `children`."
-    )
 
 
 @router.post("", status_code=201, summary="Create a goal", responses=responses(401, 402, 404, 409, 422, 503))
@@ -173,12 +160,3 @@ async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBo
 async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> AnyGoal:
     """Declines a TriggerGoal: the viewer gets the tokens back."""
     return _shown(await actions.decline(context, call, ObjectId(goal_id)))
-
-
-@router.get("/{goal_id}/trace", summary="What happened to a goal", responses=responses(401, 404, 422, 503))
-async def trace(goal_id: IdText) -> TraceView:
-    """Which signals went to which receivers, what each answered and why, and which tasks followed, to the last transfer."""
-    await known_goal(ObjectId(goal_id))
-    found = TraceSegment.get_motor_collection().find({"goal_id": goal_id}).sort("at").limit(MOST_SEGMENTS)
-    segments = [segment async for segment in found]
-    return TraceView(events=assemble(segments))

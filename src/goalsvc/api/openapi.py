@@ -54,6 +54,8 @@ TAGS: list[dict[str, Any]] = [
     {"name": "Clips", "description": "Clips of performances: which seconds they show, where the file is; cut again."},
     {"name": "Dead letters", "description": "Tasks that were given up after their last try, to be tried again."},
     {"name": "Events", "description": "What happened, in one order, for the platform's backend: feed and stream."},
+    {"name": "Webhooks out", "description": "Endpoints to which events are delivered, signed by Standard Webhooks."},
+    {"name": "Explanations", "description": "Why a transfer was made, and why a goal is not paid."},
     {"name": "Health", "description": "For orchestrators and Prometheus. No key is needed."},
 ]
 
@@ -213,7 +215,10 @@ _TRACE: dict[str, Any] = {
                 }
             ],
         }
-    ]
+    ],
+    "next": None,
+    "truncated": False,
+    "summary": {"nodes": 3, "transfers": 0, "failures": 0},
 }
 
 #: An example of what each operation answers when it succeeds, where its models do not give one.
@@ -346,6 +351,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for fastapis_own in ("HTTPValidationError", "ValidationError"):
         schemas.pop(fastapis_own, None)
     components.setdefault("securitySchemes", {}).update(SECURITY_SCHEMES)
+    document["webhooks"] = event_answers.webhooks()
     document["paths"]["/notify/pusher"]["post"]["description"] += f"\n{SIGNING}"
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Container, Coroutine
+from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -18,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from goalsvc.api import auditing
+from goalsvc.api.call_roots import record_call
 from goalsvc.api.errors import WebError, responses, status_of
 from goalsvc.domain.call import Call, Scope
 from goalsvc.errors import InvalidError
@@ -134,12 +136,19 @@ class Operation(APIRoute):
                 _key_of(request)
                 response = await endpoint(request)
                 return _tagged(request, response) if tagged else response
+            clock, begun = request.app.state.context.clock, perf_counter()
+            began = clock.now()
             try:
                 _refuse_without(self.required_scope, call)
                 _refuse_unknown(request, known, more)
-                return await self._change(request, endpoint)
+                response = await self._change(request, endpoint)
+                if response.status_code < 300 and response.headers.get(REPLAYED) is None:
+                    record_call(request, request.state.call, response, None, began, (perf_counter() - begun) * 1000)
+                return response
             except Exception as error:
                 status = status_of(error)
+                if status >= 500:
+                    record_call(request, request.state.call, None, error, began, (perf_counter() - begun) * 1000)
                 if status >= 500 or status == 403:
                     outcome = auditing.FAILED if status >= 500 else f"refused: {getattr(error, 'code', status)}"
                     await auditing.audit(request, request.state.call, None, outcome)

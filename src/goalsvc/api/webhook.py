@@ -51,6 +51,9 @@ MOST_UNDER_WAY = 2000
 _LATER = {"Retry-After": "1"}
 #: Pusher sends at most so many events in one webhook today; more are still taken.
 _LONGEST_NAME = 200
+#: A body that is larger is not kept with its root, and how many refused webhooks one process writes down each second.
+_LONGEST_KEPT = 1024
+_MOST_REFUSALS = 10
 
 
 class WireEvent(msgspec.Struct):
@@ -175,7 +178,9 @@ def user_id_of(event: WireEvent) -> str | None:
 # -- what follows? ----------------------------------------------------------------------------------------------------
 
 
-async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None:
+async def take(
+    context: Context, wire: WireEvent, at: datetime, app_key: str | None = None, body: bytes = b""
+) -> Report | None:
     """Sends one event's signal, keeps what it owes, and writes its trace. None when it is none of our business."""
     received, begun = context.clock.now(), perf_counter()
     sender = SENDER_BY_EVENT_NAME.get(wire.name)
@@ -183,11 +188,10 @@ async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None
     goal_id = channel.about if channel is not None and channel.kind == "goal" else None
     answer: Answer
     report: Report | None = None
-    origin = Origin.new()
+    origin, user_id = Origin.new(), user_id_of(wire)
     if sender is None or channel is None:
         answer = Returned(Reason.UNKNOWN_EVENT if sender is None else Reason.UNKNOWN_CHANNEL)
     else:
-        user_id = user_id_of(wire)
         identity = event_id(wire.name, wire.channel, user_id, to_epoch_milliseconds(at))
         kind = ChannelOccupied if sender == OCCUPIED else ChannelVacated
         event: PresenceEvent = kind(channel=channel, user_id=user_id, at=at, event_id=identity)
@@ -206,7 +210,14 @@ async def take(context: Context, wire: WireEvent, at: datetime) -> Report | None
     node = node_of("webhook", wire.name[:_LONGEST_NAME], answer, received, (perf_counter() - begun) * 1000, children)
     if sender is not None:
         node["sender"] = sender
-    context.recorder.trace(segment_document(origin.segment, goal_id, None, received, node))
+    told = {"event_id": origin.cause.event_id, "user_id": user_id, "app_key": app_key}
+    node |= {name: value[:_LONGEST_NAME] for name, value in told.items() if value is not None}
+    node |= {"channel": wire.channel[:_LONGEST_NAME], "happened_at": at}
+    if goal_id is not None:
+        node["refs"] = {"goal": goal_id}
+        if context.settings.keep_webhooks and 0 < len(body) <= _LONGEST_KEPT:
+            node["body"] = body.decode()
+    context.recorder.trace(segment_document(origin, goal_id, None, received, node))
     return report
 
 
@@ -285,24 +296,59 @@ class WebhooksUnderWay:
 UNDER_WAY = WebhooksUnderWay(MOST_UNDER_WAY)
 
 
+class Refusals:
+    """Refused webhooks in the trace: a root without a goal, with the reason, the key's name and the size; never the body."""
+
+    def __init__(self, most_per_second: int) -> None:
+        self._most = most_per_second
+        self._second, self._count = 0, 0
+
+    def record(self, context: Context, request: Request, error: WebError, size: int) -> None:
+        """Writes the root, unless as many were written within this second."""
+        now = context.clock.now()
+        second = int(now.timestamp())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count > self._most:
+            return
+        node = node_of("webhook", "refused", Failed(f"{error.code}: {error.message}"), now, 0.0)
+        announced = request.headers.get("content-length", "")
+        node["size"] = size or (min(int(announced), 2**53) if announced.isdecimal() and len(announced) < 20 else 0)
+        node["app_key"] = request.headers.get("x-pusher-key", "")[:_LONGEST_NAME]
+        context.recorder.trace(segment_document(Origin.new(), None, None, now, node))
+
+
+def _refusals_of(request: Request) -> Refusals:
+    state = request.app.state
+    if not hasattr(state, "refusals"):
+        state.refusals = Refusals(_MOST_REFUSALS)
+    found: Refusals = state.refusals
+    return found
+
+
 async def answer_webhook(request: Request) -> Response:
     """What `notify_pusher` does; raises WebError, and PyMongoError or TimeoutError when the database does not answer."""
     context: Context = request.app.state.context
+    size = 0
     try:
         body = await read_body(request, context.settings.webhook_limit_bytes)
+        size = len(body)
         verify(request.headers, body, request.app.state.webhook_secrets)
         now = context.clock.now()
         at, events = parse(body, now)
     except WebError as error:
         WEBHOOKS.labels(error.code).inc()
+        _refusals_of(request).record(context, request, error, size)
         raise
+    app_key = request.headers["x-pusher-key"]
     LATENESS.observe((now - at).total_seconds())
     with UNDER_WAY.one_more(), DURATION.time():
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             if len(events) == 1:
-                reports = [await take(context, events[0], at)]
+                reports = [await take(context, events[0], at, app_key, body)]
             else:
-                reports = list(await asyncio.gather(*(take(context, wire, at) for wire in events)))
+                reports = list(await asyncio.gather(*(take(context, wire, at, app_key, body) for wire in events)))
     failures = [failure for report in reports if report is not None for failure in report.failures]
     if failures:
         WEBHOOKS.labels("failed").inc()

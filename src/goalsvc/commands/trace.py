@@ -13,10 +13,39 @@ Node = Mapping[str, Any]
 
 
 async def read_trace(target: Target, goal_id: str) -> dict[str, Any]:
-    """The trace as the API gives it: `{"events": [node]}`. Raises CommandError, also for a goal that there is not."""
+    """The whole trace: `{"events": [node], "summary"}`. Raises CommandError, also for a goal that there is not."""
+    path = f"{goal_path(goal_id)}/trace"
     async with Api.open(target) as api:
-        answer: dict[str, Any] = await api.get(f"{goal_path(goal_id)}/trace")
-    return answer
+        answer: dict[str, Any] = await api.get(path)
+        events = list(answer["events"])
+        while answer["next"] is not None:
+            answer = await api.get(f"{path}?cursor={answer['next']}")
+            for root in answer["events"]:
+                _add_root(events, root)
+    return {"events": events, "summary": answer["summary"]}
+
+
+def _add_root(events: list[dict[str, Any]], root: dict[str, Any]) -> None:
+    """Adds a root of a further page; what it has in common with the same root of the page before is not repeated."""
+    before = next((one for one in reversed(events) if one["id"] == root["id"]), None)
+    if before is None:
+        events.append(root)
+    else:
+        _merge(before, root)
+
+
+def _merge(node: dict[str, Any], more: dict[str, Any]) -> None:
+    own = {_identity(child): child for child in node["children"]}
+    for child in more["children"]:
+        known = own.get(_identity(child))
+        if known is None:
+            node["children"].append(child)
+        else:
+            _merge(known, child)
+
+
+def _identity(node: Node) -> tuple[object, ...]:
+    return node["kind"], node["name"], node.get("sender"), node["at"], node["ms"]
 
 
 def tree_of(goal_id: str, events: Sequence[Node], *, fold: bool = False) -> Tree:
@@ -67,6 +96,10 @@ def _label(node: Node) -> Text:
             label.append("signal ", style="dim").append(f"{node['name']}, sender ").append(
                 node["sender"], style="bold blue"
             )
+        case "call":
+            label.append("call ", style="dim").append(node["name"], style="bold green")
+            if key := node.get("key"):
+                label.append(f" by key {key}", style="dim")
         case "task":
             label.append("task ", style="dim").append(node["name"], style="bold magenta")
         case _:
@@ -85,7 +118,7 @@ def _label(node: Node) -> Text:
 def _timing(node: Node) -> str:
     """When a webhook or task began, and how long whatever took noticeable time took."""
     lasted = f"{node['ms']:.1f} ms" if node["ms"] >= 0.05 else ""
-    if node["kind"] in ("webhook", "task"):
+    if node["kind"] in ("webhook", "call", "task"):
         at = datetime.fromisoformat(node["at"])
         return "  " + " ".join(filter(None, [f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", lasted]))
     return f"  {lasted}" if lasted else ""

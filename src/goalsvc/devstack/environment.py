@@ -35,6 +35,7 @@ DEFAULTS: Mapping[str, str] = {
     "GOALSVC_JWT_KEY": "goalsvc-jwt-key-for-development-only",
     "GOALSVC_JWT_ALGORITHM": "HS256",
     "GOALSVC_HLS_ALLOW_PRIVATE": "true",
+    "GOALSVC_WEBHOOK_ALLOW_PRIVATE": "true",
     # The stand-in for Pusher says that nobody is in any channel: a show that is played by hand would lose its clock.
     "GOALSVC_RECONCILE_PATIENCE": "86400",
 }

@@ -30,6 +30,8 @@ class Cause:
     task: str | None = None
     """The periodic task."""
     happened_at: datetime | None = None
+    root: str | None = None
+    """The id of the trace's root: the segment of that webhook, call or run."""
 
     def document(self) -> dict[str, Any]:
         """The cause as a document stores it; without the fields that are absent."""
@@ -68,7 +70,8 @@ class Origin:
     @classmethod
     def new(cls, cause: Cause = NO_CAUSE, place: str = "") -> Self:
         """A place in a segment that begins now."""
-        return cls(str(ObjectId()), place, cause)
+        segment = str(ObjectId())
+        return cls(segment, place, replace(cause, root=segment))
 
     @classmethod
     def read(cls, parent: object, cause: object) -> Self:
@@ -87,7 +90,9 @@ class Origin:
 
     def of_task(self, name: str) -> "Origin":
         """The place of that task in a segment of its own, which begins now; with the same cause."""
-        return Origin(str(ObjectId()), f"{TASK}/{name}", self.cause)
+        segment = str(ObjectId())
+        cause = self.cause if self.cause.root is not None else replace(self.cause, root=segment)
+        return Origin(segment, f"{TASK}/{name}", cause)
 
 
 NOWHERE = Origin()

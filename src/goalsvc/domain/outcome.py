@@ -1,6 +1,6 @@
 """What a receiver or a task answers, and the report that the bus makes of all answers to one signal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -136,6 +136,8 @@ class ReceiverReport:
     answer: Answer
     at: datetime
     milliseconds: float
+    refs: Mapping[str, str | int | Sequence[str]] = field(default_factory=dict)
+    """The ids that it touched, and amounts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,9 @@ from typing import Self
 
 import httpx
 
+from goalsvc.domain.addresses import is_public
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
 from goalsvc.integrations.outbound import trusted_authorities
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# A well-known prefix below which a NAT64 gateway reaches every IPv4 address (RFC 6052).
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +44,6 @@ class EgressRules:
         if not self.private and not all(is_public(ipaddress.ip_address(address)) for address in addresses):
             raise ClipImpossibleError(f"host {host} is not a public one (GOALSVC_HLS_ALLOW_PRIVATE)")
         return addresses
-
-
-def is_public(address: Address) -> bool:
-    """Whether `address` is reached by way of the internet, and so is every IPv4 address that it wraps."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        wrapped = [address.sixtofour, *(address.teredo or ())]
-        if not all(is_public(inner) for inner in wrapped if inner is not None):
-            return False
-        # Deprecated both, and still global to Python: site-local addresses, and IPv4 ones written with zeros before.
-        if address.is_site_local or address in _IPV4_COMPATIBLE:
-            return False
-    return address.is_global and not address.is_multicast
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):

@@ -30,6 +30,7 @@ from goalsvc.models.session import Session
 from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.webhooks import Delivery, WebhookEndpoint
 from goalsvc.models.withdrawal import Withdrawal
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, PresenceNotice, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
     IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal,
+    WebhookEndpoint, Delivery,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.
@@ -135,6 +137,7 @@ async def open_database(
             await ensure_indexes(client[name][collection], [each.index for each in indexes or ()])
         await _let_end(client[name], "traces", "at", trace_days)
         await _let_end(client[name], "events", "created_at", event_days)
+        await _let_end(client[name], "deliveries", "created_at", event_days)
         yield Database(client, name)
     finally:
         client.close()

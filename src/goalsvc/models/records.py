@@ -64,9 +64,11 @@ class TraceSegment(_Record):
     """A piece of a trace; see `goalsvc.domain.trace`."""
 
     goal_id: str | None = None
+    root: str | None = None
     parent: str | None = None
     at: datetime
     node: dict[str, Any]
+    counts: dict[str, int] = {}
 
     class Settings:
         """Where and how Beanie keeps traces. How long is a setting: the index that ends them is made on opening."""
@@ -75,6 +77,11 @@ class TraceSegment(_Record):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("goal_id", ASCENDING), ("at", ASCENDING)], name="goal", sparse=True),
+            IndexModel(
+                [("goal_id", ASCENDING), ("root", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)],
+                name="goal_roots",
+                sparse=True,
+            ),
         ]
 
 

@@ -4,8 +4,10 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.ids import derived_id
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.pace import slot_of, slot_start
+from goalsvc.models.events import followed_by
 from goalsvc.models.wallet import Earning
 from goalsvc.receivers.telling import tell
 from goalsvc.signals.events import (
@@ -80,7 +82,11 @@ async def notify_viewer_change_stream_for_show(context: Context, event: GoalProg
     if event.level == event.level_before:
         return Returned(Reason.NO_NEW_LEVEL)
     plan = event.metadata.show
-    notice = StreamChanged.of(event, show=ShowNotice(title=plan.title, target=plan.target) if plan else None)
+    notice = StreamChanged.of(
+        event,
+        show=ShowNotice(title=plan.title, target=plan.target) if plan else None,
+        show_goal_id=str(derived_id(ObjectId(event.goal_id), "show")) if plan else None,
+    )
     return await _tell(context, notice, notice.channels_of(event.streamer_id))
 
 
@@ -122,14 +128,20 @@ async def notify_stream_authorized_for_agreed_trigger_goal(context: Context, eve
         return Returned(Reason.NO_VIEWER)
     if event.metadata.exclusive is None:
         return Returned(Reason.NO_EXCLUSIVE)
-    notice = StreamAuthorizedForViewer.of(event, viewer_id=event.viewer_id, nbf=event.at)
+    notice = StreamAuthorizedForViewer.of(event, viewer_id=event.viewer_id, nbf=event.at, **followed_by(event))
     return await _tell(context, notice, notice.channels_of(event.viewer_id))
 
 
 @receiver(on(GoalEnded, GoalKind.EXCLUSIVE), returns={Reason.OTHER_GOAL_KIND})
 async def notify_stream_authorized_for_ended_exclusive_goal(context: Context, event: GoalEnded) -> Outcome:
     """Tells the stream that it is public again (`stream.authorized`)."""
-    notice = StreamAuthorizedForAll(event_id=event.event_id, user_id=event.streamer_id, at=event.at, nbf=event.at)
+    notice = StreamAuthorizedForAll(
+        event_id=event.event_id,
+        user_id=event.streamer_id,
+        at=event.at,
+        nbf=event.at,
+        exclusive_goal_id=event.goal_id,
+    )
     return await _tell(context, notice, notice.channels_of(event.streamer_id))
 
 

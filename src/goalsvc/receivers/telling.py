@@ -23,6 +23,7 @@ async def tell(
     So is what Pusher never will take (too large, a name it refuses): the task that delivers it becomes a dead letter with
     that reason at once, while the progress or the payout that the notice is about goes on.
     """
+    context.note(notice=event)
     sent = msgspec.to_builtins(data)  # times as ISO 8601
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):

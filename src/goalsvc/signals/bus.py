@@ -6,7 +6,7 @@ send run side by side, one that fails does not stop its siblings, each has bound
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +29,9 @@ ANSWERS = Counter(
 TIME_LIMIT_SECONDS = 10.0
 
 
+NO_REFS: Mapping[str, str | int | Sequence[str]] = {}
+
+
 class _Connection:
     """One receiver connected to one event; blinker keeps these and gives them back for a sender."""
 
@@ -48,8 +51,8 @@ class _Connection:
         """Calls the receiver and reports its answer; never raises for it."""
         at, begun = context.clock.now(), perf_counter()
         answer: Answer
+        own = context.within(context.origin.at(event.sender, self.receiver.name))
         try:
-            own = context.within(context.origin.at(event.sender, self.receiver.name))
             if self.receiver.instant:
                 answer = await self.receiver.function(own, event)
             else:
@@ -68,12 +71,14 @@ class _Connection:
         except Exception as error:
             log.warning("receiver %s failed on %s", self.receiver.name, event.sender, exc_info=True)
             answer = Failed(f"{type(error).__name__}: {error}")
-        return self.report(answer, at, (perf_counter() - begun) * 1000)
+        return self.report(answer, at, (perf_counter() - begun) * 1000, own.refs)
 
-    def report(self, answer: Answer, at: Any, milliseconds: float) -> ReceiverReport:
+    def report(
+        self, answer: Answer, at: Any, milliseconds: float, refs: Mapping[str, str | int | Sequence[str]] = NO_REFS
+    ) -> ReceiverReport:
         """Counts the answer and puts it into a report."""
         self._outcomes[type(answer)].inc()
-        return ReceiverReport(self.receiver.name, answer, at, milliseconds)
+        return ReceiverReport(self.receiver.name, answer, at, milliseconds, refs)
 
 
 class SignalBus:

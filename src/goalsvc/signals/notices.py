@@ -142,6 +142,9 @@ class StreamChanged(GoalNotice):
     told_on: ClassVar[tuple[Address, ...]] = STREAM
 
     show: ShowNotice | None = None
+    show_goal_id: str | None = Field(
+        default=None, description="The ShowGoal that begins.", examples=["68143584d6945d32e732cc22"]
+    )
 
 
 class ContributorNotice(_Part):
@@ -197,6 +200,9 @@ class StreamAuthorizedForViewer(GoalNotice):
         description="Until when they may watch; absent while that is not known.",
         examples=["2026-01-01T20:06:00Z"],
     )
+    exclusive_goal_id: str | None = Field(
+        default=None, description="The ExclusiveGoal that begins.", examples=["68143584d6945d32e732cc23"]
+    )
 
 
 class StreamAuthorizedForAll(Notice):
@@ -208,6 +214,9 @@ class StreamAuthorizedForAll(Notice):
     user_id: str = Field(description="The streamer.", examples=["u-alice-1"])
     at: datetime = Field(examples=["2026-01-01T20:06:00Z"])
     nbf: datetime = Field(description="From when on everybody may watch.", examples=["2026-01-01T20:06:00Z"])
+    exclusive_goal_id: str | None = Field(
+        default=None, description="The ExclusiveGoal that has ended.", examples=["68143584d6945d32e732cc23"]
+    )
 
 
 # -- sessions and who is there ----------------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ async def _conclude(context: Context, concluded: _Concluded) -> bool:
     else:
         return False
     node = node_of("task", "reconcile_clocks", Done(told), now, 0.0) | {"place": origin.place}
-    context.recorder.trace(segment_document(origin.segment, str(goal_id), None, now, node))
+    context.recorder.trace(segment_document(origin, str(goal_id), None, now, node))
     for promise in moved.promises:
         context.queue.enqueue(job_for(PromiseRef("goals", goal_id, promise.id), promise))
     return True

@@ -23,6 +23,7 @@ from goalsvc.domain.trace import (
     failures_of,
     follow_ups_of,
     node_of,
+    refs_among,
     segment_document,
     signal_node,
 )
@@ -110,13 +111,15 @@ class Runner:
         self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, Any], origin: Origin
     ) -> _Attempt:
         own = origin.of_task(task.name)
+        inner = context.within(own)
         at, begun = context.clock.now(), perf_counter()
         outcome: Outcome | None = None
         error: Exception | None = None
         try:
-            promise = PromiseRef.parse(job.promise) if job.promise is not None else None
+            if job.promise is not None:
+                inner = context.within(own, PromiseRef.parse(job.promise))
             async with asyncio.timeout(task.timeout_seconds):
-                outcome = await task.function(context.within(own, promise), **task.arguments_from(arguments))
+                outcome = await task.function(inner, **task.arguments_from(arguments))
             if told := list(events_of(outcome, own.cause, _goal_of(job, arguments))):
                 # Before the promise is fulfilled, and also when a receiver failed: what they tell of has happened.
                 await context.events.write(told)
@@ -133,11 +136,12 @@ class Runner:
         elif not isinstance(error, NotYetError | ServiceDownError):
             reports = outcome.reports if isinstance(outcome, Done) else ()
             milliseconds = (perf_counter() - begun) * 1000
-            node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports))
+            refs = refs_among(arguments) | inner.refs
+            node = node_of("task", task.name, answer, at, milliseconds, map(signal_node, reports), refs)
             node["place"] = own.place
             if task.traced or isinstance(answer, Failed):
                 goal_id = _goal_of(job, arguments)
-                context.recorder.trace(segment_document(own.segment, goal_id, origin.parent or None, at, node))
+                context.recorder.trace(segment_document(own, goal_id, origin.parent, at, node))
             JOBS.labels(task.name, node["outcome"]).inc()
         return _Attempt(outcome, error, tuple(follow_ups_of(outcome, own)) if outcome else (), own)
 

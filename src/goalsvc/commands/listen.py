@@ -1,0 +1,84 @@
+"""`goalsvc listen`: follows the event feed and posts each event, signed, to a server on this machine."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from goalsvc.actions.webhooks import new_secret
+from goalsvc.commands.api import Api, CommandError, Target
+from goalsvc.integrations.webhook_sender import signatures
+
+#: How long the API waits for an event, and how long the local server may take.
+_WAIT_SECONDS = 4
+_ANSWER_SECONDS = 15.0
+
+Event = Mapping[str, Any]
+
+
+async def listen_to(
+    target: Target,
+    url: str,
+    *,
+    types: str | None,
+    after: str | None,
+    secret: str | None,
+    as_json: bool,
+    tell: Callable[[str], None],
+) -> None:
+    """Posts every event to that URL, one line each, until it is cancelled. Raises CommandError."""
+    own = secret or new_secret()
+    if secret is None and not as_json:
+        tell(f"signed with {own}")
+    async for event in follow(target, types=types, after=after):
+        line = await forward(url, own, event)
+        tell(json.dumps(event, ensure_ascii=False) if as_json else line)
+
+
+async def follow(target: Target, *, types: str | None, after: str | None) -> AsyncIterator[Event]:
+    """Every event after the cursor, or from now on, as it happens. Raises CommandError."""
+    filters = f"&types={types}" if types else ""
+    async with Api.open(target) as api:
+        cursor = after if after is not None else await _end_of(api)
+        while True:
+            page = await api.get(f"/v1/events?after={cursor}&wait={_WAIT_SECONDS}{filters}")
+            for event in page["items"]:
+                yield event
+            cursor = page["next"]
+
+
+async def _end_of(api: Api) -> str:
+    """The cursor behind the last event, read page by page: only what happens from now on is of interest."""
+    cursor = "0"
+    page = await api.get("/v1/events?limit=1000")
+    while page["items"]:
+        cursor = page["next"]
+        page = await api.get(f"/v1/events?limit=1000&after={cursor}")
+    return str(page["next"] or cursor)
+
+
+async def forward(url: str, secret: str, event: Event) -> str:
+    """Posts the event to that URL as an outgoing webhook is posted; what came of it, in one line."""
+    body = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    at = datetime.now(UTC)
+    try:
+        signature = signatures([secret], event["id"], at, body)
+    except ValueError as error:
+        raise CommandError("--secret: must be `whsec_` and base64") from error
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": event["id"],
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": signature,
+    }
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
+            answer = await client.post(url, content=body, headers=headers)
+        told = str(answer.status_code)
+    except httpx.InvalidURL:
+        raise CommandError(f"--forward-to: {url!r} is not an address") from None
+    except httpx.HTTPError as error:
+        told = f"no answer ({type(error).__name__})"
+    return f"{event['sequence']:>8}  {event['type']:<28} {event.get('goal_id', '-'):<24}  -> {told}"

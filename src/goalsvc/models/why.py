@@ -1,0 +1,80 @@
+"""What an explanation needs: read from the documents themselves; traces only add the marks that did not count."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
+from goalsvc.domain.origin import Cause
+from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
+from goalsvc.models.goal import Goal
+from goalsvc.models.records import DeadLetter, TraceSegment
+from goalsvc.models.wallet import Account, Earning, Transfer
+
+#: How many webhooks of a goal are looked through for marks that did not count.
+_MOST_WEBHOOKS = 2000
+_MOST_LETTERS = 20
+
+
+async def explain_transfer(transfer_id: str) -> Why | None:
+    """Why that transfer was made; None when there is no such transfer."""
+    transfer = await Transfer.get_motor_collection().find_one({"_id": transfer_id})
+    if transfer is None:
+        return None
+    earning = await _earning_of(transfer)
+    return why_transfer(transfer, await _goal_of(transfer), earning)
+
+
+async def _earning_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    metadata = transfer.get("metadata")
+    doc_id = metadata.get("doc_id") if isinstance(metadata, dict) else None
+    if str(transfer["_id"]).startswith("contribution-") or not isinstance(doc_id, str) or not ObjectId.is_valid(doc_id):
+        return None
+    found: Mapping[str, Any] | None = await Earning.get_motor_collection().find_one({"_id": ObjectId(doc_id)})
+    return found
+
+
+async def _goal_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    named = [Cause.read(transfer.get("cause")).goal_id]
+    named += [str(tag).rpartition(":")[2] for tag in transfer.get("tags") or [] if str(tag).startswith("escrow::")]
+    for goal_id in named:
+        if goal_id is not None and ObjectId.is_valid(goal_id):
+            found: Mapping[str, Any] | None = await Goal.get_motor_collection().find_one({"_id": ObjectId(goal_id)})
+            if found is not None:
+                return found
+    return None
+
+
+async def explain_goal(goal_id: ObjectId, now: datetime) -> Why | None:
+    """Why that goal is not completed, or not paid; None when there is no such goal."""
+    goal = await Goal.get_motor_collection().find_one({"_id": goal_id})
+    if goal is None:
+        return None
+    metadata = goal.get("metadata")
+    funding = metadata.get("funding_goal_id") if isinstance(metadata, dict) else None
+    escrows = [show_escrow(goal_id), trigger_escrow(goal_id), exclusive_escrow(goal_id)]
+    if isinstance(funding, str | ObjectId) and ObjectId.is_valid(funding):
+        escrows.append(show_escrow(ObjectId(funding)))
+    accounts = {"_id": {"$in": [escrow_account(escrow) for escrow in escrows]}}
+    held = [account.get("balance", 0) async for account in Account.get_motor_collection().find(accounts)]
+    # A dead letter's id begins with the goal's.
+    prefix = f"goals/{goal_id}/"
+    letters = {"state": "dead", "_id": {"$gte": prefix, "$lt": prefix[:-1] + "0"}}
+    dead = await DeadLetter.get_motor_collection().find(letters).limit(_MOST_LETTERS).to_list(None)
+    return why_not(goal, sum(held), dead, await _uncounted(str(goal_id)), now)
+
+
+async def _uncounted(goal_id: str) -> Mapping[tuple[str, str], int]:
+    """The marks that did not count, as far as the trace still holds them."""
+    found: Counter[tuple[str, str]] = Counter()
+    webhooks = TraceSegment.get_motor_collection().find({"goal_id": goal_id, "node.kind": "webhook"}, {"node": 1})
+    async for segment in webhooks.limit(_MOST_WEBHOOKS):
+        node = segment["node"]
+        for signal in node.get("children") or []:
+            for receiver in signal.get("children") or []:
+                if receiver.get("name") == "karaoke_control" and receiver.get("reason") in NOT_COUNTED:
+                    found[str(node.get("user_id") or "an unnamed user"), receiver["reason"]] += 1
+    return found

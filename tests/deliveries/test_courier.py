@@ -1,0 +1,298 @@
+"""Deliveries on real parts: signed, tried again by the schedule, one endpoint at a time."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from goalsvc.domain.events import Event
+from goalsvc.domain.webhooks import RETRY_SECONDS
+from goalsvc.integrations.webhook_sender import open_sender
+from goalsvc.models.event_log import EventLog
+from goalsvc.tasks.courier import Courier
+from tests.world import World
+
+from .receiver import Receiver, a_receiver, response
+
+
+class MovingClock:
+    """The machine's clock, moved on by what a test lets pass: receivers check how old a signature is."""
+
+    def __init__(self) -> None:
+        self.moved = timedelta()
+
+    def now(self) -> datetime:
+        now = datetime.now(UTC) + self.moved
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass
+class Post:
+    """A world, and the courier that delivers its events."""
+
+    world: World
+    courier: Courier
+    clock: MovingClock
+
+    async def deliver(self) -> None:
+        """Lets the courier make every attempt that is due now."""
+        for _ in range(200):
+            await self.courier.turn()
+            await self.courier.quiet()
+            now = self.clock.now()
+            due = {"state": "pending", "next_at": {"$lte": now}, "endpoint_id": {"$in": self._enabled()}}
+            if not self.world.all("deliveries", due):
+                return
+        raise AssertionError("still due after 200 turns")
+
+    def _enabled(self) -> list[str]:
+        return [endpoint["_id"] for endpoint in self.world.all("webhook_endpoints", {"enabled": True})]
+
+    async def after(self, seconds: float) -> None:
+        """Lets time pass, and the courier do what is due then."""
+        self.clock.moved += timedelta(seconds=seconds)
+        await self.deliver()
+
+    async def endpoint(self, receiver: Receiver, **more: Any) -> dict[str, Any]:
+        """An endpoint at that receiver."""
+        made: dict[str, Any] = await self.world.post("/v1/webhook-endpoints", {"url": receiver.url, **more})
+        return made
+
+    async def happens(self, count: int = 1) -> None:
+        """So many deposits."""
+        for _ in range(count):
+            await self.world.deposits("bob", 1)
+
+    def deliveries(self, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.world.all("deliveries", {"endpoint_id": endpoint["id"]})
+
+
+@pytest.fixture
+async def post(world: World) -> AsyncIterator[Post]:
+    clock = MovingClock()
+    settings = world.context.settings.model_copy(update={"webhook_allow_private": True})
+    world.app.state.context = replace(world.app.state.context, settings=settings)
+    context = replace(world.context, clock=clock, settings=settings)
+    async with open_sender(settings) as sender:
+        assert isinstance(context.events, EventLog)
+        yield Post(world, Courier(context, context.events, sender), clock)
+
+
+class TestADelivery:
+    async def test_is_the_event_of_the_feed_signed_by_standard_webhooks(self, post: Post) -> None:
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver, types=["deposit.*"])
+            await post.happens()
+            await post.deliver()
+            ((headers, body),) = receiver.received
+            told = Webhook(endpoint["secret"]).verify(body, headers)
+            (event,) = (await post.world.get("/v1/events?types=deposit.created"))["items"]
+            assert told == event
+            assert headers["webhook-id"] == event["id"]
+            with pytest.raises(WebhookVerificationError):
+                Webhook(endpoint["secret"]).verify(body.replace(b"bob", b"eve"), headers)
+
+    async def test_only_of_the_types_and_from_the_creation_on(self, post: Post) -> None:
+        await post.happens()
+        async with a_receiver() as receiver:
+            await post.endpoint(receiver, types=["session.started", "deposit.created"])
+            await post.happens()
+            await post.deliver()
+            assert [json.loads(body)["type"] for _, body in receiver.received] == ["deposit.created"]
+
+    async def test_is_tried_again_by_the_schedule_with_the_same_id(self, post: Post) -> None:
+        async def refuse(_: int) -> bytes:
+            return response(500, b"x" * 5000)
+
+        async with a_receiver(refuse) as receiver:
+            endpoint = await post.endpoint(receiver)
+            await post.happens()
+            await post.deliver()
+            for number, seconds in enumerate(RETRY_SECONDS, 1):
+                await post.after(seconds - 1)
+                assert len(receiver.received) == number, "not before its time"
+                await post.after(2)
+                assert len(receiver.received) == number + 1
+            assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
+            await post.after(20 * 3600)
+            assert len(receiver.received) == 8, "it was given up"
+            (delivery,) = (await post.world.get(f"/v1/webhook-endpoints/{endpoint['id']}/deliveries"))["items"]
+            assert (delivery["state"], len(delivery["attempts"])) == ("failed", 8)
+            assert delivery["attempts"][0]["status"] == 500
+            assert len(delivery["attempts"][0]["answer"]) == 1024
+
+    async def test_each_arrives_at_an_endpoint_that_fails_half_of_the_time(self, post: Post) -> None:
+        luck = random.Random(7)
+
+        async def unreliable(_: int) -> bytes:
+            return response(luck.choice([200, 503]))
+
+        async with a_receiver(unreliable) as receiver:
+            endpoint = await post.endpoint(receiver)
+            events = [
+                Event(type="goal.progressed", identity=str(n), created_at=post.clock.now(), data={"n": n})
+                for n in range(100)
+            ]
+            await post.world.context.events.write(events)
+            await post.deliver()
+            for seconds in RETRY_SECONDS:
+                await post.after(seconds + 1)
+            states = [delivery["state"] for delivery in post.deliveries(endpoint)]
+            arrived = {headers["webhook-id"] for headers, _ in receiver.received}
+            assert arrived == {event.id for event in events}
+            assert states.count("delivered") >= 95
+
+    @pytest.mark.parametrize("status", [301, 302, 307])
+    async def test_a_redirect_is_not_followed(self, post: Post, status: int) -> None:
+        async with a_receiver() as other:
+
+            async def redirect(_: int) -> bytes:
+                return response(status, Location=other.url)
+
+            async with a_receiver(redirect) as receiver:
+                endpoint = await post.endpoint(receiver)
+                await post.happens()
+                await post.deliver()
+                assert other.received == []
+                assert post.deliveries(endpoint)[0]["attempts"][0]["status"] == status
+
+    async def test_an_answer_of_ten_megabytes_is_not_read(self, post: Post) -> None:
+        async def flood(_: int) -> bytes:
+            return response(200, b"y" * 10_000_000)
+
+        async with a_receiver(flood) as receiver:
+            endpoint = await post.endpoint(receiver)
+            await post.happens()
+            await post.deliver()
+            (attempt,) = post.deliveries(endpoint)[0]["attempts"]
+            assert attempt["answer"] == "y" * 1024
+
+
+class TestFiftyEndpoints:
+    async def test_one_that_never_answers_delays_no_other(self, post: Post) -> None:
+        hanging = asyncio.Event()
+
+        async def never(_: int) -> bytes:
+            await hanging.wait()
+            return response(200)
+
+        async with AsyncExitStack() as stack:
+            dead = await stack.enter_async_context(a_receiver(never))
+            alive = [await stack.enter_async_context(a_receiver()) for _ in range(49)]
+            for receiver in [dead, *alive]:
+                await post.endpoint(receiver)
+            assert (await post.world.call("POST", "/v1/webhook-endpoints", {"url": dead.url})).status_code == 409
+            await post.happens(6)
+            running = asyncio.create_task(post.courier.run())
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(receiver.until(6) for receiver in alive))
+            assert len(dead.received) <= 4, "a limit of its own"
+            hanging.set()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+class TestEndpoints:
+    async def test_after_a_rotation_both_secrets_are_valid_for_a_day(self, post: Post) -> None:
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver)
+            rotated = await post.world.post(f"/v1/webhook-endpoints/{endpoint['id']}/rotate")
+            assert rotated["secret"] != endpoint["secret"]
+            # The API's clock is the story's; the secret that was replaced ends a day after that.
+            post.clock.moved = post.world.clock.now() - datetime.now(UTC)
+            await post.happens()
+            await post.deliver()
+            ((headers, _),) = receiver.received
+            assert len(headers["webhook-signature"].split()) == 2
+            await post.happens()
+            await post.after(25 * 3600)
+            assert len(receiver.received[-1][0]["webhook-signature"].split()) == 1
+
+    async def test_one_that_fails_for_three_days_is_disabled_and_told_of(self, post: Post) -> None:
+        async def refuse(_: int) -> bytes:
+            return response(500)
+
+        async with a_receiver(refuse) as receiver, a_receiver() as healthy:
+            endpoint = await post.endpoint(receiver)
+            await post.endpoint(healthy, types=["endpoint.disabled"])
+            for _ in range(4):
+                await post.happens()
+                await post.after(24 * 3600)
+                await post.after(1)
+            shown = await post.world.get(f"/v1/webhook-endpoints/{endpoint['id']}")
+            assert shown["enabled"] is False
+            assert shown["disabled_at"]
+            (told,) = [json.loads(body) for _, body in healthy.received]
+            assert told["data"]["endpoint"]["id"] == endpoint["id"]
+            count = len(receiver.received)
+            await post.after(40 * 3600)
+            assert len(receiver.received) == count
+            await post.world.call("PATCH", f"/v1/webhook-endpoints/{endpoint['id']}", {"enabled": True})
+            receiver.answer = None
+            await post.deliver()
+            assert len(receiver.received) > count, "what waits goes on"
+
+    async def test_replay_and_resend(self, post: Post) -> None:
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver)
+            await post.happens(3)
+            await post.deliver()
+            path = f"/v1/webhook-endpoints/{endpoint['id']}"
+            assert (await post.world.post(f"{path}/replay", {"since": "2026-01-01T00:00:00Z"}))["events"] == 3
+            await post.deliver()
+            assert len(receiver.received) == 6
+            event = json.loads(receiver.received[0][1])
+            assert await post.world.post(f"/v1/events/{event['id']}/resend") == {"endpoints": 1}
+            await post.deliver()
+            assert [headers["webhook-id"] for headers, _ in receiver.received].count(event["id"]) == 3
+            assert (await post.world.call("DELETE", path)).status_code == 200
+            assert post.deliveries(endpoint) == []
+            assert (await post.world.call("GET", path)).status_code == 404
+
+    async def test_a_secret_is_shown_once(self, post: Post) -> None:
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver)
+            assert endpoint["secret"].startswith("whsec_")
+            for path in ("", f"/{endpoint['id']}"):
+                assert endpoint["secret"] not in json.dumps(await post.world.get(f"/v1/webhook-endpoints{path}"))
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://127.0.0.1/",
+            "http://[::1]/",
+            "http://169.254.169.254/latest",
+            "http://10.0.0.1:8080/",
+            "http://localhost/",
+            "http://[::ffff:10.0.0.1]/",
+            "ftp://example.com/",
+            "https://user:password@example.com/",
+            "https:///path",
+            "https://exa mple.com/",
+            "not an address",
+        ],
+    )
+    async def test_that_are_not_public_are_refused(self, world: World, url: str) -> None:
+        answer = await world.call("POST", "/v1/webhook-endpoints", {"url": url})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "url"
+        assert world.all("webhook_endpoints") == []
+
+    async def test_a_name_that_leads_to_a_private_address_is_refused_at_the_delivery(self, world: World) -> None:
+        async with a_receiver() as receiver, open_sender(world.context.settings) as sender:
+            url = receiver.url.replace("127.0.0.1", "localhost")
+            answer = await sender.send(
+                url, ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"], "evt_1", datetime.now(UTC), b"{}"
+            )
+            assert answer.status is None
+            assert "refused" in str(answer.error)
+            assert receiver.received == []
