@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from goalsvc.api.asyncapi import asyncapi_document
 from goalsvc.domain import goals
 from goalsvc.domain.channels import Channel
+from goalsvc.domain.events import EVENT_TYPES
 from goalsvc.signals import events, notices
 from goalsvc.signals.catalogue import CATALOGUE
 from goalsvc.signals.notices import Notice
@@ -85,6 +86,7 @@ def test_every_notice_and_signal_is_in_it(document: Json) -> None:
     assert set(document["components"]["messages"]) == {
         *(notice.__name__ for notice in notices.ALL),
         *(entry.event.__name__ for entry in CATALOGUE),
+        *(f"event.{name}" for name in EVENT_TYPES),
     }
     told = {message["name"] for message in document["components"]["messages"].values()}
     assert told >= {

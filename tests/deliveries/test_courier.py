@@ -3,15 +3,18 @@
 import asyncio
 import json
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from goalsvc.actions import webhooks
 from goalsvc.domain.events import Event
 from goalsvc.domain.webhooks import RETRY_SECONDS
 from goalsvc.integrations.webhook_sender import open_sender
@@ -173,6 +176,26 @@ class TestADelivery:
             await post.deliver()
             (attempt,) = post.deliveries(endpoint)[0]["attempts"]
             assert attempt["answer"] == "y" * 1024
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+async def test_a_receiver_in_another_language_verifies_a_delivery(post: Post) -> None:
+    secret = webhooks.new_secret()
+    program = Path(__file__).with_name("receiver.mjs")
+    node = await asyncio.create_subprocess_exec("node", str(program), secret, stdout=asyncio.subprocess.PIPE)
+    assert node.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            port = json.loads(await node.stdout.readline())["port"]
+            endpoint = await post.endpoint(Receiver(port=port))
+            post.world.database.webhook_endpoints.update_one({}, {"$set": {"secrets": [{"secret": secret}]}})
+            await post.happens()
+            await post.deliver()
+            assert json.loads(await node.stdout.readline()) == {"ok": True, "type": "deposit.created"}
+        assert post.deliveries(endpoint)[0]["state"] == "delivered"
+    finally:
+        node.kill()
+        await node.wait()
 
 
 class TestFiftyEndpoints:

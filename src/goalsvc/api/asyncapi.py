@@ -11,6 +11,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from goalsvc import __version__
+from goalsvc.api.event_answers import EVENT
+from goalsvc.api.events import EventView
+from goalsvc.domain.events import EVENT_TYPES
 from goalsvc.signals import notices
 from goalsvc.signals.catalogue import CATALOGUE, SignalEntry
 from goalsvc.signals.events import LEADERBOARDS, PUSHER, WALLET
@@ -82,7 +85,7 @@ async def read_asyncapi() -> JSONResponse:
 @cache
 def asyncapi_document() -> Json:
     """The document as JSON; made once, it depends on nothing but the code."""
-    models: list[type[Any]] = [*notices.ALL, *(entry.event for entry in CATALOGUE)]
+    models: list[type[Any]] = [*notices.ALL, *(entry.event for entry in CATALOGUE), EventView]
     described, definitions = TypeAdapter.json_schemas(
         [(model.__name__, "serialization", TypeAdapter(model)) for model in models],
         ref_template="#/components/schemas/{model}",
@@ -93,6 +96,7 @@ def asyncapi_document() -> Json:
     messages = {
         **{notice.__name__: _notice_message(notice, payloads[notice.__name__], schemas) for notice in notices.ALL},
         **{entry.event.__name__: _signal_message(entry, payloads[entry.event.__name__]) for entry in CATALOGUE},
+        **{f"event.{name}": _event_message(name, told, payloads["EventView"]) for name, told in EVENT_TYPES.items()},
     }
     return {
         "asyncapi": "3.0.0",
@@ -112,8 +116,8 @@ def asyncapi_document() -> Json:
                 "description": "Inside goalsvc: the API's and the workers' own processes.",
             },
         },
-        "channels": {**_pusher_channels(), **_signal_channels()},
-        "operations": {**_pusher_operations(), **_signal_operations()},
+        "channels": {**_pusher_channels(), **_signal_channels(), **_event_channels()},
+        "operations": {**_pusher_operations(), **_signal_operations(), **_event_operations()},
         "components": {"messages": messages, "schemas": schemas},
     }
 
@@ -225,6 +229,45 @@ def _signal_message(entry: SignalEntry, payload: JsonSchemaValue) -> Json:
         "tags": [{"name": "signal"}],
         "contentType": "application/json",
         "payload": payload,
+    }
+
+
+# -- events for the platform's backend --------------------------------------------------------------------------------
+
+
+def _event_channels() -> Json:
+    return {
+        "events": {
+            "address": "events",
+            "title": "Events for the platform's backend",
+            "description": "Posted to the webhook endpoints (Standard Webhooks), and read at `GET /v1/events` and its stream.",
+            "messages": _references(f"event.{name}" for name in EVENT_TYPES),
+        }
+    }
+
+
+def _event_operations() -> Json:
+    messages = [{"$ref": f"#/channels/events/messages/event.{name}"} for name in EVENT_TYPES]
+    return {
+        "deliver.events": {
+            "action": "send",
+            "channel": {"$ref": "#/channels/events"},
+            "title": "Deliver events",
+            "summary": "goalsvc delivers what happened, at least once; `sequence` orders the events of one goal.",
+            "messages": messages,
+        }
+    }
+
+
+def _event_message(name: str, told: str, payload: JsonSchemaValue) -> Json:
+    return {
+        "name": name,
+        "title": name,
+        "summary": told,
+        "tags": [{"name": "event"}],
+        "contentType": "application/json",
+        "payload": payload,
+        "examples": [{"name": name, "payload": EVENT if name == EVENT["type"] else EVENT | {"type": name, "data": {}}}],
     }
 
 
