@@ -156,11 +156,12 @@ def _record(context: Context, above: Origin, share: _Share, at: datetime, millis
     told = Done(reports=tuple(share.reports))
     node = _node(escrow.announce_escrow_share.name, told, at, milliseconds, [signal_node(one) for one in share.reports])
     node = _node(escrow.transfer.name, share.moved or Done(), at, milliseconds, [node])
+    node["refs"] = {"transfer": share.transfer_id, "amount": share.amount, "user": share.to_user_id}
     node = _node(escrow.transfer_escrow.name, Done(f"{share.amount} tokens"), at, milliseconds, [node])
     node = _node(escrow.update_bi_escrow.name, Done(), at, milliseconds, [node])
     promise = context.promise
     goal_id = str(promise.document_id) if promise is not None else None
-    context.recorder.trace(segment_document(share.origin.segment, goal_id, above.parent or None, at, node))
+    context.recorder.trace(segment_document(share.origin, goal_id, above.parent, at, node))
 
 
 def _node(name: str, answer: Answer, at: datetime, milliseconds: float, children: Sequence[Node]) -> Node:
