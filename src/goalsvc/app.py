@@ -89,8 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        root_path=settings.root_path if settings is not None else "",
     )
+    app.root_path = settings.root_path if settings is not None else ""
     app.add_middleware(KeyFirst)
     app.add_middleware(ReadableMethods)
     app.add_middleware(BodyLimit)
