@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,16 @@ audit: setup ## what must not be in the repository, and known vulnerabilities of
 
 events: setup ## follow the event log while eight writers write 100,000 events
 	GOALSVC_TEST_EVENTS=100000 $(BIN)/python -m pytest -q tests/events/test_log.py -k eight_writers
+
+docs: setup ## build the documentation site into dist/site, strictly; `make docs-serve` serves it
+	$(BIN)/mkdocs build --quiet
+
+docs-serve: setup ## serve the documentation on this machine
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8008
+
+alerts: setup ## check and test the alerts (needs promtool)
+	promtool check rules deploy/prometheus/goalsvc.rules.yml
+	promtool test rules deploy/prometheus/goalsvc.rules.test.yml
 
 bench: setup ## measure the targets of the specification, side by side
 	$(BIN)/python -m bench
