@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from logging import getLogger
 from pathlib import Path
 
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from goalsvc import metrics
@@ -28,6 +29,7 @@ from goalsvc.models.database import WITH_PROMISES
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
 from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows
+from goalsvc.tasks.census import EVERY_SECONDS, CensusFigures, make_census
 from goalsvc.tasks.courier import Courier
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.periodic import Periodic, run_periodically
@@ -124,7 +126,10 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in workers]
         if Lane.MONEY in (lanes or OWN_LANES):
             leases = Leases(resources.redis, f"{socket.gethostname()}:{os.getpid()}")
-            periodic = run_periodically(context, runner, periodic_tasks(settings), leases)
+            figures = CensusFigures()
+            stack.enter_context(figures.shown_by(REGISTRY))
+            tasks = [*periodic_tasks(settings), Periodic(make_census(figures), EVERY_SECONDS)]
+            periodic = run_periodically(context, runner, tasks, leases)
             running.append(asyncio.create_task(periodic, name="periodic"))
         if Lane.DELIVERIES in (lanes or OWN_LANES):
             sender = await stack.enter_async_context(open_sender(settings))

@@ -6,23 +6,28 @@ result. HTTP API: https://pusher.com/docs/channels/library_auth_reference/rest-a
 """
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
+from prometheus_client import Histogram
 from pusher.authentication_client import AuthenticationClient
 from pusher.http import GET, POST, Request
 from pydantic import SecretStr
 
+from goalsvc.clock import SystemClock
 from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, ServiceDownError, SettingsError
 from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.integrations.refusals import Refusals
+from goalsvc.metrics import DELAYS
 from goalsvc.settings import Settings
 
 CHANNELS_PER_CALL = 100
@@ -75,6 +80,19 @@ class PusherApp:
         return [f"GOALSVC_PUSHER_{name}" for name, value in given.items() if not value]
 
 
+NOTICE_DELAY = Histogram(
+    "goalsvc_notice_delay_seconds", "Time from what a notice is about to its acceptance by Pusher.", buckets=DELAYS
+)
+
+
+def _observe_delay(data: Mapping[str, Any]) -> None:
+    at = data.get("at")
+    if isinstance(at, str):
+        with contextlib.suppress(ValueError):
+            delay = SystemClock().now() - datetime.fromisoformat(at)
+            NOTICE_DELAY.observe(max(0.0, delay.total_seconds()))
+
+
 class _NoBackend:
     """Stands where the package would put an HTTP library of its own (`requests`, by default)."""
 
@@ -109,6 +127,7 @@ class PusherNotifier:
         encoded = encode_notice(channels, event, data)
         for hundred in _hundreds(channels):
             await self._call(POST, "events", {"name": event, "channels": hundred, "data": encoded})
+        _observe_delay(data)
 
     async def users_in(self, channel: str) -> list[str]:
         """Ids of the users that are in a presence channel at this moment; Pusher answers for no other channels.

@@ -26,7 +26,7 @@ from goalsvc.errors import ConflictError, GoalsvcError, LedgerBusyError, NotFoun
 from goalsvc.models.event_log import insert_events
 from goalsvc.models.events import of_contribution
 from goalsvc.models.goal import Goal
-from goalsvc.models.ledger import Transactions
+from goalsvc.models.ledger import Transactions, count_tokens
 from goalsvc.models.wallet import Account, Earning, Transfer
 
 #: How many contributions share one transaction, and how long a caller waits for its answer.
@@ -199,6 +199,8 @@ class Contributions:
                 # Made or not made: the next try finds the transfers, or makes them.
                 await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - jitter, not a secret
         for one, decision in decided.answers:
+            if isinstance(decision, Taken):
+                count_tokens(decision.made.transfer_id, decision.made.amount)
             _answer(one, decision, decided.goals.get(one.contribution.goal_id))
 
     async def _decide(self, batch: Sequence[_Waiting], session: Any) -> _Decided:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from prometheus_client import Counter
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -94,6 +95,32 @@ class _Waiting:
 
 #: How many transfers are made in one transaction.
 LARGEST_BATCH = 128
+
+
+#: The first words of transfer ids, which say what kind of movement it is.
+_KINDS = frozenset(
+    [
+        "adjustment",
+        "contribution",
+        "deposit",
+        "escrow",
+        "fee",
+        "hold",
+        "refund",
+        "repay",
+        "reversal",
+        "tip",
+        "transfer",
+        "withdrawal",
+    ]
+)
+TOKENS = Counter("goalsvc_tokens_total", "Tokens that transfers moved.", ["kind"])
+
+
+def count_tokens(transfer_id: str, amount: int) -> None:
+    """Counts the tokens of a transfer that was made now, by the first word of its id."""
+    kind = transfer_id.partition("-")[0]
+    TOKENS.labels(kind if kind in _KINDS else "other").inc(amount)
 
 
 class Ledger:
@@ -199,6 +226,9 @@ def _refused_reference(order: Order, error: Exception) -> Exception:
 
 
 def _answer(waiting: _Waiting, answer: tuple[Transfer, bool]) -> None:
+    transfer, new = answer
+    if new:
+        count_tokens(transfer.id, transfer.amount)
     if not waiting.answer.done():
         waiting.answer.set_result(answer)
 

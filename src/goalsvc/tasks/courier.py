@@ -24,7 +24,7 @@ from goalsvc.models.webhooks import Delivery, WebhookEndpoint, payload_of, selec
 
 log = logging.getLogger(__name__)
 
-DELIVERIES = Metric("goalsvc_webhook_attempts_total", "Attempts to deliver an event, by how they ended.", ["outcome"])
+DELIVERIES = Metric("goalsvc_deliveries_total", "Attempts to deliver an event, by how they ended.", ["outcome"])
 
 #: How far events have been handed to endpoints.
 _CURSOR = "deliveries"

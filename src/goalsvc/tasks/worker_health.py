@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from goalsvc import __version__
+from goalsvc.clock import SystemClock
 from goalsvc.integrations.redis_health import is_full
 from goalsvc.metrics import exposition
 from goalsvc.tasks.arq_queue import queue_depths
@@ -38,6 +39,9 @@ LAG = Gauge(
 DEPTH = Gauge("goalsvc_queue_depth", "Jobs that are due and not running.", ["queue"], multiprocess_mode="livemax")
 OLDEST = Gauge(
     "goalsvc_queue_oldest_seconds", "For how long the oldest job has been due.", ["queue"], multiprocess_mode="livemax"
+)
+SKEW = Gauge(
+    "goalsvc_clock_skew_seconds", "How far this host's clock is ahead of Redis's.", multiprocess_mode="livemax"
 )
 IN_HAND = Gauge("goalsvc_jobs_in_hand", "Jobs that this worker runs.", ["queue"], multiprocess_mode="livesum")
 REDIS_FULL = Gauge(
@@ -135,6 +139,8 @@ class WorkerHealth:
         for lane, (depth, oldest) in (await queue_depths(self._redis)).items():
             DEPTH.labels(lane.value).set(depth)
             OLDEST.labels(lane.value).set(oldest)
+        seconds, microseconds = await self._redis.time()
+        SKEW.set(SystemClock().now().timestamp() - (seconds + microseconds / 1_000_000))
         full = await is_full(self._redis)
         if full != self._redis_full:
             log.warning(
