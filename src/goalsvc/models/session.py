@@ -155,11 +155,13 @@ class Session(HasPromises):
     # -- shows ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def pair_show(cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId) -> bool:
+    async def pair_show(
+        cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId, session: Any = None
+    ) -> bool:
         """Pairs a funded show with what funded it; False when it is paired, or there is no such session."""
         where = {"_id": session_id, "show_goal_pairs.funding_goal": {"$nin": [funding_goal, str(funding_goal)]}}
         pair = {"funding_goal": funding_goal, "show_goal": show_goal}
-        return await cls.changes(where, {"$push": {"show_goal_pairs": pair}})
+        return await cls.change(where, {"$push": {"show_goal_pairs": pair}}, session=session) is not None
 
     @classmethod
     async def start_show(cls, session_id: ObjectId, show_goal: ObjectId, at: datetime) -> bool:
@@ -179,17 +181,23 @@ class Session(HasPromises):
 
     @classmethod
     async def pair_exclusive(
-        cls, session_id: ObjectId, viewer_id: str, trigger_goal: ObjectId | None, exclusive_goal: ObjectId
+        cls,
+        session_id: ObjectId,
+        viewer_id: str,
+        trigger_goal: ObjectId | None,
+        exclusive_goal: ObjectId,
+        session: Any = None,
     ) -> Self | None:
         """Pairs an exclusive with the request that it came of; None when it is paired, or there is no such session."""
         pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
         request = {} if trigger_goal is None else {"trigger_goal": trigger_goal}
         where = {"_id": session_id, f"{pair}.exclusive_goal": {"$ne": exclusive_goal}}
-        paired = await cls.change(where, {"$set": {pair: {**request, "exclusive_goal": exclusive_goal}}})
+        update = {"$set": {pair: {**request, "exclusive_goal": exclusive_goal}}}
+        paired = await cls.change(where, update, session=session)
         if paired is None and request:
             # Word of the start came first and made the pair, without its request.
             where = {"_id": session_id, f"{pair}.exclusive_goal": exclusive_goal, f"{pair}.trigger_goal": NO_REFERENCE}
-            paired = await cls.change(where, {"$set": {f"{pair}.trigger_goal": trigger_goal}})
+            paired = await cls.change(where, {"$set": {f"{pair}.trigger_goal": trigger_goal}}, session=session)
         return paired
 
     @classmethod

@@ -1,16 +1,20 @@
 """From progress to completion: levels, the end of a completed goal, its clip, and the show that a funding pays for."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
 
 from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Conditions, GoalKind, Level, Metadata
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.models.clip import insert_once
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import ExclusiveGoal, Goal, ShowGoal
+from goalsvc.models.healing import healing
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed
@@ -108,13 +112,15 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         begin_by=event.at + timedelta(seconds=begin_limit) if begin_limit else None,
         created_at=context.clock.now(),
     )
-    # Paired first: a show that is performed and completed before it is paired would be paid to nobody.
-    paired = await Session.pair_show(session_id, funding_goal, show.id)  # type: ignore[arg-type]
-    if not paired:
-        session = await Session.by_id(session_id)
-        if session is not None and session.pair_of_show(show.id) is None:  # type: ignore[arg-type]
-            return Returned(Reason.ALREADY_DONE)  # by somebody else: the funding has a show
-    return await _begin(context, show, session_id, paired, f"show {show.id}")
+
+    async def pair(session: Any) -> _Pairing:
+        if await Session.pair_show(session_id, funding_goal, show.id, session):  # type: ignore[arg-type]
+            return _Pairing.NEW
+        found = await Session.by_id(session_id)
+        other = found is not None and found.pair_of_show(show.id) is None  # type: ignore[arg-type]
+        return _Pairing.TAKEN if other else _Pairing.KNOWN  # another show may have been paired with the funding
+
+    return await _begin(context, show, session_id, pair, f"show {show.id}")
 
 
 @receiver(
@@ -154,20 +160,49 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
         exp=event.at + timedelta(seconds=target + context.settings.exclusive_begin_limit),
         created_at=context.clock.now(),
     )
-    # Paired first, so that what is performed at once is noted in its pair; not again when an earlier try came further: the
-    # exclusive may be over by now, and its pair removed.
-    paired = None
-    if await Goal.by_id(exclusive.id) is None:
-        paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id)  # type: ignore[arg-type]
-    return await _begin(context, exclusive, session_id, paired is not None, f"exclusive {exclusive.id}")
+
+    async def pair(session: Any) -> _Pairing:
+        paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id, session)  # type: ignore[arg-type]
+        return _Pairing.KNOWN if paired is None else _Pairing.NEW
+
+    return await _begin(context, exclusive, session_id, pair, f"exclusive {exclusive.id}")
 
 
-async def _begin(context: Context, goal: Goal, session_id: ObjectId, paired: bool, what: str) -> Outcome:
-    """Makes a goal that is paired in its session; after an earlier try that came so far, there may be nothing left to do."""
+class _Pairing(Enum):
+    """What became of the reference to a goal in its session."""
+
+    NEW = auto()
+    KNOWN = auto()
+    """It is there, or there is no such session."""
+    TAKEN = auto()
+    """The session refers to another goal in its place."""
+
+
+async def _begin(
+    context: Context, goal: Goal, session_id: ObjectId, pair: Callable[[Any], Awaitable[_Pairing]], what: str
+) -> Outcome:
+    """Makes a goal and its pair in the session, in one transaction: no reader finds one without the other.
+
+    An exclusive that an earlier try made is not paired again: it may be over by now, and its pair removed.
+    """
     now = context.clock.now()
     told = promise_of(of_goal("goal.created", goal, now, context.origin.cause), now, context.origin)
     goal.promises = [told]
-    made = await insert_once(goal)
+
+    async def make(session: Any) -> tuple[bool, bool]:
+        known = await Goal.get_motor_collection().find_one({"_id": goal.id}, {"_id": 1}, session=session) is not None
+        if known and goal.kind is GoalKind.EXCLUSIVE:
+            return False, False
+        pairing = await pair(session)
+        if known or pairing is _Pairing.TAKEN:
+            return False, pairing is _Pairing.NEW
+        await goal.insert(session=session)
+        return True, True
+
+    try:
+        made, changed = await healing(Session, session_id, lambda: context.ledger.transaction(make))
+    except DuplicateKeyError:  # another worker made it meanwhile
+        made = changed = False
     if made:
         enqueue_promises(context, goal, [told.id])
     # Read after the goal was made: a session that ends later finds it and ends it, one that has ended is seen here.
@@ -175,7 +210,7 @@ async def _begin(context: Context, goal: Goal, session_id: ObjectId, paired: boo
     if session is None:
         return Returned(Reason.UNKNOWN_SESSION)
     follow_ups = _end_with(session)
-    if not made and not paired and not follow_ups:
+    if not changed and not follow_ups:
         return Returned(Reason.ALREADY_DONE)
     return Done(what, follow_ups=follow_ups)
 
