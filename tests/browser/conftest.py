@@ -38,9 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"no page can be shown: {missing}"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator["Browser"]:
-    """A browser for all tests."""
+    """A browser for all tests in here. Playwright keeps an event loop running, which no other test may find."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -61,7 +61,7 @@ def visit(chromium: "Browser") -> Iterator["BrowserContext"]:
     assert said == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A running `goalsvc dev`: its JSON object."""
     with running_dev(tmp_path_factory.mktemp("browser-dev")) as told:
