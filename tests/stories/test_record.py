@@ -105,7 +105,7 @@ class TestPages:
         found: list[TracePage] = []
         cursor = None
         while cursor is not None or not found:
-            found.append(await read_page(show.id, cursor, 100, segments=50))
+            found.append(await read_page(show.id, cursor, 100, segments=10))
             cursor = found[-1].next
         assert len(found) > 3
         assert found[0].truncated
