@@ -188,14 +188,16 @@ async def _check_escrow(account_id: str, balance: int, session: Any) -> list[Fin
 async def _goals_behind(account_id: str, session: Any) -> list[Mapping[str, Any]]:
     """Returns the goals that an escrow belongs to: those of its name, of the session's pair, of the hold that it came from."""
     ids = set(books.goals_behind(account_id.partition(":")[2]))
+    shows: set[Any] = set()
     goals = await _goals(ids, session)
-    if account_id.startswith("escrow:show_funding:") and goals:
-        sessions = {goal.get("conditions", {}).get("session_id") for goal in goals} - {None}
-        paired = {"_id": {"$in": list(sessions)}}
+    if account_id.startswith("escrow:show_funding:") and ids:
+        # A show belongs to the goal that funded it by the session's pair, even where that goal has no document.
+        funding = list(ids | {str(goal_id) for goal_id in ids})
+        paired = {"show_goal_pairs.funding_goal": {"$in": funding}}
         async for found in Session.get_motor_collection().find(paired, {"show_goal_pairs": 1}, session=session):
             pairs = Session.parse(found).show_goal_pairs
-            ids |= {pair.show_goal for pair in pairs if pair.funding_goal in ids and pair.show_goal is not None}
-        goals = await _goals(ids, session)
+            shows |= {pair.show_goal for pair in pairs if pair.funding_goal in ids and pair.show_goal is not None}
+        goals = await _goals(ids | shows, session)
     elif account_id.startswith("escrow:exclusive:") and not goals:
         hold = await Transfer.get_motor_collection().find_one({"credit": account_id}, session=session)
         came_from = books.legs_of(hold)[0].partition(":")[2] if hold is not None else ""
@@ -204,7 +206,7 @@ async def _goals_behind(account_id: str, session: Any) -> list[Mapping[str, Any]
 
 
 async def _goals(ids: set[Any], session: Any) -> list[Mapping[str, Any]]:
-    wanted = {"active": 1, "promises": 1, "conditions.session_id": 1}
+    wanted = {"active": 1, "promises": 1}
     found: list[Mapping[str, Any]] = (
         await Goal.get_motor_collection().find({"_id": {"$in": list(ids)}}, wanted, session=session).to_list(None)
     )

@@ -9,7 +9,7 @@ from pymongo.errors import OperationFailure
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
 RETIRED: Mapping[str, Sequence[str]] = {
     "goals": ("expiry", "exclusive_to", "session", "performer", "promises"),
-    "sessions": ("promises",),
+    "sessions": ("promises", "open"),
     "users": ("promises",),
 }
 

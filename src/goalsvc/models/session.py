@@ -126,7 +126,7 @@ class Session(HasPromises):
             IndexModel(
                 [("statuses.ended", ASCENDING), ("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_open"
             ),
-            IndexModel([("statuses.ended", ASCENDING), ("statuses.started", ASCENDING)], name="open"),
+            IndexModel([("show_goal_pairs.funding_goal", ASCENDING)], name="funding_goal", sparse=True),
             IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
         ]
 
