@@ -30,6 +30,10 @@ CATALOGUE: Mapping[str, Entry] = {
         "`X-Pusher-Key` names no configured app, or `X-Pusher-Signature` does not sign this body.",
         "Sign the bytes of the body as they are sent, with the secret of that app key.",
     ),
+    "clip_not_failed": Entry(409, "Only a clip that failed is cut again.", _SEE),
+    "clip_not_repeatable": Entry(
+        409, "The clip does not say which seconds of which goal it was to hold, or the goal is gone.", "Cut a new clip."
+    ),
     "conflict": Entry(409, "The state of the document does not allow it.", _SEE),
     "content_too_large": Entry(413, "The body is larger than is accepted.", "Send less."),
     "cursor_expired": Entry(
@@ -59,17 +63,30 @@ CATALOGUE: Mapping[str, Entry] = {
     "method_not_allowed": Entry(
         405, "The path does not know this method; `Allow` names those it knows.", "Use one of them."
     ),
+    "more_than_paid": Entry(
+        409, "The refund is larger than what the goal has paid out.", "Refund at most what was paid."
+    ),
+    "not_a_deposit": Entry(
+        409, "The transfer is not a deposit, so it cannot be reversed.", "Name the transfer of a deposit."
+    ),
     "not_found": Entry(404, "There is no such document.", "Check the id; `GET /v1/search?q=` finds what has it."),
     "not_promised": Entry(409, "No document promises this movement of tokens; nothing was moved.", _SEE),
+    "nothing_paid": Entry(409, "The goal has paid nothing out.", _SEE),
     "performer_in_exclusive": Entry(409, "The performer gives another exclusive.", "Wait for its end."),
     "exclusive_running": Entry(409, "Another exclusive goes on in the session.", "Wait for its end."),
     "viewer_in_exclusive": Entry(409, "The viewer is in another exclusive.", "Wait for its end."),
     "receiver_failed": Entry(503, "A part of the work failed; nothing is lost.", _AGAIN),
+    "reference_used": Entry(
+        409,
+        "The `reference` was used for another transfer of this account.",
+        "Use the reference of the intended payment.",
+    ),
     "self_payment": Entry(409, "A user would pay themselves.", "Name another user."),
     "session_ended": Entry(409, "The session has ended.", "Begin another session."),
     "settled_otherwise": Entry(409, "The escrow is being settled in the other direction.", _SEE),
     "stale_webhook": Entry(400, "The webhook is older than 15 minutes.", "Nothing: reconciliation makes up for it."),
     "too_large": Entry(413, "The body is larger than is accepted.", "Send less."),
+    "too_many_endpoints": Entry(409, "There are as many webhook endpoints as there may be.", "Delete one first."),
     "transfer_conflict": Entry(
         409, "The Idempotency-Key or reference was used for another movement.", "Use a new key for a new intention."
     ),
@@ -83,6 +100,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "user_erased": Entry(409, "The user was erased, and the id is not given out again.", "Use another id."),
     "user_has_running_goal": Entry(409, "The user has a session or goal that goes on.", "End it first."),
     "user_has_open_money": Entry(409, "The user has tokens, a debt, or a share that is held.", "Settle it first."),
+    "withdrawal_concluded": Entry(409, "The withdrawal has been confirmed or returned before.", _SEE),
     "wrong_goal_kind": Entry(409, "The operation is for goals of another kind.", "Name a goal of that kind."),
 }
 
