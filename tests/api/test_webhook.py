@@ -436,7 +436,7 @@ class TestEvents:
         assert (await service.webhook(body_of(*events))).status_code == 200
         assert {event["user_id"] for event in await tracked(service)} == set(users)
         assert len(service.stage.recorder.segments) == 20
-        # What is told of them is asserted on the real mongod (tests/stories/test_presence.py): mongomock does not upsert in bulk.
+        # The notices are asserted in tests/stories/test_presence.py: mongomock does not upsert in bulk.
 
     async def test_a_batch_with_strangers_among_ours(self, service: Service) -> None:
         events = [EVENT, EVENT | {"name": "cache_miss"}, EVENT | {"channel": "elsewhere"}]
