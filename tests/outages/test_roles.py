@@ -214,7 +214,7 @@ async def test_no_option_of_the_url_decides_about_money(
         assert (ready.status_code, ready.json()["mongodb"]) == (200, "ok")
 
 
-@pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:port/x", "mongodb://a:b@c:d@e/x"])
+@pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:port/x", "mongodb://a:secret@c:d@e/x"])
 def test_a_url_that_will_never_work_is_one_sentence(url: str) -> None:
     complaint = mongodb_complaint(url, 0.2)
     assert complaint is not None
