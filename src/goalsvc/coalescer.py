@@ -1,8 +1,8 @@
 """Round trips that those who come at the same time share.
 
 What is asked for while a round trip is under way goes out together in the next one, so the load forms the batches by itself:
-alone, a caller waits for nobody; in a crowd, many of them cost little more than one. (Group commit; measured in
-docs/performance.md.) `Coalescer` is for those who wait for an answer, `Batches` for what nobody waits for.
+alone, a caller waits for no other; in a crowd, many of them cost little more than one. (Group commit; measured in
+docs/performance.md.) `Coalescer` is for those who wait for an answer, `Batches` for what no caller waits for.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Coalescer(Generic[Request]):
                     for request in batch:
                         self._refuse(request, error)
         finally:
-            # At once, not when the loop comes round to the task's end: what is taken in between would wait for nobody.
+            # At once, not when the loop comes round to the task's end: what is taken in between would not be served.
             self._under_way -= 1
 
 
@@ -80,7 +80,7 @@ class Batches(Generic[Item]):
             self._writer = asyncio.create_task(self._write_all(), name=self._name)
 
     async def flush(self) -> None:
-        """Waits until all that was taken has been written (or could not be); nobody rests meanwhile."""
+        """Waits until all that was taken has been written (or could not be); it does not rest meanwhile."""
         self._flushing.set()
         try:
             while self._writer is not None and not self._writer.done():

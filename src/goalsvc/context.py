@@ -104,7 +104,7 @@ class Cache(Protocol):
 
 
 class Queue(Protocol):
-    """Takes jobs for the workers. Only a hint: what must happen is promised in a document (SPEC §7)."""
+    """Takes jobs for the workers. Only a hint: what must happen is promised in a document."""
 
     def enqueue(self, job: Job) -> None:
         """Takes the job; it is written to Redis very soon, together with others. Never raises, never waits."""

@@ -1,4 +1,4 @@
-"""The settings: all of them, read from `GOALSVC_…` environment variables by whoever starts a process."""
+"""The settings: all of them, read from `GOALSVC_…` environment variables by each process at its start."""
 
 import json
 from typing import Annotated, Literal, Self
@@ -198,7 +198,7 @@ class Settings(BaseSettings):
     reconcile_patience: float = Field(
         default=360.0,
         ge=0,
-        description="How long a performer must be missed before his clock is paused; longer than Pusher repeats a webhook.",
+        description="How long a performer must be missed before the clock is paused; longer than Pusher repeats a webhook.",
     )
     drain_seconds: float = Field(
         default=0.0,

@@ -1,4 +1,4 @@
-"""The law of the clock (SPEC §4): whatever the order and however often, progress is what the events say, sorted by time."""
+"""The law of the clock: whatever the order and however often, progress is what the events say, sorted by time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The guard in front of everything that is fetched on behalf of somebody else."""
+"""The guard in front of everything that is fetched on behalf of others."""
 
 import asyncio
 import ipaddress

@@ -36,7 +36,7 @@ A webhook becomes an event, a signal carries it, and every receiver of that (sig
 every goal kind. A receiver answers **done**, or *returned* with a reason: it saw that this is not its business, or that there
 was nothing left to do. What must follow it owes as tasks, which are promises in a document until they are paid.
 
-The order of receivers means nothing. One that fails does not stop the others; whoever announced the signal sees to it that
+The order of receivers means nothing. One that fails does not stop the others; the announcer of the signal makes sure that
 it is announced again, and a second delivery changes nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Traces, written and compared as outlines: one line a node, in the manner of the seeds.
+"""Traces, written and compared as outlines: one line a node.
 
 ```
 webhook member_removed
@@ -23,7 +23,7 @@ def outline_of(nodes: Iterable[Node]) -> list[str]:
 
 
 def outline(text: str) -> list[str]:
-    """The outline that was written down, in whatever order; `*` after a name marks what the seeds do not name."""
+    """The outline that was written down, in whatever order; `*` after a name marks an addition."""
     return _branch([line.replace("*", "") for line in text.splitlines() if line.strip()])
 
 

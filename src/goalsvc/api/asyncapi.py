@@ -50,7 +50,7 @@ _CHANNEL_KEYS: Mapping[Address, str] = {
 class _AbsentNotNull(GenerateJsonSchema):
     """Describes models as they are sent: what is None is left out, so it is not required, and null is no value of it.
 
-    Nor are fields forbidden that are not there yet: whoever reads a notice must let new ones pass.
+    Nor are fields forbidden that are not there yet: readers of a notice must ignore new ones.
     """
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:

@@ -22,7 +22,7 @@ from goalsvc.models.session import Session
 
 router = operations("/v1/channels", "Channels")
 
-#: More active goals than this nobody shows.
+#: No client shows more active goals than this.
 MOST_GOALS = 200
 
 
@@ -65,7 +65,7 @@ class ChannelSession(BaseModel):
 
 
 class ChannelData(BaseModel):
-    """What a channel is about: the streamer, his livestream, and its active goals."""
+    """What a channel is about: the streamer, the livestream, and its active goals."""
 
     user_id: str = Field(description="The streamer, or the user whose channel it is.", examples=["u-alice-1"])
     session: ChannelSession | None = Field(description="The livestream that goes on, or null.")
@@ -110,7 +110,7 @@ async def read_channel(
         ),
     ],
 ) -> Response:
-    """The streamer's active goals with progress and levels, and the state of his livestream: what a client shows when it
+    """The streamer's active goals with progress and levels, and the state of the livestream: what a client shows when it
     subscribes to the channel, until the first event comes.
 
     It is cached, and dropped by whatever changes it: a goal made, progressed or ended, an exclusive started or ended, a

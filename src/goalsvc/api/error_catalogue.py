@@ -51,7 +51,7 @@ CATALOGUE: Mapping[str, Entry] = {
         403, "The API key does not have the scope that the operation requires.", "Use a key that has the named scope."
     ),
     "internal_server_error": Entry(
-        500, "Something went wrong that was not foreseen.", "Name the `request_id` to whoever operates goalsvc."
+        500, "Something went wrong that was not foreseen.", "Name the `request_id` to the operators of goalsvc."
     ),
     "invalid": Entry(422, "A value is not what it must be; `errors` names each field.", "Correct the named fields."),
     "key_revoked": Entry(409, "The API key is revoked or expired.", "Create a new key."),

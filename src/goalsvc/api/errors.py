@@ -63,7 +63,7 @@ class Problem(BaseModel):
         description="Stable, for programs; explained at `type`.", json_schema_extra={"enum": [*sorted(CATALOGUE)]}
     )
     detail: str = Field(description="For people.")
-    request_id: str = Field(description="The call's `X-Request-ID`, to be named to whoever operates goalsvc.")
+    request_id: str = Field(description="The call's `X-Request-ID`, to be named to the operators of goalsvc.")
     errors: list[Fault] | None = Field(default=None, description="For invalid input: what is wrong, field by field.")
     oldest: str | None = Field(default=None, description="For an expired cursor: the oldest one that is valid.")
 
@@ -196,7 +196,7 @@ async def on_http(request: Request, error: HTTPException) -> JSONResponse:
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """Answers what nobody foresaw; the server logs it, the client learns nothing of it."""
+    """Answers an unforeseen error; the server logs it, the client learns nothing of it."""
     return problem(500, "internal_server_error", "something went wrong here; it was logged")
 
 

@@ -14,7 +14,7 @@ from goalsvc.api.examples_of import example_of
 DESCRIPTION = """
 goalsvc keeps the score and the money of live performances. Pusher tells it by webhook when a performer joins and leaves a
 goal's presence channel; goalsvc turns that into performed seconds, completes and ends goals, pays or refunds escrow, cuts the
-clip, stops the recording, and tells everybody concerned.
+clip, stops the recording, and informs everyone concerned.
 
 Every error is `application/problem+json` (RFC 9457) with a stable `code`. Lists are `{"items": […], "next": cursor or null}`;
 ask again with `cursor=` for the next page. Query parameters that an operation does not have are refused. Amounts are whole
@@ -32,8 +32,8 @@ What goalsvc tells clients through Pusher is described at [`/asyncapi.json`](/as
 """
 
 TAGS: list[dict[str, Any]] = [
-    {"name": "Webhook", "description": "What Pusher calls when somebody joins or leaves a channel."},
-    {"name": "Pusher", "description": "What pusher-js calls, with the user's own token: may he join this channel?"},
+    {"name": "Webhook", "description": "What Pusher calls when a user joins or leaves a channel."},
+    {"name": "Pusher", "description": "What pusher-js calls, with the user's own token: may they join this channel?"},
     {"name": "Users", "description": "What goalsvc needs to know of performers and viewers."},
     {"name": "Sessions", "description": "Livestreams, and who may watch them."},
     {"name": "Channels", "description": "What a client shows when it subscribes, before the first event comes."},
@@ -61,7 +61,7 @@ TAGS: list[dict[str, Any]] = [
 
 # -- the OpenAPI document ---------------------------------------------------------------------------------------------
 
-#: How the webhook is signed, for whoever wants to send one himself.
+#: How the webhook is signed, for programs that send one themselves.
 SIGNING = """
 ```python
 import hashlib, hmac, json

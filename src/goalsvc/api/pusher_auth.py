@@ -1,7 +1,7 @@
 """Letting users into channels: the endpoint that pusher-js asks before it joins a private or presence channel.
 
-The user proves who he is with the platform's own token (a JWT); the goal or session that the channel is about says whether
-he may join. https://pusher.com/docs/channels/server_api/authorizing-users/
+The user proves their identity with the platform's own token (a JWT); the goal or session that the channel is about says whether
+they may join. https://pusher.com/docs/channels/server_api/authorizing-users/
 """
 
 import json
@@ -36,7 +36,7 @@ BODY_LIMIT_BYTES = 8 * 1024
 MOST_FIELDS = 32
 
 
-# -- what does he ask? ------------------------------------------------------------------------------------------------
+# -- what is asked? ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ def _fields_of_form(body: bytes) -> Mapping[str, Any]:
     return {name: values[0] for name, values in fields.items() if len(values) == 1}
 
 
-# -- may he? ----------------------------------------------------------------------------------------------------------
+# -- may they? ----------------------------------------------------------------------------------------------------------
 
 
 async def admit(context: Context, channel_name: str, user_id: str) -> Channel:
     """The channel of that name, which this user may join.
 
-    Raises WebError 403 when he may not, or it is none of ours, NotFoundError when it is about a goal that does not exist.
+    Raises WebError 403 when they may not, or it is not one of ours, NotFoundError when it is about a goal that does not exist.
     """
     channel = Channel.parse(channel_name)
     if channel is None:
@@ -215,10 +215,10 @@ async def authorise_channel(
     | `presence-enc-goal@{goal_id}` | the goal's performer and, of an ExclusiveGoal, its viewer; while the goal is active |
     | `private-user@{user_id}`, `private-enc-user@…`, `presence-user@…` | that user |
     | `private-stream@{user_id}`, `presence-stream@…` and their `-enc-` forms | the streamer; while `status.exclusive_to` \
-is set, that viewer alone, and only within his window; otherwise everybody with a token. Before and between livestreams \
+is set, that viewer alone, and only within the window; otherwise every user with a token. Before and between livestreams \
 viewers may wait there |
 
-    Joining a channel is asked once: whoever is in a stream's channel when an exclusive begins stays in it, and is told
+    Joining a channel is asked once: users in a stream's channel when an exclusive begins stay in it, and are told
     nothing there of the exclusive. A presence channel holds 100 members at most, which Pusher itself sees to.
     """
     body = await read_body(request, BODY_LIMIT_BYTES)

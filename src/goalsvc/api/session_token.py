@@ -1,4 +1,4 @@
-"""Who may watch a livestream, and until when: the rule, and the cached view of it (SPEC §9)."""
+"""Who may watch a livestream, and until when: the rule, and the cached view of it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ router = operations("/v1/sessions", "Sessions")
 
 
 class Grounds(StrEnum):
-    """Why somebody may watch, or may not."""
+    """Why a viewer may watch, or may not."""
 
     STREAMER = "streamer"
     PUBLIC = "public"
@@ -33,7 +33,7 @@ class Grounds(StrEnum):
 
     @property
     def admit(self) -> bool:
-        """Whether they let him in."""
+        """Whether they let the viewer in."""
         return self in {Grounds.STREAMER, Grounds.PUBLIC, Grounds.EXCLUSIVE}
 
 
@@ -61,8 +61,8 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     def grounds(self, viewer_id: str, now: datetime) -> Grounds:
         """Why this viewer may watch at `now`, or may not.
 
-        The streamer always may. While the stream is for one viewer (`status.exclusive_to`) he alone may, within his window
-        where he has one; at other times everybody may, until the livestream ends.
+        The streamer always may. While the stream is for one viewer (`status.exclusive_to`) that viewer alone may,
+        within the window where there is one; at other times every viewer may, until the livestream ends.
         """
         if viewer_id == self.user_id:
             return Grounds.STREAMER
@@ -91,16 +91,18 @@ class TokenView(BaseModel):
     viewer_id: str = Field(examples=["u-bob-2"])
     allowed: bool
     reason: Grounds = Field(
-        description="He may: `streamer`, `public` (the stream is everybody's), `exclusive` (it is his alone). He may not: "
-        "`exclusive_to_another`, `not_yet` or `window_over` (it is his, but this is not within his window), `session_ended`.",
+        description="May watch: `streamer`, `public` (the stream is for all), `exclusive` (for this viewer alone). May not: "
+        "`exclusive_to_another`, `not_yet` or `window_over` (for this viewer, but not within the window), `session_ended`.",
         examples=["exclusive"],
     )
     nbf: datetime | None = Field(
-        default=None, description="From when on, where he has the stream to himself.", examples=["2026-01-01T20:00:00Z"]
+        default=None,
+        description="From when on, where the stream is for this viewer alone.",
+        examples=["2026-01-01T20:00:00Z"],
     )
     exp: datetime | None = Field(
         default=None,
-        description="Until when, where he has the stream to himself; absent: until something changes.",
+        description="Until when, where the stream is for this viewer alone; absent: until something changes.",
         examples=["2026-01-01T20:06:00Z"],
     )
 

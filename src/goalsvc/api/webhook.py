@@ -84,7 +84,7 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Mapping[str, str]) 
     # An unknown key costs as much time as a wrong signature, and is answered by the same words.
     expected = hmac.new(secret.encode() if secret else token_bytes(32), body, sha256).hexdigest()
     given = headers.get("x-pusher-signature", "").lower()
-    # A header that comes twice signs nothing: whoever looked at the request before us may have read the other one.
+    # A header that comes twice signs nothing: a proxy before us may have read the other one.
     names = list(headers)
     twice = names.count("x-pusher-key") > 1 or names.count("x-pusher-signature") > 1
     if not hmac.compare_digest(given.encode(), expected.encode()) or not secret or twice:
@@ -168,7 +168,7 @@ def _instant(value: str | float) -> datetime:
 
 
 def user_id_of(event: WireEvent) -> str | None:
-    """The user whom the event names, as a string; Pusher may send a number, others an empty string for nobody."""
+    """The user whom the event names, as a string; Pusher may send a number, others an empty string for no user."""
     value = event.user_id
     if value is None or value == "":
         return None

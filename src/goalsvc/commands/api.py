@@ -12,7 +12,7 @@ import httpx
 
 from goalsvc.errors import GoalsvcError
 
-#: Pusher itself waits 4 s for the answer to a webhook; whoever tries things out has more patience.
+#: Pusher itself waits 4 s for the answer to a webhook; a person at a terminal has more patience.
 _PATIENCE_SECONDS = 15.0
 _GOAL_ID = re.compile(r"[0-9a-fA-F]{24}")
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")

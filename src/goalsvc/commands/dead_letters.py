@@ -46,7 +46,7 @@ async def redrive_all(target: Target, tell: Callable[[str], None]) -> int:
             try:
                 await _redrive(api, letter_id)
             except ApiRefusedError as error:
-                if error.code != "already_redriven":  # somebody else was faster
+                if error.code != "already_redriven":  # another caller was faster
                     raise
                 continue
             tell(letter_id)

@@ -90,7 +90,7 @@ async def replay(
     """Sends the webhooks in their order, and tells of each how it was answered.
 
     Unless `keep_time`, all times are moved by the same distance, so that the last one is now and the intervals stay.
-    Raises CommandError when nobody answers, and, after the last one, when some were refused.
+    Raises CommandError when no server answers, and, after the last one, when some were refused.
     """
     webhooks = list(recording)
     times = [webhook.at for webhook in webhooks if webhook.at is not None]

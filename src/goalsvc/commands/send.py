@@ -20,7 +20,7 @@ def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
 async def send(target: Target, name: str, *, channel: str, user_id: str | None, at: str) -> str:
     """Sends the event and says in a line or two what came of it.
 
-    Raises CommandError: nobody answers, the webhook is refused, or the goal that it is about does not exist.
+    Raises CommandError: no server answers, the webhook is refused, or the goal that it is about does not exist.
     """
     event = {"name": name, "channel": channel} | ({"user_id": user_id} if user_id is not None else {})
     instant_of(at, from_epoch_milliseconds(10**12))  # a wrong form is an error before the API is asked for its time

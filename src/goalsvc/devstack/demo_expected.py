@@ -1,4 +1,4 @@
-"""What the trace of a completed show must look like: `seeds/000…` as data, and the comparison with a trace.
+"""What the trace of a completed show must look like: the outline as data, and the comparison with a trace.
 
 A name that ends in `*` is one that the seed does not have, and that the specification adds.
 """

@@ -232,7 +232,7 @@ class Show:
 
     async def _tell(self) -> None:
         plan, course, expect = self._plan, self.course, self._story.expect
-        with self._story.step("everybody is told") as step:
+        with self._story.step("everyone is told") as step:
             progress = await until(lambda: self._witness.notices("goal.progress.updated", course.show_id), bool)
             expect("goal.progress.updated", [each["data"]["progress"] for each in progress], [plan.performed_seconds])
             public = {private_stream(plan.streamer), presence_stream(plan.streamer), private_user(plan.streamer)}

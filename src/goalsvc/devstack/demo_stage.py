@@ -22,7 +22,7 @@ from goalsvc.errors import GoalsvcError
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
-#: What of the caller's settings the demo heeds. All else is the demo's own: it must never touch a database of somebody's.
+#: What of the caller's settings the demo heeds. All else is the demo's own: it must never touch a database that is in use.
 _HEEDED = ("GOALSVC_LIVESTREAM_CLIP_GOAL_DURATION", "GOALSVC_DEV_MONGOD_CACHE_GB", "GOALSVC_LOG_LEVEL")
 
 

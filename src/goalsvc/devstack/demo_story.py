@@ -36,7 +36,7 @@ class Step:
 
 
 class Story:
-    """Speaks to whoever watches: with a bar that moves on a terminal, line by line and without any control code elsewhere."""
+    """Speaks to a person who watches: with a moving bar on a terminal, line by line and without any control code elsewhere."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self.checks: list[Check] = []

@@ -154,7 +154,7 @@ class _Screen(Console):
 
 
 class _Voice:
-    """Speaks to the user; that nobody listens any more (a closed terminal) is no reason to fail."""
+    """Speaks to the user; a closed terminal is not a reason to fail."""
 
     def __init__(self, json_output: bool) -> None:
         self._json_output = json_output
@@ -220,7 +220,7 @@ def _overview(addresses: Addresses, environment: Mapping[str, str], given: Mappi
         "Pusher secret": "GOALSVC_PUSHER_SECRET",
         "JWT key": "GOALSVC_JWT_KEY",
     }
-    # Only what everybody knows is shown: a secret of the user's own does not belong on a screen.
+    # Only what is public is shown: a secret of the user's own does not belong on a screen.
     rows |= {
         name: f"as in {variable}" if given.get(variable) else environment[variable] for name, variable in keys.items()
     }

@@ -36,7 +36,7 @@ DEFAULTS: Mapping[str, str] = {
     "GOALSVC_JWT_ALGORITHM": "HS256",
     "GOALSVC_HLS_ALLOW_PRIVATE": "true",
     "GOALSVC_WEBHOOK_ALLOW_PRIVATE": "true",
-    # The stand-in for Pusher says that nobody is in any channel: a show that is played by hand would lose its clock.
+    # The stand-in for Pusher says that no user is in any channel: a show that is played by hand would lose its clock.
     "GOALSVC_RECONCILE_PATIENCE": "86400",
 }
 """What `dev` sets unless the environment does."""
@@ -60,7 +60,7 @@ def environment_for(given: Mapping[str, str], ports: Mapping[PrivatePart, int], 
         set_here |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
         if not (given.get("AWS_ACCESS_KEY_ID") and given.get("AWS_SECRET_ACCESS_KEY")):
             fixed |= {"AWS_ACCESS_KEY_ID": "goalsvc", "AWS_SECRET_ACCESS_KEY": "goalsvc"}
-        # So that nobody looks for credentials elsewhere on the network.
+        # So that no library looks for credentials elsewhere on the network.
         fixed["AWS_EC2_METADATA_DISABLED"] = "true"
     if (port := ports.get(PrivatePart.PUSHER)) is not None:
         fixed |= {
@@ -92,7 +92,7 @@ def quarantine_bucket(environment: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is, whoever started it."""
+    """Where everything is, also what others started."""
 
     api_url: str
     mongodb_url: str

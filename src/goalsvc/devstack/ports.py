@@ -31,7 +31,7 @@ def free_port(besides: Collection[int] = ()) -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on that port."""
+    """Whether a program accepts connections on that port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

@@ -110,7 +110,7 @@ class PrivateMongod:
     """A replica set of one or more members on this machine."""
 
     url: str
-    """Names all members and the database `goalsvc`; whoever connects by it finds the primary."""
+    """Names all members and the database `goalsvc`; a client that connects by it finds the primary."""
     members: tuple[RunningPart, ...]
     ports: tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Marks and presence: joins and leaves on a time line, and the stretches in which somebody is there. Pure functions.
+"""Marks and presence: joins and leaves on a time line, and the stretches in which a participant is there. Pure functions.
 
 A mark is one number: twice its epoch milliseconds, plus one for a leave. Sorted as numbers, marks are sorted by time, and
 at the same instant a join comes before a leave ("the clock runs while started is *later* than paused").
@@ -33,7 +33,7 @@ def is_leave(mark: int) -> bool:
 
 
 def stretches_of(marks: Iterable[int]) -> Iterator[Stretch]:
-    """Yields from which join until which leave somebody was present; `marks` in order.
+    """Yields from which join until which leave a participant was present; `marks` in order.
 
     A join that finds them present changes nothing, and neither does a leave that finds them absent.
     """
@@ -73,7 +73,7 @@ def overlap(one: Sequence[Stretch], other: Sequence[Stretch]) -> Iterator[Stretc
 
 
 def last_transition(marks: Sequence[int]) -> int | None:
-    """Returns the last mark that changed somebody's presence; without one, the last mark; None without marks."""
+    """Returns the last mark that changed a participant's presence; without one, the last mark; None without marks."""
     present, last = False, None
     for mark in marks:
         if is_leave(mark) == present:

@@ -1,4 +1,4 @@
-"""Which addresses may be fetched on behalf of somebody else.
+"""Which addresses may be fetched on behalf of others.
 
 A stream's address comes from outside. Without a guard it could name this network's own machines, or the cloud's metadata
 service, and the clip would carry out what they answer. So each request, a redirect's and a segment's too, is checked; and

@@ -122,7 +122,7 @@ class BytePlusRtc:
     async def start_snapshot(self, room_id: str, task_id: str) -> None:
         """Starts to take snapshots of every stream of the room, a JPEG each 10 s, into `snapshots`.
 
-        They end by themselves when nobody has published for 3 minutes (BytePlus's own default). A task of that id that
+        They end by themselves when no user has published for 3 minutes (BytePlus's own default). A task of that id that
         runs already is success. Raises as `start_record`.
         """
         snapshot = {

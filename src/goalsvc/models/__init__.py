@@ -1,1 +1,1 @@
-"""The documents. Every change of state is a named method that is one conditional write (law 2)."""
+"""The documents. Every change of state is a named method that is one conditional write."""

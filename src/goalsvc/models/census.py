@@ -23,7 +23,7 @@ class Census:
     oldest_promise: timedelta = timedelta(0)
     """How long the oldest promise has been due."""
     dead_letters: dict[str, int] = field(default_factory=dict)
-    """Task → dead letters that nobody has redriven."""
+    """Task → dead letters that were not redriven."""
     running_clocks: int = 0
     unconfirmed_clocks: int = 0
     """Running clocks that neither a webhook nor Pusher's answer has confirmed for long."""

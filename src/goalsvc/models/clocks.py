@@ -1,6 +1,6 @@
 """Joins and leaves, brought into the clocks of goals: many at a time, each exactly as if it were alone.
 
-Every join or leave is one compare-and-set on its goal: read the clock, reckon (`goalsvc.domain.performance`), write if nobody
+Every join or leave is one compare-and-set on its goal: read the clock, reckon (`goalsvc.domain.performance`), write if no other
 else has moved the clock meanwhile, else begin again. What comes while a write is under way goes out together with the
 next one: a batch of any size costs one `find` and one `bulk_write`, and the load forms the batches by itself. Measured
 against an aggregation pipeline that does all of it in the database: a third of the server's time (docs/performance.md).
@@ -158,7 +158,7 @@ class GoalClocks:
                     self._again(waiting)
 
     async def _ours(self, plans: Sequence[_Plan]) -> set[ObjectId]:
-        """The goals in which our write is the last: whose clock somebody else has moved is reckoned again."""
+        """The goals in which our write is the last: a clock that another writer has moved is computed again."""
         revisions = [plan.revision for plan in plans]
         where = {"_id": {"$in": [plan.goal_id for plan in plans]}, "clock.revision": {"$in": revisions}}
         return {document["_id"] async for document in Goal.get_motor_collection().find(where, {"_id": 1})}

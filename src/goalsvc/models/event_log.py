@@ -3,7 +3,7 @@
 An event is written by the transaction of its change, or before the promise of its change is fulfilled; at that time it has
 no place in the order. Places (`sequence`) are given afterwards, in batches: one transaction takes the counter and numbers
 all events that are committed and have none. So what is numbered is always a prefix, and an event that commits late gets a
-later place. Whoever wrote events, or reads the feed, gives places; nothing depends on a particular process.
+later place. Writers of events and readers of the feed give places; nothing depends on a particular process.
 """
 
 import asyncio

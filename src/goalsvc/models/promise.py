@@ -1,6 +1,6 @@
 """What a document owes: its own small outbox, written in the update that made the follow_up.
 
-A promise is a task that must still be run. Enqueueing it is only a hint; `sweep` finds those that nobody hurried. It is
+A promise is a task that must still be run. Enqueueing it is only a hint; `sweep` finds those that were not enqueued. It is
 removed in the update that records its effect, together with the promises that follow from it, so at every instant the
 document says exactly what is still to be done.
 """
@@ -259,7 +259,7 @@ class HasPromises(Sharing):
 
     @classmethod
     async def changes(cls, where: Mapping[str, Any], update: Any) -> bool:
-        """One update whose result nobody needs to see; whether the filter matched."""
+        """One update whose result no caller needs; whether the filter matched."""
         collection = cls.get_motor_collection()
         return bool((await healing(cls, where["_id"], lambda: collection.update_one(where, update))).matched_count)
 

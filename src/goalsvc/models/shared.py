@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 RawDocument = dict[str, Any]
 
 _DUPLICATE_KEY = 11000
-#: The primary has it, and nobody waits until it is on disk.
+#: The primary has it, and no caller waits until it is on disk.
 _SOON = WriteConcern(w=1, j=False)
 
 
@@ -72,7 +72,7 @@ class SharedCollection:
         """Changes that document if the filter holds for it; the document as it then stands, changed or not.
 
         With `upsert` one that is missing is made. None when there is none, or none is wanted. Not `lasting` is what a crash
-        of the database may undo, because it is done again then: nobody waits until it is on disk.
+        of the database may undo, because it is done again then: no caller waits until it is on disk.
         """
         write = _Write({"_id": document_id, **where}, update, upsert, wants_document)
         writes = self._writes if lasting else self._writes_soon

@@ -22,7 +22,7 @@ from goalsvc.models.shared import Lenient, Sharing
 
 
 class Account(Sharing):
-    """So many tokens of somebody, or held for somebody."""
+    """An account: tokens that belong to a user, or that are held."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 

@@ -59,7 +59,7 @@ async def deactivate_goal(context: Context, event: GoalCompleted) -> Outcome:
     returns={Reason.OTHER_GOAL_KIND, Reason.NOT_THE_LAST_LEVEL, Reason.NO_SESSION, Reason.CLIPS_BANNED},
 )
 async def produce_livestream_clip_from_goal(context: Context, event: GoalCompleted) -> Outcome:
-    """Owes the clip of a completed performance, unless the streamer must not have clips made of him."""
+    """Promises the clip of a completed performance, unless clips of the streamer are banned."""
     if not event.target_reached:
         return Returned(Reason.NOT_THE_LAST_LEVEL)
     if event.conditions.session_id is None:

@@ -80,7 +80,7 @@ async def _why_not_noted(session_id: ObjectId, show_goal: ObjectId) -> Reason:
     },
 )
 async def set_embedded_goal_ended(context: Context, event: GoalEvent) -> Outcome:
-    """Notes in the session that the show was completed, or that the exclusive ended and the stream is everybody's again."""
+    """Notes in the session that the show was completed, or that the exclusive ended and the stream is public again."""
     session_id, goal_id = event.conditions.session_id, ObjectId(event.goal_id)
     if session_id is None:
         return Returned(Reason.NO_SESSION)

@@ -38,7 +38,7 @@ async def trigger_user_enter(context: Context, event: PresenceEvent) -> Outcome:
     returns={Reason.NOT_A_USER_CHANNEL, Reason.UNKNOWN_USER, Reason.OVERTAKEN},
 )
 async def trigger_online(context: Context, event: PresenceEvent) -> Outcome:
-    """Notes that a user is online, or when he was seen last."""
+    """Notes that a user is online, or when they were seen last."""
     online = isinstance(event, ChannelOccupied)
     user = await User.seen(event.channel.about, event.at, online)
     if user is None:

@@ -8,7 +8,7 @@ from goalsvc.signals import events
 
 @dataclass(frozen=True, slots=True)
 class SignalEntry:
-    """One (signal, sender) with its payload and its promise to whoever listens."""
+    """One (signal, sender) with its payload and its promise to listeners."""
 
     event: type[Any]
     sent: str

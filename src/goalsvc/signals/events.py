@@ -20,7 +20,7 @@ WALLET = "wallet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceEvent:
-    """Somebody joined or left a channel. `user_id` is absent when Pusher told only of the channel."""
+    """A user joined or left a channel. `user_id` is absent when Pusher told only of the channel."""
 
     signal: ClassVar[str] = PUSHER
     sender: ClassVar[str]
@@ -33,14 +33,14 @@ class PresenceEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelOccupied(PresenceEvent):
-    """Somebody joined the channel, or it is no longer empty (`member_added`, `channel_occupied`)."""
+    """A user joined the channel, or it is no longer empty (`member_added`, `channel_occupied`)."""
 
     sender: ClassVar[str] = OCCUPIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelVacated(PresenceEvent):
-    """Somebody left the channel, or it is empty now (`member_removed`, `channel_vacated`)."""
+    """A user left the channel, or it is empty now (`member_removed`, `channel_vacated`)."""
 
     sender: ClassVar[str] = VACATED
 
@@ -125,7 +125,7 @@ class GoalCompleted(GoalEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoalEnded(GoalEvent):
-    """The goal is over: completed, ended by somebody, expired, agreed to or declined."""
+    """The goal is over: completed, ended by a call, expired, agreed to or declined."""
 
     sender: ClassVar[str] = "goal.ended"
 

@@ -34,12 +34,12 @@ class Address:
 
 
 VIEWERS = Address(
-    private_stream("{user_id}"), "A stream, one way", "The streamer.", "Whoever follows the streamer's livestream."
+    private_stream("{user_id}"), "A stream, one way", "The streamer.", "All who follow the streamer's livestream."
 )
 WATCHERS = Address(
-    presence_stream("{user_id}"), "A stream, with its audience", "The streamer.", "Whoever is present on the stream."
+    presence_stream("{user_id}"), "A stream, with its audience", "The streamer.", "All who are present on the stream."
 )
-USER = Address(private_user("{user_id}"), "A user's own channel", "The user.", "That user alone, on all his devices.")
+USER = Address(private_user("{user_id}"), "A user's own channel", "The user.", "That user alone, on all devices.")
 
 ADDRESSES = (VIEWERS, WATCHERS, USER)
 STREAM = (VIEWERS, WATCHERS)
@@ -148,7 +148,7 @@ class StreamChanged(GoalNotice):
 
 
 class ContributorNotice(_Part):
-    """One who contributed, with all that he gave."""
+    """A contributor, with the sum of their contributions."""
 
     user_id: str = Field(examples=["u-bob-2"])
     amount: int = Field(description="Tokens.", examples=[750])
@@ -213,7 +213,7 @@ class StreamAuthorizedForAll(Notice):
 
     user_id: str = Field(description="The streamer.", examples=["u-alice-1"])
     at: datetime = Field(examples=["2026-01-01T20:06:00Z"])
-    nbf: datetime = Field(description="From when on everybody may watch.", examples=["2026-01-01T20:06:00Z"])
+    nbf: datetime = Field(description="From when on every viewer may watch.", examples=["2026-01-01T20:06:00Z"])
     exclusive_goal_id: str | None = Field(
         default=None, description="The ExclusiveGoal that has ended.", examples=["68143584d6945d32e732cc23"]
     )

@@ -366,7 +366,7 @@ async def announce_escrow_share(
     if report.failures:
         return announced  # to be tried again
     if any(follow_ups_of(announced, context.origin)):
-        # What receivers owe is written down before the share counts as settled: nobody comes back to it then.
+        # What receivers owe is written down before the share counts as settled: no job comes back to it then.
         return replace(
             announced, then=(conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata),)
         )

@@ -37,7 +37,7 @@ async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Out
     outcome = await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
     if goal is None or _over(goal):
-        # StopRecord may have come first, and will not come again: nobody else would stop this recording.
+        # StopRecord may have come first, and will not come again: no other task would stop this recording.
         await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
     return outcome
 
