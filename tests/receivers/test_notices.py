@@ -259,7 +259,8 @@ class TestNotifyStreamAuthorizedForEndedExclusiveGoal:
         outcome = await deliver(stage, self.receiver, goal_event(GoalEnded, GoalKind.EXCLUSIVE))
         assert outcome == Done("stream.authorized")
         notice = told(stage, "stream.authorized", [VIEWERS, WATCHERS])
-        assert notice.data == {"event_id": "e1", "user_id": STREAMER, "at": AT, "nbf": AT}
+        expected = {"event_id": "e1", "user_id": STREAMER, "at": AT, "nbf": AT, "exclusive_goal_id": str(GOAL)}
+        assert notice.data == expected
 
     async def test_does_not_tell_everybody_for_whom_it_was(self, stage: Stage) -> None:
         await deliver(stage, self.receiver, goal_event(GoalEnded, GoalKind.EXCLUSIVE))
