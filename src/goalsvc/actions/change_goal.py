@@ -13,7 +13,9 @@ from goalsvc.context import Context
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, GoalKind, Metadata
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
+from goalsvc.models.healing import healing
 
 #: How often a change is tried while the goal itself moves on.
 _TRIES = 5
@@ -40,11 +42,26 @@ async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -
         goal = await known_goal(goal_id)
         if not goal.active:
             raise ConflictError("goal_inactive", "the goal is not active")
-        changed = await Goal.amend(goal_id, goal, _sets(context, goal, change), _unsets(change), context.clock.now())
+        changed = await _amend_and_tell(context, goal_id, goal, _sets(context, goal, change), _unsets(change))
         if changed is not None:
             await context.cache.drop(streamer_views(changed.metadata.user_id))
             return changed
     raise ConflictError("goal_changed", "the goal was changed by others at the same time; try again")
+
+
+async def _amend_and_tell(
+    context: Context, goal_id: ObjectId, seen: Goal, sets: Mapping[str, Any], unsets: Sequence[str]
+) -> Goal | None:
+    """Changes the goal, and writes `goal.updated` with the goal as it then is, in one transaction."""
+    now, cause, identity = context.clock.now(), context.origin.cause.about(str(goal_id)), f"{goal_id}:{ObjectId()}"
+
+    async def amend(session: Any) -> Goal | None:
+        changed = await Goal.amend(goal_id, seen, sets, unsets, now, session)
+        if changed is not None:
+            await context.events.write([of_goal("goal.updated", changed, now, cause, identity=identity)], session)
+        return changed
+
+    return await healing(Goal, goal_id, lambda: context.ledger.transaction(amend))
 
 
 def _unsets(change: GoalChange) -> list[str]:

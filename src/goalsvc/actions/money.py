@@ -57,10 +57,15 @@ async def deposit(
         reference=particulars.reference,
         account=user_account(user_id),
     )
+    return await _post_and_tell(context, order, "deposit.created")
+
+
+async def _post_and_tell(context: Context, order: Order, event_type: str) -> tuple[Transfer, bool]:
+    """Makes the transfer, and writes the event of it in the same transaction."""
     now = context.clock.now()
 
     async def tell(session: Any) -> None:
-        await context.events.write([of_order("deposit.created", order, now)], session)
+        await context.events.write([of_order(event_type, order, now)], session)
 
     return await context.ledger.post(order, now, tell)
 
@@ -89,7 +94,7 @@ async def adjust(
         reference=particulars.reference,
         account=user_account(user_id),
     )
-    return await context.ledger.post(order, context.clock.now())
+    return await _post_and_tell(context, order, "adjustment.created")
 
 
 async def tip(
@@ -116,7 +121,7 @@ async def tip(
         reference=particulars.reference,
         account=user_account(from_user_id),
     )
-    return await context.ledger.post(order, context.clock.now())
+    return await _post_and_tell(context, order, "transfer.created")
 
 
 # -- withdrawals ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Reversing a deposit, as after a chargeback: from the wallet, then from the user's open escrows, then as a debt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +22,11 @@ from goalsvc.domain.escrow import (
     trigger_escrow,
     user_account,
 )
+from goalsvc.domain.events import Event
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.origin import Cause
 from goalsvc.errors import ConflictError, NotFoundError
+from goalsvc.models.events import of_transfer
 from goalsvc.models.ledger import Order, move_within
 from goalsvc.models.wallet import Account, Earning, Transfer
 
@@ -55,11 +57,33 @@ async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tu
         raise NotFoundError(f"there is no transfer {transfer_id}")
     if deposit.debit != ISSUER or "deposit" not in deposit.tags or deposit.to_user_id is None:
         raise ConflictError("not_a_deposit", f"transfer {transfer_id} is not a deposit")
-    work = _Work(deposit, deposit.to_user_id, reason, context.clock.now(), context.origin.cause)
-    made: Reversal | None = await context.ledger.transaction(work.run)
+    now, cause = context.clock.now(), context.origin.cause
+    work = _Work(deposit, deposit.to_user_id, reason, now, cause)
+
+    async def reverse_and_tell(session: Any) -> Reversal | None:
+        reversal = await work.run(session)
+        if reversal is not None:
+            await context.events.write([_event_of(deposit, reversal, reason, now, cause)], session)
+        return reversal
+
+    made: Reversal | None = await context.ledger.transaction(reverse_and_tell)
     if made is not None:
         return made, True
     return await work.made_before(), False
+
+
+def _event_of(deposit: Transfer, reversal: Reversal, reason: str, at: datetime, cause: Cause) -> Event:
+    """`deposit.reversed`: the deposit, and where its tokens were taken from; the time and the cause are the reversal's."""
+    document = {"_id": deposit.id, **deposit.model_dump(exclude={"id"})}
+    told = of_transfer(
+        "deposit.reversed",
+        document,
+        reason=reason,
+        from_wallet=reversal.from_wallet,
+        from_escrows=reversal.from_escrows,
+        from_debt=reversal.from_debt,
+    )
+    return replace(told, created_at=at, cause=cause)
 
 
 @dataclass(frozen=True, slots=True)

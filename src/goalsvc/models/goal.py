@@ -294,7 +294,13 @@ class Goal(HasPromises):
 
     @classmethod
     async def amend(
-        cls, goal_id: ObjectId, seen: "Goal", sets: Mapping[str, Any], unsets: Sequence[str], now: datetime
+        cls,
+        goal_id: ObjectId,
+        seen: "Goal",
+        sets: Mapping[str, Any],
+        unsets: Sequence[str],
+        now: datetime,
+        session: Any = None,
     ) -> Self | None:
         """Sets and removes these fields of an active goal; None when it has ended, or has moved on where levels are set."""
         where: dict[str, Any] = {"_id": goal_id, "active": ACTIVE}
@@ -303,7 +309,7 @@ class Goal(HasPromises):
         update: dict[str, Any] = {"$set": {**sets, "changed_at": now}}
         if unsets:
             update["$unset"] = dict.fromkeys(unsets, True)
-        return await cls.change(where, update)
+        return await cls.change(where, update, session=session)
 
     # -- finding --------------------------------------------------------------------------------------------------
 

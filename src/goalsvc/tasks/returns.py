@@ -12,6 +12,7 @@ from goalsvc.domain.escrow import debt_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError
+from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order, move_within
 from goalsvc.models.wallet import Account, Earning, Transfer
@@ -29,6 +30,7 @@ async def return_payout(
     promise = context.promise
     if promise is None:
         return Returned(Reason.NOT_PROMISED)
+    identity = ObjectId(goal_id)
     made = before = 0
     async for payout in Transfer.paid_out(escrow_id):
         # Cut at the running sum, so that all shares together are the amount to the token.
@@ -38,7 +40,7 @@ async def return_payout(
             continue
         work = _Share(
             context=context,
-            goal_id=ObjectId(goal_id),
+            goal_id=identity,
             promise_id=promise.promise_id,
             refund_id=refund_id,
             payout=payout,
@@ -53,7 +55,20 @@ async def return_payout(
             return Returned(Reason.NOT_PROMISED)
         if made == _BATCH:
             raise NotYetError("there are more shares to return", 0.0)
-    return Done(f"{amount} tokens") if made else Returned(Reason.ALREADY_PAID)
+    goal = await Goal.by_id(identity)
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    # Told also where an earlier run made the last share: that run may have been killed before it wrote the event.
+    refund = {"id": refund_id, "amount": amount, "paid": paid, "reason": reason}
+    told = of_goal(
+        "goal.refunded",
+        goal,
+        context.clock.now(),
+        context.origin.cause.about(goal_id),
+        identity=f"{goal_id}:{refund_id}",
+        refund=refund,
+    )
+    return Done(f"{amount} tokens" if made else "made before", events=(told,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
