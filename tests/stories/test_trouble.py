@@ -3,8 +3,9 @@
 import pytest
 from bson import ObjectId
 
-from goalsvc.errors import ClipImpossibleError, NotYetError
+from goalsvc.errors import ClipImpossibleError, NotYetError, UnusableDocumentError
 from goalsvc.integrations.media import RecordedCutter
+from goalsvc.models.session import Session
 from tests.world import World
 
 from .scenes import Show, a_funded_show, a_stage
@@ -87,7 +88,7 @@ class TestPusherRefusing:
         world.notifier.refuse(8)
         await perform(world, show)
         assert world.balance(show.streamer) == show.escrow
-        assert sorted(told["amount"] for told in world.told("wallet.updated")) == [101, 102, 103]
+        assert [(told["amount"], told["shares"]) for told in world.told("wallet.updated")] == [(101 + 102 + 103, 3)]
         assert [told["progress"] for told in world.told("goal.progress.updated")] == [400]
 
     async def test_for_good(self, world: World) -> None:
@@ -99,33 +100,46 @@ class TestPusherRefusing:
         assert world.balance(show.streamer) == show.escrow
         letters = world.all("dead_letters")
         assert {letter["task"] for letter in letters} == {"deliver_notice"}
-        assert sorted(letter["arguments"]["event"] for letter in letters) == [
-            "goal.progress.updated",
-            *["wallet.updated"] * 3,
-        ]
+        # The streamer hears of a payout once, whatever the number of its shares.
+        assert sorted(letter["arguments"]["event"] for letter in letters) == ["goal.progress.updated", "wallet.updated"]
         world.notifier.refuse(0)
         for letter in letters:
             await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
         await world.settle()
-        assert len(world.told("wallet.updated")) == 3
+        assert [(told["amount"], told["shares"]) for told in world.told("wallet.updated")] == [(101 + 102 + 103, 3)]
         assert world.all("dead_letters", {"state": "dead"}) == []
 
 
 class TestUnreadableSession:
-    async def test_seconds_are_not_counted_again_when_redriven(self, world: World) -> None:
+    async def test_a_field_of_another_shape_keeps_nothing_from_being_paid(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360))
-        session = {"_id": ObjectId(world.goal(show)["conditions"]["session_id"])}
-        (was,) = world.all("sessions", session)
         await world.performer_joins(show)
         await world.settle()
         await world.after(seconds=400)
+        session = {"_id": ObjectId(show.session_id)}
         world.database.sessions.update_one(session, {"$set": {"statuses": "of another shape"}})
         await world.performer_leaves(show)
         await world.settle()
+        assert (world.progress(show), world.goal(show)["active"]) == (400, False)
+        assert (world.balance(show.streamer), world.all("dead_letters")) == (show.escrow, [])
+
+    async def test_seconds_are_not_counted_again_when_redriven(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def cannot_be_used(session_id: object) -> Session:
+            raise UnusableDocumentError(f"sessions/{session_id}", "document", "cannot be used")
+
+        show = await world.given(a_funded_show(seconds=360))
+        await world.performer_joins(show)
+        await world.settle()
+        await world.after(seconds=400)
+        with monkeypatch.context() as patched:
+            patched.setattr(Session, "by_id", cannot_be_used)
+            await world.performer_leaves(show)
+            await world.settle()
         letters = world.all("dead_letters")
         assert "increment_goal_progress" in [letter["task"] for letter in letters]
         assert (world.progress(show), world.balance(show.streamer)) == (400, 0)
-        world.database.sessions.update_one(session, {"$set": {"statuses": was["statuses"]}})
         for letter in letters:
             await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
         await world.settle()
