@@ -23,8 +23,8 @@ async def the_only(world: World, type_: str) -> dict[str, Any]:
 async def test_an_adjustment(world: World, direction: str) -> None:
     await world.deposits("bob", 100)
     body = {"amount": 30, "direction": direction, "reason": "goodwill"}
-    for _ in range(2):
-        made = await world.post("/v1/wallets/bob/adjustments", body, key="a")
+    made = await world.post("/v1/wallets/bob/adjustments", body, key="a")
+    await world.post("/v1/wallets/bob/adjustments", body, key="a")
     event = await the_only(world, "adjustment.created")
     told = event["data"]["transfer"]
     assert (told["id"], told["amount"], told["metadata"]["reason"]) == (made["id"], 30, "goodwill")
@@ -41,8 +41,8 @@ async def test_an_adjustment_that_is_refused_tells_nothing(world: World) -> None
 async def test_a_tip(world: World) -> None:
     await world.deposits("bob", 100)
     body = {"from_user_id": "bob", "to_user_id": "alice", "amount": 7}
-    for _ in range(2):
-        made = await world.post("/v1/transfers", body, key="t")
+    made = await world.post("/v1/transfers", body, key="t")
+    await world.post("/v1/transfers", body, key="t")
     event = await the_only(world, "transfer.created")
     told = event["data"]["transfer"]
     assert (told["id"], told["from_user_id"], told["to_user_id"], told["amount"]) == (made["id"], "bob", "alice", 7)
