@@ -104,6 +104,16 @@ class TestNotifyGoalProgressUpdated:
         assert follow_up.arguments["channels"] == list(EVERYWHERE)
         assert follow_up.arguments["data"]["progress"] == 360
 
+    async def test_a_notice_that_was_not_taken_is_not_overtaken_by_itself(self, stage: Stage) -> None:
+        """The write that keeps the promise may fail, and the announcement runs again in the same process."""
+        stage.notifier.refuse()
+        event = goal_event(GoalProgressed, GoalKind.SHOW)
+        await deliver(stage, notify_goal_progress_updated, event)
+        again = debt_of(await deliver(stage, notify_goal_progress_updated, event))
+        assert again.id == "goal.progress.updated:late"
+        stage.clock.advance(1.0)
+        assert debt_of(await deliver(stage, notify_goal_progress_updated, event)).id == "goal.progress.updated:e1"
+
     async def test_owes_what_pusher_never_will_take(self, stage: Stage) -> None:
         """The task becomes a dead letter with the reason; the goal's progress is not held up by it."""
         levels = tuple(Level(title="x" * 256, target=target) for target in range(1, 101))

@@ -21,11 +21,12 @@ class NoticePace:
     def __init__(self, redis: Redis | None = None) -> None:
         self._redis = redis
         self._slots: dict[str, int] = {}
+        self._begun: dict[str, int] = {}
         self._sent: dict[str, int] = {}
 
     async def claim(self, goal_id: str, slot: int, progress: int, *, shared: bool) -> bool:
         """Claims the slot for a notice of this progress; False when it is taken. `shared`: other processes are asked too,
-        which takes a round trip.
+        which takes a round trip. A claimed notice is ended by `end`.
 
         Never raises: without Redis, processes do not know of one another.
         """
@@ -33,6 +34,7 @@ class NoticePace:
             return False
         if len(self._slots) >= _MOST_GOALS:
             self._slots.clear()
+            self._begun.clear()
             self._sent.clear()
         self._slots[goal_id] = slot
         claimed = True
@@ -43,16 +45,19 @@ class NoticePace:
                     claimed = bool(await self._redis.set(key, b"1", nx=True, px=_LIFE_MILLISECONDS))
             except (RedisError, OSError) as error:
                 log.warning("the pace of notices is this process's own: %s: %s", type(error).__name__, error)
-        if self._sent.get(goal_id, -1) >= progress:
+        if max(self.sent(goal_id), self._begun.get(goal_id, -1)) >= progress:
             return False  # another notice has overtaken this one while Redis was asked
         if claimed:
-            self._sent[goal_id] = progress
+            self._begun[goal_id] = progress
         return claimed
 
-    def sent(self, goal_id: str) -> int:
-        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else -1."""
-        return self._sent.get(goal_id, -1)
+    def end(self, goal_id: str, progress: int, *, sent: bool) -> None:
+        """Ends what `claim` began. Only what was really sent counts as sent: what was not must be sent by another try."""
+        if self._begun.get(goal_id) == progress:
+            del self._begun[goal_id]
+        if sent:
+            self._sent[goal_id] = max(progress, self.sent(goal_id))
 
-    def withdraw(self, goal_id: str, before: int) -> None:
-        """Forgets a notice that could not be sent: clients know of `before` only."""
-        self._sent[goal_id] = before
+    def sent(self, goal_id: str) -> int:
+        """The highest progress of which this process has sent a notice, as far as it remembers; else -1."""
+        return self._sent.get(goal_id, -1)

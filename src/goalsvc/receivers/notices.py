@@ -58,8 +58,7 @@ async def _tell(context: Context, notice: Notice, channels: list[str]) -> Outcom
 async def notify_goal_progress_updated(context: Context, event: GoalProgressed) -> Outcome:
     """Tells the stream the goal's new progress (`goal.progress.updated`)."""
     per_second, crowd = context.settings.progress_notices_per_second, event.contributions > 0
-    before = context.pace.sent(event.goal_id)
-    if before >= event.progress:
+    if context.pace.sent(event.goal_id) >= event.progress:
         return Returned(Reason.OVERTAKEN)
     slot = slot_of(context.clock.now(), per_second)
     if not await context.pace.claim(event.goal_id, slot, event.progress, shared=crowd):
@@ -68,12 +67,14 @@ async def notify_goal_progress_updated(context: Context, event: GoalProgressed) 
         )
         later = later.called(LATE_PROGRESS).not_before(slot_start(slot + 1, per_second))
         return Done("later: clients were told just now", follow_ups=(later,))
-    notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
+    sent = False
     try:
-        return await _tell(context, notice, notice.channels_of(event.streamer_id))
-    except BaseException:
-        context.pace.withdraw(event.goal_id, before)
-        raise
+        notice = GoalProgressUpdated.of(event, amount=event.amount, contributions=event.contributions or None)
+        outcome = await _tell(context, notice, notice.channels_of(event.streamer_id))
+        sent = isinstance(outcome, Done) and not outcome.follow_ups
+        return outcome
+    finally:
+        context.pace.end(event.goal_id, event.progress, sent=sent)
 
 
 @receiver(

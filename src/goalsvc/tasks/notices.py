@@ -58,15 +58,16 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
         if not await context.pace.claim(goal_id, slot, goal.progress, shared=contributions):
             wait = slot_start(slot + 1, per_second) - now
             raise NotYetError("clients were told this goal's progress just now", max(wait.total_seconds(), 0.001))
-        event_id = f"progress:{goal_id}:{goal.progress}"
-        event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
-        notice = GoalProgressUpdated.of(event, amount=event.amount)
-        channels, data = notice.channels_of(event.streamer_id), msgspec.to_builtins(notice.data())
+        sent = False
         try:
+            event_id = f"progress:{goal_id}:{goal.progress}"
+            event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
+            notice = GoalProgressUpdated.of(event, amount=event.amount)
+            channels, data = notice.channels_of(event.streamer_id), msgspec.to_builtins(notice.data())
             await context.notifier.trigger(channels, notice.event, data)
-        except BaseException:
-            context.pace.withdraw(goal_id, told)
-            raise
+            sent = True
+        finally:
+            context.pace.end(goal_id, goal.progress, sent=sent)
     if not await Goal.fulfil_at(identity, LATE_PROGRESS, goal.progress):
         raise NotYetError("progress has been raised meanwhile", 0.001)
     what = f"progress {goal.progress}" if goal.progress > told else "clients were told meanwhile"
