@@ -168,11 +168,11 @@ class Pace(Protocol):
         ...
 
     def sent(self, goal_id: str) -> int:
-        """The highest progress of which this process has sent, or is sending, a notice, as far as it remembers; else -1."""
+        """The highest progress of which this process has sent a notice, as far as it remembers; else -1."""
         ...
 
-    def withdraw(self, goal_id: str, before: int) -> None:
-        """Forgets a notice that could not be sent: clients know of `before` only."""
+    def end(self, goal_id: str, progress: int, *, sent: bool) -> None:
+        """Ends what `claim` began. Only what was really sent counts as sent."""
         ...
 
 

@@ -112,6 +112,7 @@ class TestNotifyGoalProgressUpdated:
         again = debt_of(await deliver(stage, notify_goal_progress_updated, event))
         assert again.id == "goal.progress.updated:late"
         stage.clock.advance(1.0)
+        stage.notifier.refuse()
         assert debt_of(await deliver(stage, notify_goal_progress_updated, event)).id == "goal.progress.updated:e1"
 
     async def test_owes_what_pusher_never_will_take(self, stage: Stage) -> None:

@@ -339,9 +339,12 @@ class Session(HasPromises):
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def by_id(cls, session_id: Any) -> "Session | None":
-        """The session of that id."""
-        return await cls.read(session_id)
+    async def by_id(cls, session_id: Any, session: Any = None) -> "Session | None":
+        """Returns the session of that id; `session` is the transaction of MongoDB in which it is read."""
+        if session is None:
+            return await cls.read(session_id)
+        found = await cls.get_motor_collection().find_one({"_id": session_id}, session=session)
+        return None if found is None or not cls.is_ours(found) else cls.parse(found)
 
     @classmethod
     async def rtc_of(cls, session_id: Any) -> Rtc | None:

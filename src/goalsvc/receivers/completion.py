@@ -116,7 +116,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
     async def pair(session: Any) -> _Pairing:
         if await Session.pair_show(session_id, funding_goal, show.id, session):  # type: ignore[arg-type]
             return _Pairing.NEW
-        found = await Session.by_id(session_id)
+        found = await Session.by_id(session_id, session)
         other = found is not None and found.pair_of_show(show.id) is None  # type: ignore[arg-type]
         return _Pairing.TAKEN if other else _Pairing.KNOWN  # another show may have been paired with the funding
 
