@@ -50,7 +50,7 @@ async def test_twenty_of_one_viewer_who_can_afford_seven(world: World) -> None:
     await world.settle()
     assert (world.balance("bob"), held(world, funding), world.progress(funding)) == (5, 70, 70)
     board = await world.get(f"/v1/goals/{funding.id}/leaderboard")
-    assert board == [{"user_id": "bob", "amount": 70}]
+    assert board == {"items": [{"user_id": "bob", "amount": 70}], "next": None}
 
 
 async def test_the_same_key_twice_at_once(world: World) -> None:

@@ -131,11 +131,16 @@ class TestSigning:
             JobSigner(secrets)
 
     def test_the_key_is_derived_from_the_api_key(self, body: bytes) -> None:
-        settings = Settings(mongodb_url="", redis_url="", api_key=SecretStr("secret"))
+        settings = Settings(mongodb_url="mongodb://db/goalsvc", redis_url="redis://queue", api_key=SecretStr("secret"))
         assert JobSigner.from_settings(settings).verified("id", SIGNER.signed("id", body)) == body
 
     def test_a_job_key_of_its_own_wins(self, body: bytes) -> None:
-        settings = Settings(mongodb_url="", redis_url="", api_key=SecretStr("a"), job_key=SecretStr("secret"))
+        settings = Settings(
+            mongodb_url="mongodb://db/goalsvc",
+            redis_url="redis://queue",
+            api_key=SecretStr("a"),
+            job_key=SecretStr("secret"),
+        )
         assert JobSigner.from_settings(settings).verified("id", SIGNER.signed("id", body)) == body
 
 

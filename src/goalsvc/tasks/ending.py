@@ -10,7 +10,6 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.goals import CLASSES, GoalKind
-from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
 from goalsvc.errors import LedgerBusyError, NotYetError, UnusableDocumentError
@@ -86,7 +85,7 @@ async def expire_goals(context: Context) -> Outcome:
     """Ends the goals whose `exp` has passed."""
     now = context.clock.now()
     expired = {"exp": at_most(now)}
-    return await _end_all(context, expired, expired, "exp")
+    return await _end_all(context, expired, expired, "exp", expired=True)
 
 
 @task()
@@ -101,15 +100,17 @@ async def end_session(context: Context, *, session_id: str) -> Outcome:
     return Done(ended.what if isinstance(ended, Done) else "no open goals", events=(told,))
 
 
-async def _end_all(context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str) -> Outcome:
+async def _end_all(
+    context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str, *, expired: bool = False
+) -> Outcome:
     ended = 0
     ours = {**where, "active": ACTIVE, "_cls": {"$in": CLASSES}}
     found = Goal.get_motor_collection().find(ours, {"_id": 1, "exp": 1}).sort(order)
     async for document in found:
         origin = context.origin
-        if origin.cause in (NO_CAUSE, Cause(task="expire_goals")):  # each goal ends because its own time has come
-            cause = Cause(goal_id=str(document["_id"]), task="expire_goals", happened_at=instant(document.get("exp")))
-            origin = replace(origin, cause=cause)
+        if expired:  # each goal ends because its own time has come
+            exp, goal_id = instant(document.get("exp")), str(document["_id"])
+            origin = replace(origin, cause=replace(origin.cause, goal_id=goal_id, task="expire_goals", happened_at=exp))
         try:
             goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
         except (UnusableDocumentError, LedgerBusyError) as error:
