@@ -174,6 +174,8 @@ def _example(schema: JsonSchemaValue, schemas: Json) -> Any:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     if "examples" in schema:
         return schema["examples"][0]
+    if "enum" in schema:
+        return schema["enum"][0]
     match schema.get("type"):
         case "object":
             return {name: _example(part, schemas) for name, part in schema.get("properties", {}).items()}

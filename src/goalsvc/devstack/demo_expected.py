@@ -47,8 +47,8 @@ def receivers(shares: int) -> Mapping[str, Answers]:
             snapshot_rtc_sources set_embedded_goal_ended notify_goal_ended trigger_show_escrow_refund
             settle_exclusive_escrow* start_agreed_exclusive*""",
         ),
-        "escrow.completed.individual": Answers("notify_wallet_updated* track_escrow*", times=shares),
-        "escrow.completed": Answers("track_escrow*", "notify_wallet_updated*"),
+        "escrow.completed.individual": Answers("track_escrow*", "notify_wallet_updated*", times=shares),
+        "escrow.completed": Answers("notify_wallet_updated* track_escrow*"),
     }
 
 

@@ -160,8 +160,12 @@ class Show:
                 expect(f"{viewer}'s contribution, sent twice", again, given)
             held = await self._balance(f"/v1/escrows/{course.escrow_id}")
             expect("the escrow, when the show is paid for", held, plan.total)
-            best = await self._api.get(f"/v1/goals/{course.funding_id}/leaderboard", limit="3")
-            expect("the leaderboard", best, plan.best)
+            leaderboard = f"/v1/goals/{course.funding_id}/leaderboard"
+            best = await self._api.get(leaderboard, limit=f"{len(plan.best)}")
+            expect("the first page of the leaderboard", best["items"], plan.best)
+            rest = await self._api.get(leaderboard, limit="200", cursor=best["next"])
+            expect("viewers on its last page", len(rest["items"]), len(plan.contributions) - len(plan.best))
+            expect("the cursor of its last page", rest["next"], None)
             step.result = f"{held} tokens are in escrow; each contribution was sent twice and counts once"
 
     async def _begin(self) -> None:
@@ -232,21 +236,27 @@ class Show:
 
     async def _tell(self) -> None:
         plan, course, expect = self._plan, self.course, self._story.expect
-        with self._story.step("everyone is told") as step:
+        with self._story.step("clients are told") as step:
             progress = await until(lambda: self._witness.notices("goal.progress.updated", course.show_id), bool)
             expect("goal.progress.updated", [each["data"]["progress"] for each in progress], [plan.performed_seconds])
             public = {private_stream(plan.streamer), presence_stream(plan.streamer), private_user(plan.streamer)}
             expect("channels of goal.progress.updated", _channels(progress), public)
-            shares = len(plan.contributions)
-            wallet = await until(lambda: self._witness.notices("wallet.updated"), lambda found: len(found) >= shares)
-            amounts = sorted(notice["data"]["amount"] for notice in wallet)
-            expect("amounts of wallet.updated", amounts, sorted(plan.contributions.values()))
-            expect("channels of wallet.updated", _channels(wallet), {private_user(plan.streamer)})
+            payers = {private_user(viewer): amount for viewer, amount in plan.contributions.items()}
+            wallet = await until(
+                lambda: self._witness.notices("wallet.updated"), lambda found: len(found) > len(plan.contributions)
+            )
+            debits = [notice for notice in wallet if notice["data"]["direction"] == "debit"]
+            told = {channel: notice["data"]["amount"] for notice in debits for channel in notice["channels"]}
+            expect("what wallet.updated tells each payer", told, payers)
+            payouts = [notice for notice in wallet if notice["data"]["direction"] == "credit"]
+            expect("channels of the payout's wallet.updated", _channels(payouts), {private_user(plan.streamer)})
+            sums = [(notice["data"]["amount"], notice["data"]["shares"]) for notice in payouts]
+            expect("amount and shares of the payout's wallet.updated", sums, [(plan.total, len(plan.contributions))])
             if progress:
                 course.timed("goal.progress.updated is at Pusher", progress[0]["at"])
-            if wallet:
-                course.timed("the last of the shares is paid, and told", wallet[-1]["at"])
-            step.result = f"goal.progress.updated, and wallet.updated for each of the {len(wallet)} shares"
+            if payouts:
+                course.timed("all of the shares are paid, and told", payouts[-1]["at"])
+            step.result = f"goal.progress.updated; wallet.updated to {len(debits)} payers, and once for the payout"
 
     async def _cut(self, path: Path) -> None:
         plan, course, expect = self._plan, self.course, self._story.expect
