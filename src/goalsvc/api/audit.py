@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from goalsvc.api.dependencies import PagingOf
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import operations, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
@@ -65,8 +66,8 @@ async def list_audit(
     operation: Annotated[str | None, Query(max_length=64, description="Only calls of this operation.")] = None,
     target: Annotated[str | None, Query(max_length=512, description="Only calls that concern this id.")] = None,
     request_id: Annotated[str | None, Query(max_length=128, description="Only the call of this id.")] = None,
-    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Only calls at or after this.")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only calls before this.")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Only calls at or after this.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Only calls before this.")] = None,
     form: Annotated[
         Literal["json", "csv"],
         Query(alias="format", description="`csv`: all of it as one file, without pages."),

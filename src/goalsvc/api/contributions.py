@@ -7,12 +7,13 @@ from typing import Annotated, Any, Self
 
 from bson import ObjectId
 from fastapi import Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc import actions
 from goalsvc.actions.known import known_goal
 from goalsvc.api.dependencies import FIRST_ID, ContextOf, Cursor, IdempotencyKey, IdText, Limit, PagingOf, UserIdText
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import operations, repeated_by_the_ledger, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
@@ -122,8 +123,8 @@ async def list_contributions(
     goal_id: Annotated[IdText | None, Query(description="Only contributions to this goal.")] = None,
     user_id: Annotated[UserIdText | None, Query(description="Only contributions to this streamer.")] = None,
     from_user_id: Annotated[UserIdText | None, Query(description="Only contributions of this viewer.")] = None,
-    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Only those made at or after this.")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only those made before this.")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Only those made at or after this.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[EarningView]:
     """Contributions in the order of their ids, which is the order in which they were made."""
     where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}

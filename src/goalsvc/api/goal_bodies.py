@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalsvc.api.dependencies import IdText, UserIdText
+from goalsvc.api.instants import Instant
 from goalsvc.domain.escrow import WHOLE_BPS
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, GoalKind
 
@@ -78,7 +79,7 @@ class _NewGoal(BaseModel):
 
     session_id: IdText = Field(description="The session, which must be open.")
     levels: list[LevelBody] = Field(default=[], max_length=_MOST_LEVELS, description="Its thresholds, ascending.")
-    exp: AwareDatetime | None = Field(default=None, description="When it ends by itself.")
+    exp: Instant | None = Field(default=None, description="When it ends by itself.")
     metadata: MetadataBody = MetadataBody()
     conditions: ConditionsBody = ConditionsBody()
     fee_bps: int | None = Field(
@@ -186,7 +187,7 @@ class GoalPatch(BaseModel):
         json_schema_extra={"example": {"exp": "2026-12-31T21:00:00Z", "metadata": {"campaign": "winter"}}},
     )
 
-    exp: AwareDatetime | None = Field(
+    exp: Instant | None = Field(
         default=None, description="When it ends by itself; null removes it, but not of a TriggerGoal."
     )
     metadata: dict[str, Any] = Field(

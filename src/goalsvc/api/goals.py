@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from bson import ObjectId
 from fastapi import Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc import actions
 from goalsvc.actions import GoalPlan
@@ -18,6 +18,7 @@ from goalsvc.api.dependencies import FIRST_ID, ContextOf, IdText, PagingOf, User
 from goalsvc.api.errors import responses
 from goalsvc.api.goal_bodies import GoalPatch, NewGoal
 from goalsvc.api.goal_views import AnyGoal, GoalView
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires, takes_parameters, with_etag
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
@@ -71,10 +72,8 @@ async def list_goals(
     user_id: Annotated[UserIdText | None, Query(description="Only goals of this streamer.")] = None,
     kind: Annotated[GoalKind | None, Query(description="Only goals of this kind.")] = None,
     active: Annotated[bool | None, Query(description="Only goals that are, or are not, active.")] = None,
-    begin: Annotated[
-        AwareDatetime | None, Query(alias="from", description="Only goals created at or after this.")
-    ] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only goals created before this.")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Only goals created at or after this.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Only goals created before this.")] = None,
 ) -> Page[AnyGoal]:
     """Goals in the order of their ids, which is the order in which they were created.
 

@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 from typing import Annotated, Self
 
 from fastapi import Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.actions.keys import NewKey, create_key, known_key, revoke_key, roll_key
 from goalsvc.api.dependencies import ContextOf, PagingOf
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
@@ -35,7 +36,7 @@ class KeyBody(BaseModel):
     scopes: list[Scope] = Field(
         min_length=1, max_length=len(Scope), description="What it may do; no scope includes another."
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="When it ends by itself; absent: never.")
+    expires_at: Instant | None = Field(default=None, description="When it ends by itself; absent: never.")
 
 
 class RollBody(BaseModel):

@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 from bson import ObjectId
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc import actions
 from goalsvc.actions.known import known_session
 from goalsvc.api.dependencies import FIRST_ID, ContextOf, IdText, PagingOf, UserIdText
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires, with_etag
 from goalsvc.api.session_views import SessionView
 from goalsvc.api.views import Page
@@ -53,10 +54,8 @@ async def list_sessions(
     paging: PagingOf,
     user_id: Annotated[UserIdText | None, Query(description="Only sessions of this streamer.")] = None,
     open_: Annotated[bool | None, Query(alias="open", description="Only sessions that go on, or have ended.")] = None,
-    begin: Annotated[
-        AwareDatetime | None, Query(alias="from", description="Only those begun at or after this.")
-    ] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only those begun before this.")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Only those begun at or after this.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Only those begun before this.")] = None,
 ) -> Page[SessionView]:
     """Sessions in the order in which they began."""
     where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}

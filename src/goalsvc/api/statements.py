@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from goalsvc.api.csv import csv_answer
 from goalsvc.api.dependencies import ContextOf, UserPath
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import operations
 from goalsvc.api.wallets import EscrowId
 from goalsvc.domain import books
@@ -23,8 +24,8 @@ from goalsvc.models.wallet import Account
 
 router = operations("/v1", "Statements")
 
-From = Annotated[AwareDatetime | None, Query(alias="from", description="At or after this; absent: from the beginning.")]
-To = Annotated[AwareDatetime | None, Query(alias="to", description="Before this; absent: until now.")]
+From = Annotated[Instant | None, Query(alias="from", description="At or after this; absent: from the beginning.")]
+To = Annotated[Instant | None, Query(alias="to", description="Before this; absent: until now.")]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="`csv`: all lines as one file, streamed.")]
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 

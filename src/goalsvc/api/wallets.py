@@ -4,11 +4,12 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
-from pydantic import AwareDatetime, ConfigDict
+from pydantic import ConfigDict
 
 from goalsvc.actions import money
 from goalsvc.api.dependencies import ContextOf, IdempotencyKey, PagingOf, UserIdText, UserPath
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.money import Amount, ParticularsBody
 from goalsvc.api.operation import operations, repeated_by_the_ledger, requires, with_etag
 from goalsvc.api.views import BalanceView, Page, TransferView
@@ -87,8 +88,8 @@ async def list_transfers(
         ),
     ] = None,
     reference: Annotated[str | None, Query(max_length=256, description="Only transfers with this reference.")] = None,
-    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Only those made at or after this.")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Only those made before this.")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Only those made at or after this.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[TransferView]:
     """Transfers in the order in which they were made."""
     conditions: list[dict[str, Any]] = []

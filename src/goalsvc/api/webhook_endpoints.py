@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.actions import webhooks
 from goalsvc.api.dependencies import ContextOf, PagingOf, ResourcesOf
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
@@ -28,6 +29,7 @@ Types = Annotated[
     Field(min_length=1, max_length=64, description="Event types; `goal.*` is all that begin so, `*` is all."),
 ]
 Description = Annotated[str, Field(max_length=256)]
+Enabled = Annotated[bool, Field(strict=True)]
 
 
 class EndpointBody(BaseModel):
@@ -41,7 +43,7 @@ class EndpointBody(BaseModel):
     url: Url
     types: Types = ["*"]
     description: Description = ""
-    enabled: bool = True
+    enabled: Enabled = True
 
 
 class EndpointChanges(BaseModel):
@@ -52,7 +54,7 @@ class EndpointChanges(BaseModel):
     url: Url | None = None
     types: Types | None = None
     description: Description | None = None
-    enabled: bool | None = None
+    enabled: Enabled | None = None
 
 
 class EndpointView(BaseModel):
@@ -120,7 +122,7 @@ class ReplayBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"since": "2026-01-01T20:00:00Z"}})
 
-    since: AwareDatetime = Field(description="Events that happened at this time or later.")
+    since: Instant = Field(description="Events that happened at this time or later.")
     types: Types | None = None
 
 
