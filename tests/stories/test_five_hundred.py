@@ -88,13 +88,14 @@ async def two_apis(
     async with open_stub_server() as pusher:
         pusher.answering = take
         given = {key: value for key, value in os.environ.items() if not key.startswith("GOALSVC_")}
+        ports = [free_port(), free_port()]
+        elsewhere = dict.fromkeys((PrivatePart.PUSHER, PrivatePart.BYTEPLUS), pusher.port)
         environment = {
-            **environment_for(given, {PrivatePart.PUSHER: pusher.port, PrivatePart.BYTEPLUS: pusher.port}, api_port=0),
+            **environment_for(given, elsewhere, api_port=ports[0]),
             "GOALSVC_MONGODB_URL": mongodb_url.replace(documents.get_default_database().name, name),
             "GOALSVC_REDIS_URL": f"{redis_url.rpartition('/')[0]}/7",
             "GOALSVC_LOG_LEVEL": "WARNING",
         }
-        ports = [free_port(), free_port()]
         async with AsyncExitStack() as stack:
             for port in ports:
                 await stack.enter_async_context(running(["serve", "--port", str(port)], environment, logs / "api"))
