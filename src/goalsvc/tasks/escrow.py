@@ -31,7 +31,7 @@ from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import follow_ups_of
-from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError
+from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError, NotYetError
 from goalsvc.models.claims import Claim, check_amount, split, verify_claims
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Order
@@ -57,6 +57,8 @@ _FOR_EACH_SHARE = timedelta(milliseconds=20)
 
 #: The task that settles shares together; it is in `goalsvc.tasks.shares`, above this module.
 SETTLE_SHARES = "settle_shares"
+#: The task that promises a share of an exclusive; it is in `goalsvc.tasks.division`, above this module.
+SETTLE_EXCLUSIVE = "settle_exclusive_share"
 
 _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
 
@@ -353,9 +355,11 @@ async def announce_escrow_share(
     """Sends `escrow.….individual`; then the share is through."""
     now = context.clock.now()
     told = share_event(event, transfer_id, now, escrow_id, to_user_id, amount)
-    report = await context.bus.send(context, told)
-    if "amount" in metadata:  # a share of its own, not one of many
+    alone = "amount" in metadata  # a share of its own, not one of many
+    if alone:
         await _check_exclusive(context, escrow_id)
+    report = await context.bus.send(context, told)
+    if alone:
         return Done(
             reports=(
                 report,
@@ -395,7 +399,10 @@ async def _check_exclusive(context: Context, escrow_id: str) -> None:
     if promise is None or not await Account.balance_of(escrow_account(escrow_id)):
         return
     goal = await Goal.by_id(promise.document_id)
-    shares = [each for each in goal.promises if each.task == transfer_escrow.name] if goal is not None else []
+    promises = goal.promises if goal is not None else []
+    if any(each.task == SETTLE_EXCLUSIVE for each in promises):
+        raise NotYetError(f"what is left in {escrow_id} may be the other user's share", 1.0)
+    shares = [each for each in promises if each.task == transfer_escrow.name]
     for share in shares:
         arguments = share.arguments
         metadata = arguments.get("metadata", {})

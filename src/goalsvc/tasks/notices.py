@@ -51,8 +51,9 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
     goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    told = max(since, context.pace.sent(goal_id))
-    if goal.progress > told:
+    known = context.pace.sent(goal_id)
+    told = max(since, known)
+    if late := goal.progress > known:  # of an amount of 0, `since` is the progress itself
         now, per_second = context.clock.now(), context.settings.progress_notices_per_second
         slot = slot_of(now, per_second)
         if not await context.pace.claim(goal_id, slot, goal.progress, shared=contributions):
@@ -70,7 +71,7 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
             context.pace.end(goal_id, goal.progress, sent=sent)
     if not await Goal.fulfil_at(identity, LATE_PROGRESS, goal.progress):
         raise NotYetError("progress has been raised meanwhile", 0.001)
-    what = f"progress {goal.progress}" if goal.progress > told else "clients were told meanwhile"
+    what = f"progress {goal.progress}" if late else "clients were told meanwhile"
     return Done(what, fulfils=Fulfils.NONE_YET)
 
 
