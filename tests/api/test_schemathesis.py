@@ -65,6 +65,9 @@ CHECKS: list[Any] = [
     unsupported_method,
 ]
 
+#: A reader may wait 30 s for an event.
+LONGEST_SECONDS = 40
+
 #: Answers that a request of the documented form does not get here: nothing is that large, out of reach, or expired.
 NOT_TRIED = {"410", "413", "503"}
 
@@ -140,11 +143,13 @@ class Scene:
         self.operation, self.documented = case.operation.label, set(case.operation.responses.status_codes)
         if number % 4:
             self._fill_in(case)
+        if "304" in self.documented and number % 5 == 1:
+            case.headers["If-None-Match"] = "*"
         kind = {3: "none", 6: "wrong", 8: "poor"}.get(number % 9, "right")
         required = case.operation.definition.raw.get("x-required-scope")
         poor = self.known["poor keys"][required == "read"]
         kind = kind if required or kind != "poor" else "right"
-        answer = case.call(base_url=self.url, auth=Credentials(self.operation, kind, poor))
+        answer = case.call(base_url=self.url, auth=Credentials(self.operation, kind, poor), timeout=LONGEST_SECONDS)
         self.answers[str(answer.status_code)] += 1
         case.validate_response(answer, checks=CHECKS)
         if kind in ("none", "wrong") and "401" in self.documented and answer.status_code != 401:
@@ -223,6 +228,8 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         + [{"show": plan, "exclusive": plan, "viewer_id": VIEWER}],
         "events": [[{"name": "member_added", "channel": f"presence-enc-goal@{show}", "user_id": STREAMER}]],
         "goal_id": [show, funding, requests[0]],
+        "wait": [0],
+        "PATCH /v1/goals/{goal_id} goal_id": [show, over],
         "POST /v1/goals/{goal_id}/agree goal_id": [*requests, show],
         "POST /v1/goals/{goal_id}/decline goal_id": [*requests, show],
         "POST /v1/goals/{goal_id}/contributions goal_id": [funding, funding, show],
