@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -70,6 +70,25 @@ LONGEST_SECONDS = 40
 
 #: Answers that a request of the documented form does not get here: nothing is that large, out of reach, or expired.
 NOT_TRIED = {"410", "413", "503"}
+
+#: Answers that need a document in a state that `prepare` does not make. Each is got by the tests of its resource.
+NOT_REACHED: Mapping[str, frozenset[str]] = {
+    "PUT /v1/users/{user_id}": frozenset({"409"}),  # an erased user
+    "DELETE /v1/users/{user_id}": frozenset({"200"}),  # a user without tokens
+    "GET /v1/clips/{clip_id}": frozenset({"200"}),
+    "POST /v1/clips/{clip_id}/retry": frozenset({"200", "409"}),
+    "POST /v1/reports/seals": frozenset({"409"}),  # it has no body, so that a key cannot be used for another one
+    "POST /v1/withdrawals/{withdrawal_id}/confirm": frozenset({"200", "409"}),
+    "POST /v1/withdrawals/{withdrawal_id}/return": frozenset({"200", "409"}),
+    "POST /v1/deposits/{transfer_id}/reverse": frozenset({"201", "409"}),
+    "POST /v1/goals/{goal_id}/refund": frozenset({"201"}),  # a completed goal
+    "POST /v1/webhook-endpoints/{endpoint_id}/rotate": frozenset({"200", "409"}),
+    "POST /v1/webhook-endpoints/{endpoint_id}/replay": frozenset({"200", "409"}),
+    "POST /v1/events/{event_id}/resend": frozenset({"200", "409"}),
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
+    "DELETE /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
+    "GET /metrics": frozenset({"401"}),  # GOALSVC_METRICS_KEY is not set here
+}
 
 
 def _schema() -> Any:
@@ -208,7 +227,32 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         for scope in ("read", "admin")
     ]
     rolled = client.post("/v1/keys", json={"name": "rolled", "scopes": ["read"]}).raise_for_status().json()["id"]
+    client.put(f"/v1/users/{VIEWER}", json={"username": "Vera"}).raise_for_status()
+    withdrawal = client.post(f"/v1/wallets/{VIEWER}/withdrawals", json={"amount": 1}).raise_for_status().json()["id"]
+    database = documents.get_default_database()
+    now = datetime.now(UTC)
+    database["webhook_endpoints"].insert_one(
+        {
+            "_id": "we_schemathesis",
+            "url": "https://backend.example.com/events",
+            "types": ["goal.*"],
+            "description": "",
+            "enabled": False,
+            "secrets": [],
+            "begins_after": 0,
+            "created_at": now,
+            "updated_at": now,
+        }
+    )
+    transfer = database["transfers"].find_one({"tags": {"$exists": True}})
+    event = database["events"].find_one()
+    assert transfer is not None
+    assert event is not None
     return {
+        "transfer_id": [transfer["_id"]],
+        "event_id": [event["_id"]],
+        "endpoint_id": ["we_schemathesis"],
+        "withdrawal_id": [withdrawal],
         "poor keys": poor,
         "key_id": [rolled],
         "Idempotency-Key": ["the-same", *(f"key-{number}" for number in range(3))],
@@ -289,7 +333,7 @@ def scene(serve: str, all_documents: MongoClient[Document]) -> Iterator[Scene]:
     with httpx.Client(base_url=serve, headers={"Authorization": f"Bearer {API_KEY}"}, trust_env=False) as client:
         scene = Scene(serve, prepare(client, all_documents))
     yield scene
-    never = scene.documented - NOT_TRIED - set(scene.answers)
+    never = scene.documented - NOT_TRIED - set(scene.answers) - NOT_REACHED.get(scene.operation, frozenset())
     assert not never, f"{scene.operation} never answered {never}, but {dict(scene.answers)}"
 
 

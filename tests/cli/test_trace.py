@@ -8,6 +8,7 @@ import httpx
 from rich.console import Console
 
 from goalsvc.commands.trace import tree_of
+from tests.e2e.goalsvc_api import eventually
 
 from .command_line import Cli, assert_one_sentence
 
@@ -39,7 +40,8 @@ def test_the_tree_of_a_join(cli: Cli, show: str) -> None:
 
 def test_as_json(cli: Cli, api: httpx.Client, show: str) -> None:
     cli("send", "member_added", "--goal", show, "--user", "bob")
-    events = json.loads(cli("trace", show, "--json").out)["events"]
+    # Traces are written in batches, a moment after the answer.
+    events = eventually(lambda: json.loads(cli("trace", show, "--json").out)["events"], lambda found: len(found) == 2)
     assert [event["name"] for event in events] == ["create_goal", "member_added"]
     assert events == api.get(f"/v1/goals/{show}/trace").json()["events"]
 

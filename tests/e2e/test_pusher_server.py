@@ -175,8 +175,7 @@ def test_a_funded_show_from_the_first_token_to_the_payout(
     assert eventually(lambda: platform.balance(alice), lambda balance: balance >= 1000) == 1000
     assert platform.balance(bob) == platform.balance(carol) == 0
     assert platform.read(f"/v1/escrows/show_funding:{funding_id}")["balance"] == 0
-    for amount in (600, 400):
-        streamer.wait_for("wallet.updated", channel=private_user(alice), where=saying(amount=amount))
+    streamer.wait_for("wallet.updated", channel=private_user(alice), where=saying(amount=1000, shares=2))
     pair = platform.read(f"/v1/sessions/{session_id}")["show_goal_pairs"][0]
     assert pair["show_started"] < pair["show_ended"]
 
