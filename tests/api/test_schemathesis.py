@@ -228,7 +228,11 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
     ]
     rolled = client.post("/v1/keys", json={"name": "rolled", "scopes": ["read"]}).raise_for_status().json()["id"]
     client.put(f"/v1/users/{VIEWER}", json={"username": "Vera"}).raise_for_status()
-    withdrawal = client.post(f"/v1/wallets/{VIEWER}/withdrawals", json={"amount": 1}).raise_for_status().json()["id"]
+    withdrawal = (
+        client.post(f"/v1/wallets/{VIEWER}/withdrawals", json={"amount": 1}, headers={"Idempotency-Key": "first"})
+        .raise_for_status()
+        .json()["id"]
+    )
     database = documents.get_default_database()
     now = datetime.now(UTC)
     database["webhook_endpoints"].insert_one(

@@ -99,7 +99,7 @@ async def test_money_does_not_wait_for_it(played: tuple[World, Pusher], state: s
 
     pusher.state = "works"
     await world.settle()
-    assert len(pusher.named("wallet.updated")) == 2 * SHOWS
+    assert [notice["shares"] for notice in pusher.named("wallet.updated")] == [2] * SHOWS
     assert world.all("dead_letters") == []
 
 

@@ -26,15 +26,24 @@ async def redis_state(redis: Redis) -> str:
 
 
 async def _state(question: Awaitable[object]) -> str:
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            await question
-    except Exception as error:
-        return reason_of(error)
-    return "ok"
+    asked = asyncio.ensure_future(question)
+    await asyncio.wait([asked], timeout=_PATIENCE_SECONDS)
+    if not asked.done():
+        # Not waited for: to abort a transaction takes as long as the server hangs.
+        asked.cancel()
+        asked.add_done_callback(_forget)
+        return reason_of(TimeoutError())
+    error = asked.exception()
+    return "ok" if error is None else reason_of(error)
 
 
-def reason_of(error: Exception) -> str:
+def _forget(asked: "asyncio.Future[object]") -> None:
+    """Takes the error of a question whose answer came too late."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+def reason_of(error: BaseException) -> str:
     """Returns what an error of MongoDB or Redis means for readiness."""
     match error:
         case ReadOnlyError():
