@@ -14,7 +14,7 @@ from typing import Any
 import bson
 from bson import CodecOptions, ObjectId
 from pymongo import ReturnDocument, UpdateMany, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 Document = dict[str, Any]
 Evaluator = Callable[["_Scope"], Any]
@@ -136,8 +136,16 @@ class MemoryCollection:
     def insert_many(
         self, documents: Sequence[Mapping[str, Any]], session: Any = None, ordered: bool = True
     ) -> SimpleNamespace:
-        for document in documents:
-            self.insert_one(document, session)
+        faults: list[Document] = []
+        for index, document in enumerate(documents):
+            try:
+                self.insert_one(document, session)
+            except DuplicateKeyError as error:
+                faults.append({"index": index, "code": error.code, "errmsg": str(error)})
+                if ordered:
+                    break
+        if faults:
+            raise BulkWriteError({"writeErrors": faults})
         return SimpleNamespace(inserted_ids=[document["_id"] for document in documents])
 
     def update_one(
@@ -169,11 +177,19 @@ class MemoryCollection:
         self, writes: Sequence[UpdateOne | UpdateMany], ordered: bool = True, session: Any = None
     ) -> SimpleNamespace:
         changed: list[tuple[Document | None, Document | None]] = []
-        for write in writes:
-            if isinstance(write, UpdateMany):
-                changed += self._update_many(write._filter, write._doc, session)
-            else:
-                changed.append(self._update(write._filter, write._doc, bool(write._upsert), session))
+        faults: list[Document] = []
+        for index, write in enumerate(writes):
+            try:
+                if isinstance(write, UpdateMany):
+                    changed += self._update_many(write._filter, write._doc, session)
+                else:
+                    changed.append(self._update(write._filter, write._doc, bool(write._upsert), session))
+            except DuplicateKeyError as error:
+                faults.append({"index": index, "code": error.code, "errmsg": str(error)})
+                if ordered:
+                    break
+        if faults:
+            raise BulkWriteError({"writeErrors": faults})
         upserted = sum(before is None and after is not None for before, after in changed)
         matched = sum(before is not None for before, _ in changed)
         return SimpleNamespace(matched_count=matched, upserted_count=upserted)

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import json
 import random as global_random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from mongomock_motor import AsyncMongoMockClient
 from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
+from goalsvc import request_id
 from goalsvc.app import create_app
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import Context
@@ -474,7 +476,8 @@ class Simulation:
                 continue
             self._seen[goal_id] = goal
             oracle = self.clocks.setdefault(goal_id, ClockOracle(exclusive=goal["_cls"] == "Goal.ExclusiveGoal"))
-            was_active = before is None or before.get("active", True)
+            # One that is over when it is first seen belongs to the scene: its end was before the story.
+            was_active = goal.get("active", True) if before is None else before.get("active", True)
             if goal.get("active", True):
                 oracle.end = to_epoch_milliseconds(goal["exp"]) if goal.get("exp") else None
                 if not was_active:
@@ -719,12 +722,14 @@ def foreseeable(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     global_random.seed(seed)
     ObjectId._inc = 0
     ObjectId._random = staticmethod(lambda: (seed & 0xFFFFFFFFFF).to_bytes(5, "big"))  # type: ignore[method-assign]
+    request_id.secrets = SimpleNamespace(token_hex=lambda size: global_random.randbytes(size).hex())  # type: ignore[attr-defined, assignment]
     objectid.time = SimpleNamespace(time=lambda: START.timestamp() + loop.time())  # type: ignore[assignment, attr-defined]
     try:
         yield
     finally:
         ObjectId._inc, ObjectId._random = counter, lot  # type: ignore[method-assign]
         objectid.time = time  # type: ignore[attr-defined]
+        request_id.secrets = secrets  # type: ignore[attr-defined]
         global_random.setstate(state)
 
 
