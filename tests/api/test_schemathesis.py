@@ -85,6 +85,8 @@ NOT_REACHED: Mapping[str, frozenset[str]] = {
     "POST /v1/webhook-endpoints/{endpoint_id}/rotate": frozenset({"200", "409"}),
     "POST /v1/webhook-endpoints/{endpoint_id}/replay": frozenset({"200", "409"}),
     "POST /v1/events/{event_id}/resend": frozenset({"200", "409"}),
+    "GET /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
+    "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": frozenset({"200"}),
     "PATCH /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
     "DELETE /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
     "GET /metrics": frozenset({"401"}),  # GOALSVC_METRICS_KEY is not set here
@@ -234,20 +236,6 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         .json()["id"]
     )
     database = documents.get_default_database()
-    now = datetime.now(UTC)
-    database["webhook_endpoints"].insert_one(
-        {
-            "_id": "we_schemathesis",
-            "url": "https://backend.example.com/events",
-            "types": ["goal.*"],
-            "description": "",
-            "enabled": False,
-            "secrets": [],
-            "begins_after": 0,
-            "created_at": now,
-            "updated_at": now,
-        }
-    )
     transfer = database["transfers"].find_one({"tags": {"$exists": True}})
     event = database["events"].find_one()
     assert transfer is not None
@@ -255,7 +243,6 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
     return {
         "transfer_id": [transfer["_id"]],
         "event_id": [event["_id"]],
-        "endpoint_id": ["we_schemathesis"],
         "withdrawal_id": [withdrawal],
         "poor keys": poor,
         "key_id": [rolled],
