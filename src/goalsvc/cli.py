@@ -395,6 +395,20 @@ def listen(
         asyncio.run(listening)
 
 
+@app.command("api")
+def api_call(
+    method: Annotated[str, typer.Argument(help="GET, POST, PUT, PATCH or DELETE.")],
+    path: Annotated[str, typer.Argument(help="The path with its query, as in /v1/goals?active=true.")],
+    body: Annotated[str, typer.Argument(help="The body as JSON.")] = "",
+    key: Annotated[str, typer.Option(help="The Idempotency-Key of a POST; a new one if absent.")] = "",
+) -> None:
+    """Call any operation of the API and print its answer."""
+    from goalsvc.commands.call import call
+
+    answer = asyncio.run(call(_target(), method, path, body, key))
+    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+
+
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""

@@ -96,6 +96,11 @@ class Api:
         """Deletes what is at `path`."""
         return await self._call("DELETE", path)
 
+    async def call(self, method: str, path: str, body: Any, key: str) -> Any:
+        """Makes any call; `key` is the Idempotency-Key, empty for none."""
+        headers = {"Idempotency-Key": key} if key else None
+        return await self._call(method, path, json=body, headers=headers)
+
     async def notify(self, body: bytes) -> None:
         """Posts a webhook's body, signed as Pusher signs it."""
         headers = signed_headers(body, self._target.pusher_key, self._target.pusher_secret)
