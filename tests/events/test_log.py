@@ -88,7 +88,8 @@ class TestTheOrder:
 
                     async def work(session: Any, batch: list[Event] = batch) -> None:
                         await log.write(batch, session)
-                        await asyncio.sleep(random.uniform(0, 0.02))
+                        for _ in range(random.randint(0, 20)):  # meanwhile others take places, and commit
+                            await database.ping()
 
                     await database.transaction(work)
                 number += count

@@ -271,22 +271,6 @@ class TestRecording:
             assert outcome == (Done(f"goal-{GOAL}") if records else Returned(Reason.SWITCHED_OFF))
         assert bool(stage.rtc.calls) is records
 
-    @pytest.mark.parametrize(("told", "sent"), [(100, False), (250, True), (300, True)])
-    async def test_progress_that_newer_progress_supersedes_is_dropped(
-        self, stage: Stage, told: int, sent: bool
-    ) -> None:
-        await a_goal(GoalKind.KARAOKE, progress=250)
-        data = {"event_id": "e", "goal_id": str(GOAL), "progress": told}
-        outcome = await deliver_notice(stage.context, channels=["private-user@u"], event=PROGRESS, data=data)
-        assert outcome == (Done(PROGRESS) if sent else Returned(Reason.OVERTAKEN))
-        assert len(stage.notifier.notices) == sent
-
-    async def test_other_notices_of_a_goal_are_never_superseded(self, stage: Stage) -> None:
-        await a_goal(GoalKind.KARAOKE, progress=250)
-        data = {"event_id": "e", "goal_id": str(GOAL), "progress": 100}
-        outcome = await deliver_notice(stage.context, channels=["private-user@u"], event="goal.ended", data=data)
-        assert outcome == Done("goal.ended")
-
     async def test_a_refusal_may_pass(self, stage: Stage) -> None:
         await a_session(GoalKind.EXCLUSIVE)
         stage.rtc.refuse()
