@@ -14,8 +14,11 @@ from typing import Any, Protocol, TypeVar
 from goalsvc.clock import Clock
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.events import Event
+from goalsvc.domain.funding import Contributed, Contribution
 from goalsvc.domain.lanes import Lane
+from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.origin import NOWHERE, Origin
+from goalsvc.domain.outcome import Reason, Report
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.settings import Settings
 
@@ -155,7 +158,7 @@ class Ledger(Protocol):
 class Contributions(Protocol):
     """Makes contributions to FundingGoals (`goalsvc.models.contributions.Contributions`)."""
 
-    async def make(self, contribution: Any, origin: Origin) -> Any:
+    async def make(self, contribution: Contribution, origin: Origin) -> Contributed:
         """Makes the contribution, once for each transfer id; what became of it."""
         ...
 
@@ -179,7 +182,7 @@ class Pace(Protocol):
 class Clocks(Protocol):
     """Moves the clocks of goals (`goalsvc.models.clocks.GoalClocks`)."""
 
-    async def move(self, move: Any) -> Any:
+    async def move(self, move: Move) -> Moved | Reason:
         """Starts or pauses a goal's clock; what that did, or why the goal is not moved by it."""
         ...
 
@@ -187,7 +190,7 @@ class Clocks(Protocol):
 class Bus(Protocol):
     """Carries signals to receivers."""
 
-    def send(self, context: "Context", event: Any) -> Awaitable[Any]:
+    def send(self, context: "Context", event: object) -> Awaitable[Report]:
         """Calls every receiver of this event side by side and reports each outcome. Never raises for a receiver."""
         ...
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.performance import FOLD_ABOVE, GoalClock
 from goalsvc.domain.presence import join_mark, leave_mark
-from goalsvc.models.clocks import GoalClocks, Move, Moved
+from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.goal import Goal, ShowGoal
 from tests.models.oracle import Happening, seconds_counted
 from tests.world import FakeClock, World

@@ -34,11 +34,12 @@ from goalsvc.app import create_app
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.moves import Move
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
 from goalsvc.integrations.pace import NoticePace
-from goalsvc.models.clocks import GoalClocks, Move
+from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
 from goalsvc.models.ledger import Ledger, Order

@@ -9,10 +9,10 @@ import pytest
 from bson import ObjectId
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from goalsvc.domain.funding import Contribution
+from goalsvc.domain.funding import Contributed, Contribution
 from goalsvc.domain.origin import NOWHERE
 from goalsvc.errors import GoalsvcError, LedgerBusyError
-from goalsvc.models.contributions import ANNOUNCE, Contributed, Contributions, close_announcement
+from goalsvc.models.contributions import ANNOUNCE, Contributions, close_announcement
 from goalsvc.models.database import Database
 from tests.stories.scenes import Goal, a_funding
 from tests.world import World

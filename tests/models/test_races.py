@@ -7,10 +7,11 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.goals import Level, Metadata
+from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.trace import TracedFollowUp
-from goalsvc.models.clocks import GoalClocks, Move, Moved
+from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.goal import Goal, ShowGoal
 from goalsvc.models.session import Session, ShowPair
 from goalsvc.models.shared import SharedCollection

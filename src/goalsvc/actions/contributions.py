@@ -3,9 +3,8 @@
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.funding import Contribution
+from goalsvc.domain.funding import Contributed, Contribution
 from goalsvc.domain.ids import key_digest
-from goalsvc.models.contributions import Contributed
 from goalsvc.tasks.dispatch import enqueue_these
 
 
@@ -24,7 +23,7 @@ async def contribute(
         amount=amount,
         capped=cap,
     )
-    contributed: Contributed = await context.contributions.make(contribution, context.origin)
+    contributed = await context.contributions.make(contribution, context.origin)
     if contributed.promise is not None:
         enqueue_these(context, "goals", goal_id, [contributed.promise])
     return contributed

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from bson import ObjectId
 
+from goalsvc.domain.promises import Promise
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
 
 
@@ -130,6 +131,20 @@ class Batch:
         if not self.funding.open or self.progress >= self.funding.target:
             return ConflictError("goal_inactive", "the goal is not active, or its last level is reached")
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Contributed:
+    """What became of a contribution: how it was made, whether it was made now, and the goal's progress with it.
+
+    `promise` is the announcement that the goal holds, for one caller of each batch to enqueue.
+    """
+
+    made: Made
+    streamer: str
+    progress: int
+    new: bool
+    promise: Promise | None
 
 
 def debits_of(taken: Sequence[Taken]) -> Mapping[str, int]:

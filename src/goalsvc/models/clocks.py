@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from goalsvc.clock import Clock
 from goalsvc.coalescer import Coalescer
 from goalsvc.domain.goals import PERFORMED, GoalKind, user_id
-from goalsvc.domain.origin import Origin
+from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.performance import GoalClock, Owner, Rule, Turned
 from goalsvc.domain.presence import join_mark, leave_mark
@@ -54,28 +54,6 @@ _FIELDS = {
     "metadata.viewer_id": 1,
     "conditions.exclusive_to": 1,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A join or a leave that is to move a goal's clock."""
-
-    goal_id: ObjectId
-    joined: bool
-    user_id: str | None
-    at: datetime
-    event_id: str
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What a move did, and what the goal promises because of it."""
-
-    turned: Turned
-    promises: tuple[Promise, ...]
-    running: bool
-    """Whether the clock runs after it."""
 
 
 @dataclass(slots=True)

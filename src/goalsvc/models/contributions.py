@@ -18,7 +18,7 @@ from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure
 
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
-from goalsvc.domain.funding import Batch, Contribution, Decision, Funding, Made, Taken, debits_of
+from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, Funding, Made, Taken, debits_of
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Promise
@@ -39,20 +39,6 @@ _TRIES_TOGETHER = 3
 
 #: The task that announces contributions; the id of its promise begins with the same word.
 ANNOUNCE = "announce_contributions"
-
-
-@dataclass(frozen=True, slots=True)
-class Contributed:
-    """What became of a contribution: how it was made, whether it was made now, and the goal's progress with it.
-
-    `promise` is the announcement that the goal holds, for one caller of each batch to enqueue.
-    """
-
-    made: Made
-    streamer: str
-    progress: int
-    new: bool
-    promise: Promise | None
 
 
 @dataclass(slots=True)

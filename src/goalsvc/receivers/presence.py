@@ -4,9 +4,9 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.channels import ChannelKind
+from goalsvc.domain.moves import Move
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import PromiseRef
-from goalsvc.models.clocks import Move
 from goalsvc.models.user import User
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
 from goalsvc.signals.notices import UserEntered, UserLeft

@@ -21,6 +21,7 @@ from prometheus_client import Counter
 from goalsvc.context import Context
 from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.origin import NOWHERE, Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.performance import Owner, Rule
@@ -28,7 +29,7 @@ from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models import presence
-from goalsvc.models.clocks import Move, Moved, parties_of
+from goalsvc.models.clocks import parties_of
 from goalsvc.models.goal import clock_in, deadline_of
 from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.task import task
