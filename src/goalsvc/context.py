@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from goalsvc.clock import Clock
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.events import Event
 from goalsvc.domain.funding import Contributed, Contribution
@@ -28,7 +29,7 @@ T = TypeVar("T")
 class Notifier(Protocol):
     """Tells clients something, through Pusher."""
 
-    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
+    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
         """Hands one event to Pusher for at most 100 channels, in one call.
 
         Raises NoticeTooLargeError when the encoded data is over 10 KB (bytes, not characters), and ExternalServiceError
@@ -136,7 +137,7 @@ class Queue(Protocol):
 class Events(Protocol):
     """Writes events for the platform's backend (`goalsvc.models.event_log.EventLog`)."""
 
-    async def write(self, events: Sequence[Event], session: Any = None) -> None:
+    async def write(self, events: Sequence[Event], session: DatabaseSession | None = None) -> None:
         """Writes events that are not written yet; in the transaction of `session`, or by itself: then they are durable."""
         ...
 
@@ -145,12 +146,12 @@ class Ledger(Protocol):
     """Moves tokens between accounts (`goalsvc.models.ledger.Ledger`)."""
 
     async def post(
-        self, order: Any, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
+        self, order: Any, now: datetime, also: Callable[[DatabaseSession], Awaitable[None]] | None = None
     ) -> tuple[Any, bool]:
         """Makes the transfer, once, together with what `also(session)` does; the transfer, and whether it is new."""
         ...
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[DatabaseSession], Awaitable[T]]) -> T:
         """Runs `work(session)` in a transaction: all of it happens, or nothing."""
         ...
 
@@ -198,11 +199,11 @@ class Bus(Protocol):
 class Recorder(Protocol):
     """Takes what is written in bulk and off the path: traces and tracking events."""
 
-    def trace(self, segment: Mapping[str, Any]) -> None:
+    def trace(self, segment: Mapping[str, object]) -> None:
         """Takes one piece of a trace."""
         ...
 
-    def track(self, event: Mapping[str, Any]) -> None:
+    def track(self, event: Mapping[str, object]) -> None:
         """Takes one tracking event; the same `_id` twice is kept once."""
         ...
 

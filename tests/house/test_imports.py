@@ -58,7 +58,7 @@ class TestContracts:
             "Only the command line knows the dev stack",
             "Only the bus knows blinker",
             "Only the queue and the worker know arq",
-            "Only the database module knows Motor",
+            "Only the database module, and the name of its session, know Motor",
             "Only integrations and the command line make HTTP calls",
         }
 

@@ -10,6 +10,7 @@ from bson import ObjectId
 from goalsvc.actions.goals import check_metadata_fields, expiry_of
 from goalsvc.actions.known import known_goal
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, GoalKind, Metadata
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
@@ -55,7 +56,7 @@ async def _amend_and_tell(
     """Changes the goal, and writes `goal.updated` with the goal as it then is, in one transaction."""
     now, cause, identity = context.clock.now(), context.origin.cause.about(str(goal_id)), f"{goal_id}:{ObjectId()}"
 
-    async def amend(session: Any) -> Goal | None:
+    async def amend(session: DatabaseSession) -> Goal | None:
         changed = await Goal.amend(goal_id, seen, sets, unsets, now, session)
         if changed is not None:
             await context.events.write([of_goal("goal.updated", changed, now, cause, identity=identity)], session)

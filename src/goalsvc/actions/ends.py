@@ -9,6 +9,7 @@ from bson import ObjectId
 from goalsvc.actions.exclusives import take_exclusive
 from goalsvc.actions.known import known_goal, known_session
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.call import Call
 from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import ConflictError
@@ -51,7 +52,7 @@ async def agree(context: Context, call: Call, goal_id: ObjectId, user_id: str | 
     performer = goal.metadata.user_id or streaming.user_id
     parties = Parties(session_id, goal.metadata.viewer_id or "", performer)
 
-    async def together(session: Any) -> Goal:
+    async def together(session: DatabaseSession) -> Goal:
         now = context.clock.now()
         await take_exclusive(parties, goal_id, now, session)
         in_time = {"exp": {"$not": at_most(now)}}
@@ -89,7 +90,7 @@ async def _end(
     goal_id: ObjectId,
     *,
     extra: Mapping[str, Any] | None = None,
-    session: Any = None,
+    session: DatabaseSession | None = None,
     **changes: Any,
 ) -> Goal:
     now = context.clock.now()

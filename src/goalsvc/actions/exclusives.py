@@ -1,10 +1,10 @@
 """One exclusive at a time: by session, by viewer and by performer."""
 
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.errors import ConflictError
 from goalsvc.models.exclusivity import ExclusiveSlot, Parties
 
@@ -15,7 +15,7 @@ _MESSAGES = {
 }
 
 
-async def take_exclusive(parties: Parties, goal_id: ObjectId, now: datetime, session: Any) -> None:
+async def take_exclusive(parties: Parties, goal_id: ObjectId, now: datetime, session: DatabaseSession) -> None:
     """Takes session, viewer and performer for that goal, within a transaction.
 
     Raises ConflictError `exclusive_running`, `viewer_in_exclusive` or `performer_in_exclusive`.

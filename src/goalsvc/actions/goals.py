@@ -16,6 +16,7 @@ from goalsvc.actions.exclusives import take_exclusive
 from goalsvc.actions.known import known_goal, known_session
 from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.call import Call
 from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_escrow, user_account
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
@@ -102,7 +103,7 @@ async def _begin_exclusive(context: Context, goal: Goal, parties: Parties) -> No
     assert goal.id is not None  # noqa: S101 - made above
     goal_id: ObjectId = goal.id
 
-    async def together(session: Any) -> None:
+    async def together(session: DatabaseSession) -> None:
         await take_exclusive(parties, goal_id, context.clock.now(), session)
         await goal.insert(session=session)
 
@@ -224,7 +225,7 @@ async def _hold(context: Context, goal: Goal, price: int, viewer: str) -> None:
         cause=context.origin.cause.about(str(goal.id)),
     )
 
-    async def insert(session: Any) -> None:
+    async def insert(session: DatabaseSession) -> None:
         await goal.insert(session=session)
 
     await context.ledger.post(order, context.clock.now(), insert)

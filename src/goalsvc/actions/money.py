@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from goalsvc.actions.goals import check_storable
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.ids import key_digest
 from goalsvc.errors import ConflictError, InvalidError
@@ -64,7 +65,7 @@ async def _post_and_tell(context: Context, order: Order, event_type: str) -> tup
     """Makes the transfer, and writes the event of it in the same transaction."""
     now = context.clock.now()
 
-    async def tell(session: Any) -> None:
+    async def tell(session: DatabaseSession) -> None:
         await context.events.write([of_order(event_type, order, now)], session)
 
     return await context.ledger.post(order, now, tell)
@@ -158,7 +159,7 @@ async def withdraw(
         cause=context.origin.cause.document() or None,
     )
 
-    async def note(session: Any) -> None:
+    async def note(session: DatabaseSession) -> None:
         await withdrawal.insert(session=session)
         await context.events.write([of_order("withdrawal.created", order, now)], session)
 

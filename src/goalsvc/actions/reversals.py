@@ -9,6 +9,7 @@ from bson import ObjectId
 from pymongo import DESCENDING
 
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.escrow import (
     ISSUER,
@@ -60,7 +61,7 @@ async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tu
     now, cause = context.clock.now(), context.origin.cause
     work = _Work(deposit, deposit.to_user_id, reason, now, cause)
 
-    async def reverse_and_tell(session: Any) -> Reversal | None:
+    async def reverse_and_tell(session: DatabaseSession) -> Reversal | None:
         reversal = await work.run(session)
         if reversal is not None:
             await context.events.write([_event_of(deposit, reversal, reason, now, cause)], session)
@@ -94,7 +95,7 @@ class _Work:
     now: datetime
     cause: Cause
 
-    async def run(self, session: Any) -> Reversal | None:
+    async def run(self, session: DatabaseSession) -> Reversal | None:
         """Within a transaction: reverses the deposit; None when that was done before."""
         transfers = Transfer.get_motor_collection()
         where = {"_id": self.deposit.id, "reversed_at": {"$exists": False}}
@@ -133,7 +134,7 @@ class _Work:
             from_debt=from_debt,
         )
 
-    async def _take(self, transfer_id: str, account: str, amount: int, session: Any) -> None:
+    async def _take(self, transfer_id: str, account: str, amount: int, session: DatabaseSession) -> None:
         debt = account.startswith("debt:")
         order = Order(
             transfer_id=transfer_id,
@@ -150,12 +151,12 @@ class _Work:
 
     # -- open escrows ---------------------------------------------------------------------------------------------
 
-    async def _free(self, missing: int, session: Any) -> int:
+    async def _free(self, missing: int, session: DatabaseSession) -> int:
         """Moves up to so many tokens from the user's open escrows to the wallet; how many."""
         freed = await self._free_contributions(missing, session)
         return freed + (await self._free_holds(missing - freed, session) if freed < missing else 0)
 
-    async def _free_contributions(self, missing: int, session: Any) -> int:
+    async def _free_contributions(self, missing: int, session: DatabaseSession) -> int:
         freed = 0
         where = {"from_user_id": self.user_id, "state": "held"}
         earnings = Earning.get_motor_collection().find(where, session=session).sort("_id", DESCENDING).limit(_MOST)
@@ -174,7 +175,7 @@ class _Work:
                 break
         return freed
 
-    async def _split_off(self, earning: Mapping[str, Any], taken: int, session: Any) -> ObjectId:
+    async def _split_off(self, earning: Mapping[str, Any], taken: int, session: DatabaseSession) -> ObjectId:
         """Marks that part of an earning as refunded, as an earning of its own unless it is all of it; that one's id."""
         collection = Earning.get_motor_collection()
         settled = {"state": "refunded", "settled_at": self.now, "reversal": self.deposit.id}
@@ -187,7 +188,7 @@ class _Work:
         await collection.insert_one({**earning, "_id": part, "amount": taken, **settled}, session=session)
         return part
 
-    async def _free_holds(self, missing: int, session: Any) -> int:
+    async def _free_holds(self, missing: int, session: DatabaseSession) -> int:
         """Takes from the holds of the user's requests, and from the exclusives that came of them."""
         freed = 0
         where = {"from_user_id": self.user_id, "_id": {"$gte": "hold-trigger:", "$lt": "hold-trigger;"}}
@@ -205,7 +206,9 @@ class _Work:
                     freed += taken
         return freed
 
-    async def _give_back(self, transfer_id: str, escrow_id: str, amount: int, doc_id: str, session: Any) -> None:
+    async def _give_back(
+        self, transfer_id: str, escrow_id: str, amount: int, doc_id: str, session: DatabaseSession
+    ) -> None:
         order = Order(
             transfer_id=transfer_id,
             debit=escrow_account(escrow_id),
@@ -219,12 +222,12 @@ class _Work:
         await move_within(order, self.now, session)
 
 
-async def _balance(account_id: str, session: Any) -> int:
+async def _balance(account_id: str, session: DatabaseSession) -> int:
     found = await Account.get_motor_collection().find_one({"_id": account_id}, {"balance": 1}, session=session)
     return int(found["balance"]) if found else 0
 
 
-async def _open_balance(escrow_id: str, session: Any) -> int:
+async def _open_balance(escrow_id: str, session: DatabaseSession) -> int:
     """Returns what an escrow holds while nothing has begun to settle it, else 0."""
     found = await Account.get_motor_collection().find_one({"_id": escrow_account(escrow_id)}, session=session)
     if found is None or any(found.get(name) is not None for name in ("settlement", "shares_due", "held")):

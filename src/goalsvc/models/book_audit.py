@@ -12,6 +12,7 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import OperationFailure
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
 from goalsvc.models.goal import Goal
@@ -135,7 +136,7 @@ _MOVED: list[Mapping[str, Any]] = [
 ]
 
 
-async def _check_accounts(report: Report, session: Any) -> None:
+async def _check_accounts(report: Report, session: DatabaseSession) -> None:
     """Walks over the accounts and the sums of their transfers side by side, both in the order of the accounts' ids."""
     accounts = Account.get_motor_collection().find({}, {"balance": 1}, session=session).sort("_id", ASCENDING)
     sums = Transfer.get_motor_collection().aggregate(_MOVED, allowDiskUse=True, session=session)
@@ -156,7 +157,7 @@ async def _check_accounts(report: Report, session: Any) -> None:
         report.add(finding)
 
 
-async def _check_transfers(report: Report, session: Any) -> None:
+async def _check_transfers(report: Report, session: DatabaseSession) -> None:
     transfers = Transfer.get_motor_collection()
     report.transfers = await transfers.count_documents({}, session=session)
     debts = {"debit": {"$gte": "debt:", "$lt": "debt;"}}
@@ -170,7 +171,7 @@ async def _check_transfers(report: Report, session: Any) -> None:
 # -- escrows ----------------------------------------------------------------------------------------------------------
 
 
-async def _check_escrows(report: Report, session: Any) -> None:
+async def _check_escrows(report: Report, session: DatabaseSession) -> None:
     where = {"_id": {"$gte": "escrow:", "$lt": "escrow;"}, "balance": {"$ne": 0}}
     async for account in Account.get_motor_collection().find(where, {"balance": 1}, session=session):
         report.escrows_held += 1
@@ -178,14 +179,14 @@ async def _check_escrows(report: Report, session: Any) -> None:
             report.add(finding)
 
 
-async def _check_escrow(account_id: str, balance: int, session: Any) -> list[Finding]:
+async def _check_escrow(account_id: str, balance: int, session: DatabaseSession) -> list[Finding]:
     goals = await _goals_behind(account_id, session)
     about = {"goal_id": {"$in": [str(goal["_id"]) for goal in goals]}, "state": "dead"}
     letters = await DeadLetter.get_motor_collection().find(about, session=session).to_list(None) if goals else []
     return list(books.check_escrow(account_id, balance, goals, letters))
 
 
-async def _goals_behind(account_id: str, session: Any) -> list[Mapping[str, Any]]:
+async def _goals_behind(account_id: str, session: DatabaseSession) -> list[Mapping[str, Any]]:
     """Returns the goals that an escrow belongs to: those of its name, of the session's pair, of the hold that it came from."""
     ids = set(books.goals_behind(account_id.partition(":")[2]))
     shows: set[Any] = set()
@@ -205,7 +206,7 @@ async def _goals_behind(account_id: str, session: Any) -> list[Mapping[str, Any]
     return goals
 
 
-async def _goals(ids: set[Any], session: Any) -> list[Mapping[str, Any]]:
+async def _goals(ids: set[Any], session: DatabaseSession) -> list[Mapping[str, Any]]:
     wanted = {"active": 1, "promises": 1}
     found: list[Mapping[str, Any]] = (
         await Goal.get_motor_collection().find({"_id": {"$in": list(ids)}}, wanted, session=session).to_list(None)
@@ -216,7 +217,7 @@ async def _goals(ids: set[Any], session: Any) -> list[Mapping[str, Any]]:
 # -- earnings and withdrawals -----------------------------------------------------------------------------------------
 
 
-async def _check_earnings(report: Report, session: Any) -> None:
+async def _check_earnings(report: Report, session: DatabaseSession) -> None:
     batch: list[Mapping[str, Any]] = []
     earnings = Earning.get_motor_collection().find({}, session=session, batch_size=_BATCH).sort("_id", ASCENDING)
     async for earning in earnings:
@@ -230,7 +231,7 @@ async def _check_earnings(report: Report, session: Any) -> None:
         await _check_batch(report, batch, session)
 
 
-async def _check_batch(report: Report, batch: list[Mapping[str, Any]], session: Any) -> None:
+async def _check_batch(report: Report, batch: list[Mapping[str, Any]], session: DatabaseSession) -> None:
     transfers = Transfer.get_motor_collection()
     expected = [transfer_id for earning in batch for transfer_id in books.settling_transfers(earning)]
     found = transfers.find({"_id": {"$in": expected}}, {"_id": 1}, session=session)
@@ -247,7 +248,7 @@ async def _check_batch(report: Report, batch: list[Mapping[str, Any]], session: 
             report.add(finding)
 
 
-async def _check_payouts(report: Report, session: Any) -> None:
+async def _check_payouts(report: Report, session: DatabaseSession) -> None:
     """A withdrawal's account holds its amount while it is pending, and nothing afterwards."""
     where = {"_id": {"$gte": "payout:", "$lt": "payout;"}, "balance": {"$ne": 0}}
     async for account in Account.get_motor_collection().find(where, {"balance": 1}, session=session):

@@ -11,6 +11,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount, transfer_id_of
 from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.reading import mapping, sequence
@@ -55,7 +56,7 @@ def split(amount: int, fee_bps: int) -> tuple[int, int]:
     return (amount - fee, fee) if fee < amount else (amount, 0)
 
 
-async def verify_claims(orders: Sequence[Order], now: datetime, session: Any) -> None:
+async def verify_claims(orders: Sequence[Order], now: datetime, session: DatabaseSession) -> None:
     """Within a transaction: raises NotPromisedError unless a promise covers each order, and settles the orders' earnings.
 
     Raises ConflictError `settled_otherwise` for an earning that was settled the other way.
@@ -73,7 +74,7 @@ async def verify_claims(orders: Sequence[Order], now: datetime, session: Any) ->
         await _settle_earnings(by_earning, now, session)
 
 
-async def _promises_of(orders: Sequence[Order], session: Any) -> Mapping[PromiseRef, Mapping[str, Any]]:
+async def _promises_of(orders: Sequence[Order], session: DatabaseSession) -> Mapping[PromiseRef, Mapping[str, Any]]:
     """Returns the promises that these orders name, as far as their goals hold them, or dead letters in their stead.
 
     A share that failed for the last time takes the promise of them all into its dead letter; the others are still owed.
@@ -125,7 +126,7 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
             return False
 
 
-async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, session: Any) -> None:
+async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, session: DatabaseSession) -> None:
     earnings = Earning.get_motor_collection()
     cursor = earnings.find({"_id": {"$in": list(orders)}}, session=session)
     found = {earning["_id"]: readable_earning(earning) async for earning in cursor}

@@ -17,6 +17,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
 from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, Funding, Made, Taken, debits_of
 from goalsvc.domain.goals import GoalKind
@@ -170,7 +171,7 @@ class Contributions:
     async def _make_together(self, batch: Sequence[_Waiting]) -> None:
         tries = 0
 
-        async def work(session: Any) -> _Decided:
+        async def work(session: DatabaseSession) -> _Decided:
             nonlocal tries
             tries += 1
             if tries > _TRIES_TOGETHER and len(_goals_of(batch)) > 1:
@@ -189,7 +190,7 @@ class Contributions:
                 count_tokens(decision.made.transfer_id, decision.made.amount)
             _answer(one, decision, decided.goals.get(one.contribution.goal_id))
 
-    async def _decide(self, batch: Sequence[_Waiting], session: Any) -> _Decided:
+    async def _decide(self, batch: Sequence[_Waiting], session: DatabaseSession) -> _Decided:
         """Within a transaction: decides these contributions, and writes what follows from those that are taken."""
         waiting, decided, now = self._still_waiting(batch), _Decided(), self._now()
         documents = await _touch(_goals_of(waiting), session)
@@ -273,7 +274,7 @@ def _busy() -> LedgerBusyError:
     return LedgerBusyError("too many contributions to this goal are under way; repeat this one with the same key")
 
 
-async def _touch(goal_ids: Sequence[ObjectId], session: Any) -> dict[ObjectId, Mapping[str, Any]]:
+async def _touch(goal_ids: Sequence[ObjectId], session: DatabaseSession) -> dict[ObjectId, Mapping[str, Any]]:
     """Writes to these goals, so that no other transaction changes them any more; the documents by id."""
     goals, mark = Goal.get_motor_collection(), {"$set": {"batch_id": ObjectId()}}
     if len(goal_ids) == 1:
@@ -284,7 +285,7 @@ async def _touch(goal_ids: Sequence[ObjectId], session: Any) -> dict[ObjectId, M
     return {document["_id"]: document for document in found}
 
 
-async def _made_before(transfer_ids: Sequence[str], session: Any) -> dict[str, Made]:
+async def _made_before(transfer_ids: Sequence[str], session: DatabaseSession) -> dict[str, Made]:
     found = Transfer.get_motor_collection().find({"_id": {"$in": list(transfer_ids)}}, session=session)
     return {transfer["_id"]: _made_of(transfer) for transfer in await found.to_list(None)}
 
@@ -302,14 +303,14 @@ def _made_of(transfer: Mapping[str, Any]) -> Made:
     )
 
 
-async def _balances_of(users: set[str], session: Any) -> dict[str, int]:
+async def _balances_of(users: set[str], session: DatabaseSession) -> dict[str, int]:
     accounts = {user_account(user): user for user in users}
     where = {"_id": {"$in": list(accounts)}}
     found = Account.get_motor_collection().find(where, {"balance": 1}, session=session)
     return {accounts[account["_id"]]: account.get("balance", 0) for account in await found.to_list(None)}
 
 
-async def _move(goals: Mapping[ObjectId, _Goal], session: Any) -> None:
+async def _move(goals: Mapping[ObjectId, _Goal], session: DatabaseSession) -> None:
     """Takes the tokens from the viewers, and gives them to the goals' escrows."""
     debits = debits_of([taken for goal in goals.values() for _, taken in goal.taken])
     changes = [
@@ -325,7 +326,7 @@ async def _move(goals: Mapping[ObjectId, _Goal], session: Any) -> None:
         raise LedgerBusyError("a balance changed within the transaction")  # a snapshot does not allow it
 
 
-async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Any) -> None:
+async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: DatabaseSession) -> None:
     """Writes the earning and the transfer of each contribution."""
     earnings: list[dict[str, Any]] = []
     transfers: list[dict[str, Any]] = []
@@ -371,7 +372,7 @@ async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Any) 
     await insert_events(told, session)
 
 
-async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, session: Any) -> None:
+async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, session: DatabaseSession) -> None:
     """Raises the goals' progress, and promises to announce it.
 
     An announcement that is promised and has not begun is made to reach further. So a goal holds one promise, however many

@@ -1,4 +1,4 @@
-"""The database: the one module that imports Motor (a move to PyMongo's own async client is a change of this module)."""
+"""The database: with `goalsvc.database_session` all that knows Motor (a move to PyMongo's async client changes these two)."""
 
 import asyncio
 import random
@@ -14,6 +14,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.errors import LedgerBusyError, SettingsError
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
@@ -72,13 +73,13 @@ class Database:
         """Writes in a transaction and commits it; raises PyMongoError or LedgerBusyError when that cannot be done."""
         collection = self.client[self.name]["readiness"]
 
-        async def write(session: Any) -> None:
+        async def write(session: DatabaseSession) -> None:
             update = {"$inc": {"asked": 1}}
             await collection.update_one({"_id": "readiness"}, update, upsert=True, session=session)
 
         await self.transaction(write)
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[DatabaseSession], Awaitable[T]]) -> T:
         """Runs `work(session)` in a transaction and returns what it returned: all of it happens, or nothing.
 
         When other transactions touch the same documents it is run again from the start: processes take turns. Raises

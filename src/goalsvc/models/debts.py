@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import debt_account, user_account
 from goalsvc.models.wallet import Account, Transfer
 
 
-async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: Any) -> None:
+async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: DatabaseSession) -> None:
     """Within a transaction: lets the income of users who owe tokens (`owes`) repay their debts first."""
     users = sorted({transfer.to_user_id for transfer in transfers if transfer.to_user_id and _is_income(transfer)})
     if not users:

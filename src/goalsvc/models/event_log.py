@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from goalsvc.coalescer import Coalescer
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.events import Event
 from goalsvc.errors import CursorExpiredError, GoalsvcError
 
@@ -104,7 +105,7 @@ class Counter(Document):
 class Transactions(Protocol):
     """Runs work in a transaction (`goalsvc.models.database.Database`)."""
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[DatabaseSession], Awaitable[T]]) -> T:
         """Runs `work(session)`; all of it happens, or nothing."""
         ...
 
@@ -138,7 +139,7 @@ class EventLog:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    async def write(self, events: Sequence[Event], session: Any = None) -> None:
+    async def write(self, events: Sequence[Event], session: DatabaseSession | None = None) -> None:
         """Writes events that are not written yet; in the transaction of `session`, or by itself: then they are durable.
 
         Raises PyMongoError when the database cannot be reached.
@@ -194,7 +195,7 @@ class EventLog:
         return position
 
     @staticmethod
-    async def _number_batch(session: Any) -> None:
+    async def _number_batch(session: DatabaseSession) -> None:
         """Within a transaction: numbers a batch. The counter is touched first, so two at a time cannot get far."""
         counters, events = Counter.get_motor_collection(), EventDocument.get_motor_collection()
         counter = await counters.find_one_and_update(
@@ -282,7 +283,7 @@ def _unplaced(event: Event) -> dict[str, Any]:
     return event.document() | {"pending": True}
 
 
-async def insert_events(events: Sequence[Event], session: Any) -> None:
+async def insert_events(events: Sequence[Event], session: DatabaseSession) -> None:
     """Writes events in the transaction of their change; the next writer or reader gives them their places."""
     await EventDocument.get_motor_collection().insert_many(list(map(_unplaced, events)), session=session)
 

@@ -10,6 +10,7 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ReturnDocument
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import GoalKind, user_id
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.reading import mapping, sequence
@@ -48,7 +49,7 @@ class ExclusiveSlot(Document):
         indexes: ClassVar[list[Any]] = []
 
     @classmethod
-    async def take(cls, parties: Parties, goal_id: ObjectId, now: datetime, session: Any) -> str | None:
+    async def take(cls, parties: Parties, goal_id: ObjectId, now: datetime, session: DatabaseSession) -> str | None:
         """Takes the three slots for that goal, within a transaction; the code of what is taken already, or None.
 
         When it answers a code, the transaction must be given up.
@@ -65,7 +66,7 @@ class ExclusiveSlot(Document):
         return await _running(parties, goal_id, session)
 
     @classmethod
-    async def _taken(cls, slot: str, goal_id: ObjectId, now: datetime, session: Any) -> ObjectId | None:
+    async def _taken(cls, slot: str, goal_id: ObjectId, now: datetime, session: DatabaseSession) -> ObjectId | None:
         before = await cls.get_motor_collection().find_one_and_update(
             {"_id": slot},
             {"$set": {"goal_id": goal_id, "at": now}},
@@ -76,7 +77,7 @@ class ExclusiveSlot(Document):
         return before["goal_id"] if before else None
 
 
-async def _holds(holder: ObjectId | None, session: Any) -> bool:
+async def _holds(holder: ObjectId | None, session: DatabaseSession) -> bool:
     """Whether that goal is an exclusive that goes on, or a request that was agreed to and has not become one yet."""
     found = await _raw({"_id": holder}, session)
     if not found:
@@ -92,7 +93,7 @@ async def _holds(holder: ObjectId | None, session: Any) -> bool:
     return any(map(is_active, exclusives))
 
 
-async def _running(parties: Parties, goal_id: ObjectId, session: Any) -> str | None:
+async def _running(parties: Parties, goal_id: ObjectId, session: DatabaseSession) -> str | None:
     """What the documents say, which other services may have written: the code of what is taken, or None."""
     streaming = await Session.get_motor_collection().find_one({"_id": parties.session_id}, session=session)
     if streaming is not None and user_id(mapping(streaming.get("status")).get("exclusive_to")) is not None:
@@ -110,7 +111,7 @@ async def _running(parties: Parties, goal_id: ObjectId, session: Any) -> str | N
     return None
 
 
-async def _raw(where: dict[str, Any], session: Any) -> Sequence[dict[str, Any]]:
+async def _raw(where: dict[str, Any], session: DatabaseSession) -> Sequence[dict[str, Any]]:
     wanted = {"_cls": 1, "active": 1, "triggerer": 1, "promises.id": 1}
     found: Sequence[dict[str, Any]] = (
         await Goal.get_motor_collection().find(where, wanted, session=session).limit(1).to_list(1)

@@ -9,6 +9,7 @@ from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import (
     CLASSES,
     PERFORMED,
@@ -218,7 +219,7 @@ class Goal(HasPromises):
         origin: Origin,
         *,
         extra: Mapping[str, Any] | None = None,
-        session: Any = None,
+        session: DatabaseSession | None = None,
         **changes: Any,
     ) -> Self | None:
         """Ends an active goal at min(now, `exp`): no longer active, a running clock paused at that instant.
@@ -300,7 +301,7 @@ class Goal(HasPromises):
         sets: Mapping[str, Any],
         unsets: Sequence[str],
         now: datetime,
-        session: Any = None,
+        session: DatabaseSession | None = None,
     ) -> Self | None:
         """Sets and removes these fields of an active goal; None when it has ended, or has moved on where levels are set."""
         where: dict[str, Any] = {"_id": goal_id, "active": ACTIVE}

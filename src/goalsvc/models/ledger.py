@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import FEES, ISSUER, Settlement, is_amount
 from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.errors import (
@@ -68,13 +69,13 @@ class Order:
 
 
 #: Checks orders of one transaction that carry it, and writes what belongs to them; what it raises undoes the transaction.
-Guard = Callable[[Sequence[Order], datetime, Any], Awaitable[None]]
+Guard = Callable[[Sequence[Order], datetime, DatabaseSession], Awaitable[None]]
 
 
 class Transactions(Protocol):
     """Runs work in a transaction (`goalsvc.models.database.Database`)."""
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[DatabaseSession], Awaitable[T]]) -> T:
         """Runs `work(session)`; all of it happens, or nothing."""
         ...
 
@@ -89,7 +90,7 @@ class _Waiting:
 
     order: Order
     now: datetime
-    also: Callable[[Any], Awaitable[None]] | None
+    also: Callable[[DatabaseSession], Awaitable[None]] | None
     answer: "asyncio.Future[tuple[Transfer, bool]]"
 
 
@@ -138,7 +139,7 @@ class Ledger:
         self._serving: set[asyncio.Task[None]] = set()
 
     async def post(
-        self, order: Order, now: datetime, also: Callable[[Any], Awaitable[None]] | None = None
+        self, order: Order, now: datetime, also: Callable[[DatabaseSession], Awaitable[None]] | None = None
     ) -> tuple[Transfer, bool]:
         """Makes the transfer, and `also(session)` in the same transaction; the transfer, and whether it was made now.
 
@@ -160,7 +161,7 @@ class Ledger:
             serving.add_done_callback(self._serving.discard)
         return await waiting.answer
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[DatabaseSession], Awaitable[T]]) -> T:
         """Runs `work(session)` in a transaction; see `goalsvc.models.database.Database.transaction`."""
         return await self._database.transaction(work)
 
@@ -266,7 +267,7 @@ def _fee_of(waiting: _Waiting) -> Transfer:
     )
 
 
-async def move_within(order: Order, now: datetime, session: Any) -> Transfer:
+async def move_within(order: Order, now: datetime, session: DatabaseSession) -> Transfer:
     """Makes one transfer within a transaction that does more than that; see `Ledger.transaction`.
 
     Raises InsufficientFundsError, ConflictError, and what the order's guard raises: the transaction is then undone.
@@ -277,7 +278,7 @@ async def move_within(order: Order, now: datetime, session: Any) -> Transfer:
     return transfer
 
 
-async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: Any) -> None:
+async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], session: DatabaseSession) -> None:
     """Within a transaction: takes the tokens from the accounts that pay, and gives them where they go."""
     paying = {part[0].order.debit: part for part in _by_debit(batch)}
     fees = [_fee_of(waiting) for waiting in batch if waiting.order.fee]
@@ -307,7 +308,7 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
             await waiting.also(session)
 
 
-async def _ask_guards(batch: Sequence[_Waiting], session: Any) -> None:
+async def _ask_guards(batch: Sequence[_Waiting], session: DatabaseSession) -> None:
     guards: dict[Guard, list[Order]] = {}
     for waiting in batch:
         if waiting.order.guard is not None:
@@ -339,7 +340,7 @@ def _debit(part: Sequence[_Waiting], amount: int) -> UpdateOne:
     return UpdateOne(where, update, upsert=negative)
 
 
-async def _refusal(order: Order, amount: int, session: Any) -> GoalsvcError:
+async def _refusal(order: Order, amount: int, session: DatabaseSession) -> GoalsvcError:
     """Why so much cannot be taken from that account."""
     account = await Account.find_one({"_id": order.debit}, session=session)
     if account and order.settlement and account.settlement not in (None, order.settlement):

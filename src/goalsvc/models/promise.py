@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 from pymongo import ReturnDocument
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise, PromiseRef
@@ -226,7 +227,7 @@ class HasPromises(Sharing):
 
     @classmethod
     async def change(
-        cls, where: Mapping[str, Any], update: Any, *, session: Any = None, upsert: bool = False
+        cls, where: Mapping[str, Any], update: Any, *, session: DatabaseSession | None = None, upsert: bool = False
     ) -> Self | None:
         """One find-one-and-update; the document after the change, or None when the filter did not match.
 

@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
 from goalsvc.models.wallet import Transfer
@@ -83,7 +84,7 @@ async def seal_days(now: datetime, key: bytes) -> list[Seal]:
     return made
 
 
-async def check_seals(key: bytes, session: Any = None) -> AsyncIterator[Finding | None]:
+async def check_seals(key: bytes, session: DatabaseSession | None = None) -> AsyncIterator[Finding | None]:
     """Reckons every sealed day anew; yields None for each that holds, and a finding for each that is broken."""
     previous, expected = _FIRST, None
     own = key_id_of(key)
@@ -115,7 +116,7 @@ async def _next_day() -> tuple[datetime | None, str]:
     return at.replace(hour=0, minute=0, second=0, microsecond=0), _FIRST
 
 
-async def _digest_of(day: datetime, previous: str, session: Any) -> tuple[str, int]:
+async def _digest_of(day: datetime, previous: str, session: DatabaseSession | None) -> tuple[str, int]:
     """Returns the hash of that day's transfers after the hash of the day before, and their number."""
     digest, count = hashlib.sha256(previous.encode()), 0
     where = {"created_at": {"$gte": day, "$lt": day + _DAY}}

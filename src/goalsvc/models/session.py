@@ -9,6 +9,7 @@ from bson import ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import Level, Reference, UserId
 from goalsvc.domain.ids import map_key, user_of_map_key
 from goalsvc.domain.origin import Origin
@@ -156,7 +157,7 @@ class Session(HasPromises):
 
     @classmethod
     async def pair_show(
-        cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId, session: Any = None
+        cls, session_id: ObjectId, funding_goal: ObjectId, show_goal: ObjectId, session: DatabaseSession | None = None
     ) -> bool:
         """Pairs a funded show with what funded it; False when it is paired, or there is no such session."""
         where = {"_id": session_id, "show_goal_pairs.funding_goal": {"$nin": [funding_goal, str(funding_goal)]}}
@@ -186,7 +187,7 @@ class Session(HasPromises):
         viewer_id: str,
         trigger_goal: ObjectId | None,
         exclusive_goal: ObjectId,
-        session: Any = None,
+        session: DatabaseSession | None = None,
     ) -> Self | None:
         """Pairs an exclusive with the request that it came of; None when it is paired, or there is no such session."""
         pair = f"exclusive_goal_pairs.{map_key(viewer_id)}"
@@ -339,7 +340,7 @@ class Session(HasPromises):
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def by_id(cls, session_id: Any, session: Any = None) -> "Session | None":
+    async def by_id(cls, session_id: Any, session: DatabaseSession | None = None) -> "Session | None":
         """Returns the session of that id; `session` is the transaction of MongoDB in which it is read."""
         if session is None:
             return await cls.read(session_id)

@@ -16,6 +16,7 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, WriteConce
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from goalsvc.coalescer import Coalescer
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.reading import read_leniently
 from goalsvc.errors import UnusableDocumentError
 from goalsvc.models.healing import healing
@@ -183,7 +184,13 @@ class Lenient(Document):
 
     @classmethod
     async def listed(
-        cls, where: Mapping[str, Any], sort: str, most: int, *, descending: bool = False, session: Any = None
+        cls,
+        where: Mapping[str, Any],
+        sort: str,
+        most: int,
+        *,
+        descending: bool = False,
+        session: DatabaseSession | None = None,
     ) -> list[Self]:
         """The first documents that match, in that order; one that cannot be used at all is passed over.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pymongo import ASCENDING
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.models.book_audit import snapshot
 from goalsvc.models.wallet import Account, Transfer
@@ -50,7 +51,7 @@ async def statement_of(account_id: str, begin: datetime | None, end: datetime | 
     return found
 
 
-async def opening_of(account_id: str, begin: datetime | None, session: Any) -> int:
+async def opening_of(account_id: str, begin: datetime | None, session: DatabaseSession) -> int:
     """Returns the account's balance right before that instant: what it holds now, without what moved since."""
     if begin is None:
         return 0
@@ -60,7 +61,7 @@ async def opening_of(account_id: str, begin: datetime | None, session: Any) -> i
     return balance - await _sum("credit", account_id, since, session) + await _sum("debit", account_id, since, session)
 
 
-async def _sum(side: str, account_id: str, when: Mapping[str, Any], session: Any) -> int:
+async def _sum(side: str, account_id: str, when: Mapping[str, Any], session: DatabaseSession) -> int:
     stages: list[Mapping[str, Any]] = [
         {"$match": {side: account_id, "created_at": when}},
         {"$group": {"_id": None, "sum": {"$sum": "$amount"}}},
@@ -70,7 +71,7 @@ async def _sum(side: str, account_id: str, when: Mapping[str, Any], session: Any
 
 
 async def lines_of(
-    account_id: str, begin: datetime | None, end: datetime | None, balance: int, session: Any
+    account_id: str, begin: datetime | None, end: datetime | None, balance: int, session: DatabaseSession
 ) -> AsyncIterator[Line]:
     """Yields the account's transfers in the period, in order of time, each with the balance after it."""
     window = _window(begin, end)

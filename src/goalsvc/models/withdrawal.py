@@ -7,6 +7,7 @@ from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import UserId
 
 PENDING, CONFIRMED, RETURNED = "pending", "confirmed", "returned"
@@ -43,7 +44,7 @@ class Withdrawal(Document):
 
     @classmethod
     async def conclude(
-        cls, withdrawal_id: str, state: str, now: datetime, session: Any, *, reason: str | None = None
+        cls, withdrawal_id: str, state: str, now: datetime, session: DatabaseSession, *, reason: str | None = None
     ) -> Self | None:
         """Within a transaction: ends a pending withdrawal in that state; None when it is not pending."""
         changes: dict[str, Any] = {"state": state, "updated_at": now} | ({} if reason is None else {"reason": reason})

@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, Conditions, GoalKind, Level, Metadata
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
@@ -113,7 +113,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         created_at=context.clock.now(),
     )
 
-    async def pair(session: Any) -> _Pairing:
+    async def pair(session: DatabaseSession) -> _Pairing:
         if await Session.pair_show(session_id, funding_goal, show.id, session):  # type: ignore[arg-type]
             return _Pairing.NEW
         found = await Session.by_id(session_id, session)
@@ -161,7 +161,7 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
         created_at=context.clock.now(),
     )
 
-    async def pair(session: Any) -> _Pairing:
+    async def pair(session: DatabaseSession) -> _Pairing:
         paired = await Session.pair_exclusive(session_id, viewer, trigger_goal, exclusive.id, session)  # type: ignore[arg-type]
         return _Pairing.KNOWN if paired is None else _Pairing.NEW
 
@@ -179,7 +179,11 @@ class _Pairing(Enum):
 
 
 async def _begin(
-    context: Context, goal: Goal, session_id: ObjectId, pair: Callable[[Any], Awaitable[_Pairing]], what: str
+    context: Context,
+    goal: Goal,
+    session_id: ObjectId,
+    pair: Callable[[DatabaseSession], Awaitable[_Pairing]],
+    what: str,
 ) -> Outcome:
     """Makes a goal and its pair in the session, in one transaction: no reader finds one without the other.
 
@@ -189,7 +193,7 @@ async def _begin(
     told = promise_of(of_goal("goal.created", goal, now, context.origin.cause), now, context.origin)
     goal.promises = [told]
 
-    async def make(session: Any) -> tuple[bool, bool]:
+    async def make(session: DatabaseSession) -> tuple[bool, bool]:
         known = await Goal.get_motor_collection().find_one({"_id": goal.id}, {"_id": 1}, session=session) is not None
         if known and goal.kind is GoalKind.EXCLUSIVE:
             return False, False

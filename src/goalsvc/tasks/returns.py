@@ -8,6 +8,7 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import debt_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
@@ -107,7 +108,7 @@ class _Share:
             raise NotFoundError(f"transfer {self.payout['_id']}: there is no earning and no viewer {doc_id}")
         return viewer
 
-    async def _move(self, payer: str, session: Any) -> None:
+    async def _move(self, payer: str, session: DatabaseSession) -> None:
         where = {"_id": self.goal_id, "promises": {"$elemMatch": {"id": self.promise_id, "task": return_payout.name}}}
         if await Goal.get_motor_collection().find_one(where, {"_id": 1}, session=session) is None:
             raise NotPromisedError(f"goal {self.goal_id} does not promise refund {self.refund_id}")
@@ -123,7 +124,7 @@ class _Share:
             await Account.get_motor_collection().update_one(where, owes, upsert=True, session=session)
             await self._leg(as_debt, debt_account(streamer), payer, self.share - from_wallet, session)
 
-    async def _leg(self, transfer_id: str, account: str, payer: str, amount: int, session: Any) -> None:
+    async def _leg(self, transfer_id: str, account: str, payer: str, amount: int, session: DatabaseSession) -> None:
         debt = account.startswith("debt:")
         streamer = str(self.payout["to_user_id"])
         order = Order(

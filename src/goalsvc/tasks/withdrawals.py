@@ -1,8 +1,7 @@
 """Withdrawals: how a payout that is pending ends, and the return of those that nothing has ended."""
 
-from typing import Any
-
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError
@@ -57,7 +56,7 @@ async def conclude_withdrawal(
         cause=context.origin.cause,
     )
 
-    async def note(session: Any) -> None:
+    async def note(session: DatabaseSession) -> None:
         if await Withdrawal.conclude(withdrawal_id, state, now, session, reason=reason) is None:
             raise ConflictError("withdrawal_concluded", f"withdrawal {withdrawal_id} is not pending")
         await context.events.write([of_order(f"withdrawal.{state}", order, now)], session)
