@@ -1,4 +1,4 @@
-"""The README's table of settings is that of `Settings`."""
+"""The README's table of settings is that of `Settings`, and its map has every package and no other."""
 
 import re
 from pathlib import Path
@@ -37,3 +37,10 @@ class TestSettingsTable:
         default, meaning = rows()[variable]
         assert default
         assert meaning
+
+
+class TestMap:
+    def test_has_every_package_and_no_other(self) -> None:
+        drawn = (ROOT / "README.md").read_text("utf-8").split("```\nsrc/goalsvc/\n")[1].split("```")[0]
+        shown = set(re.findall(r"^  (?:.* )?([a-z]+)/ ", drawn, re.MULTILINE))
+        assert shown == {path.parent.name for path in (ROOT / "src" / "goalsvc").glob("*/__init__.py")}
