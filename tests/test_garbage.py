@@ -10,7 +10,7 @@ from goalsvc.devstack.environment import DEFAULTS
 
 SERVE = """
 import gc, importlib, uvicorn
-from goalsvc import cli
+from goalsvc.cli import running
 
 def run(target, **options):
     told.append(gc.isenabled())
@@ -18,26 +18,28 @@ def run(target, **options):
     getattr(importlib.import_module(module), factory)()
 
 told = []
-uvicorn.run = run
-cli.serve(host="127.0.0.1", port=0, workers=1)
+uvicorn.run, running._wait_for_services = run, lambda settings: None
+running.serve(host="127.0.0.1", port=0, workers=1)
 print(*told, gc.isenabled(), gc.get_freeze_count() > 0)
 """
 
 WORKER = """
 import asyncio, gc, uvloop
-from goalsvc import cli, worker
+from goalsvc import worker
+from goalsvc.cli import running
 
-async def run(settings):
+async def run(*_, **__):
     print(told, gc.isenabled(), gc.get_freeze_count() > 0)
 
 told = None
-def settings(real=cli._settings):
+def settings(real=running._settings):
     global told
     told = gc.isenabled()
     return real()
 
-cli._settings, worker.run_worker = settings, run
-cli.worker()
+running._settings, worker.run_worker = settings, run
+running._wait_for_services = lambda settings: None
+running.worker()
 """
 
 
@@ -45,5 +47,6 @@ cli.worker()
 def test_it_rests_until_the_process_serves(program: str) -> None:
     parts = {"GOALSVC_MONGODB_URL": "mongodb://127.0.0.1:1/none", "GOALSVC_REDIS_URL": "redis://127.0.0.1:1"}
     environment = {**os.environ, **DEFAULTS, **parts}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("False True True", "")

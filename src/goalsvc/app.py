@@ -25,6 +25,7 @@ from goalsvc.api import (
     money,
     openapi,
     pusher_auth,
+    received_webhooks,
     reports,
     search,
     session_token,
@@ -107,7 +108,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reports, search, money, statements,
     ):  # fmt: skip
         include(app, module.router)
-    for router in (traces.router, why.router, webhook_endpoints.router, webhook_endpoints.resending):
+    for router in (
+        traces.router,
+        why.router,
+        received_webhooks.router,
+        webhook_endpoints.router,
+        webhook_endpoints.resending,
+    ):
         include(app, router)
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)

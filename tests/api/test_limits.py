@@ -10,10 +10,10 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.importer import import_from_string
 
-from goalsvc import cli
 from goalsvc.api import heads
 from goalsvc.api.heads import LimitedHead
 from goalsvc.api.limits import LIMIT_BYTES
+from goalsvc.cli import running
 from goalsvc.devstack.ports import HOST, free_port
 from goalsvc.devstack.waiting import holds_within
 from tests.receivers.fakes import settings_with
@@ -117,10 +117,10 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 class TestHeads:
     def test_goalsvc_serve_limits_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         options: dict[str, Any] = {}
-        monkeypatch.setattr(cli, "_settings", settings_with)
-        monkeypatch.setattr(cli, "_wait_for_services", lambda _: None)
+        monkeypatch.setattr(running, "_settings", settings_with)
+        monkeypatch.setattr(running, "_wait_for_services", lambda _: None)
         monkeypatch.setattr(uvicorn, "run", lambda *_, **given: options.update(given))
-        cli.serve(workers=1)
+        running.serve(workers=1)
         assert import_from_string(options["http"]) is LimitedHead
 
     @pytest.mark.parametrize(

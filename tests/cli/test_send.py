@@ -38,6 +38,11 @@ def test_an_unknown_goal(cli: Cli) -> None:
     assert_one_sentence(cli("send", "member_added", "--goal", "no/id"), "'no/id' is not the id of a goal")
 
 
+def test_a_misspelt_event_is_refused(cli: Cli, show: str) -> None:
+    assert_one_sentence(cli("send", "member_aded", "--goal", show), "'member_aded'", "do you mean member_added?")
+    assert_one_sentence(cli("send", "xyz", "--goal", show), "'xyz'", "member_removed", "cache_miss")
+
+
 def test_wrong_keys(cli: Cli, show: str) -> None:
     wrong_secret = cli("send", "member_added", "--goal", show, PUSHER_SECRET="wrong")
     assert_one_sentence(wrong_secret, "'goalsvc-key'", "GOALSVC_PUSHER_SECRET")

@@ -27,7 +27,7 @@ def node(kind: str, name: str, *children: dict[str, Any], **more: Any) -> dict[s
 
 def test_the_tree_of_a_join(cli: Cli, show: str) -> None:
     cli("send", "member_added", "--goal", show, "--user", "alice")
-    tree = cli("trace", show).out.splitlines()
+    tree = eventually(lambda: cli("trace", show).out.splitlines(), lambda found: "webhook" in "".join(found))
     assert tree[0] == f"goal {show}"
     assert tree[1].startswith("├── call create_goal by key env")
     tree.pop(1)
@@ -47,7 +47,8 @@ def test_as_json(cli: Cli, api: httpx.Client, show: str) -> None:
 
 
 def test_a_goal_to_which_nothing_happened(cli: Cli, show: str) -> None:
-    assert [line.split()[1:3] for line in cli("trace", show).out.splitlines()[1:]] == [["call", "create_goal"]]
+    tree = eventually(lambda: cli("trace", show).out.splitlines()[1:], lambda found: "nothing" not in found[0])
+    assert [line.split()[1:3] for line in tree] == [["call", "create_goal"]]
 
 
 def test_no_goal(cli: Cli) -> None:

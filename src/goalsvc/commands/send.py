@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
@@ -10,6 +11,17 @@ from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goa
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 from goalsvc.domain.channels import Channel, ChannelKind, goal_channel
+
+#: The events of Pusher's webhooks.
+PUSHER_EVENTS = (
+    "member_added",
+    "member_removed",
+    "channel_occupied",
+    "channel_vacated",
+    "client_event",
+    "cache_miss",
+    "subscription_count",
+)
 
 
 def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
@@ -20,8 +32,13 @@ def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
 async def send(target: Target, name: str, *, channel: str, user_id: str | None, at: str) -> str:
     """Sends the event and says in a line or two what came of it.
 
-    Raises CommandError: no server answers, the webhook is refused, or the goal that it is about does not exist.
+    Raises CommandError: Pusher has no event of that name, no server answers, the webhook is refused, or the goal that it is
+    about does not exist.
     """
+    if name not in PUSHER_EVENTS:
+        near = get_close_matches(name, PUSHER_EVENTS, 1)
+        hint = f"do you mean {near[0]}?" if near else f"there are {', '.join(PUSHER_EVENTS)}"
+        raise CommandError(f"{name!r} is not an event of Pusher's: {hint}")
     event = {"name": name, "channel": channel} | ({"user_id": user_id} if user_id is not None else {})
     instant_of(at, from_epoch_milliseconds(10**12))  # a wrong form is an error before the API is asked for its time
     async with Api.open(target) as api:

@@ -3,50 +3,24 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from starlette.datastructures import State
 
-from goalsvc.clock import Clock, from_epoch_milliseconds, to_epoch_milliseconds
-from goalsvc.console.queries import rows
+from goalsvc.clock import Clock
 from goalsvc.console.rendering import clock_text
+from goalsvc.models.trace_roots import Place, roots_after
 
 EVERY_SECONDS = 1.0
-#: Traces are written in batches: what is dated a moment ago may still appear.
-_SETTLES = timedelta(seconds=1)
 _MOST_AT_ONCE = 200
 #: Each open tail asks once a second; a process serves no more than this.
 MOST_TAILS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a reader is in the tail; as text, the id of a Server-Sent Event."""
-
-    at: datetime
-    segment: str = ""
-
-    @classmethod
-    def read(cls, text: str, otherwise: datetime) -> "Place":
-        """Returns the place of that text; a text that is none is a place at `otherwise`."""
-        milliseconds, _, segment = text.partition("-")
-        if milliseconds.isdecimal() and len(milliseconds) < 15:
-            return cls(from_epoch_milliseconds(int(milliseconds)), segment[:64])
-        return cls(otherwise)
-
-    def __str__(self) -> str:
-        return f"{to_epoch_milliseconds(self.at)}-{self.segment}"
-
-
 async def lines_after(place: Place, now: datetime) -> list[tuple[Place, Mapping[str, str]]]:
     """Returns what follows that place, oldest first."""
-    beside = {"at": place.at, "_id": {"$gt": place.segment}}
-    after = {"at": {"$gt": place.at, "$lte": now - _SETTLES}}
-    where = {"$or": [beside, after], "at": {"$gte": place.at}, "parent": {"$exists": False}}
-    found = await rows("traces", where, sort=[("at", 1), ("_id", 1)], limit=_MOST_AT_ONCE)
-    return [(Place(row["at"], str(row["_id"])), line_of(row)) for row in found]
+    return [(there, line_of(row)) for there, row in await roots_after(place, now, _MOST_AT_ONCE)]
 
 
 def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:

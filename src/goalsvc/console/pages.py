@@ -23,6 +23,7 @@ from goalsvc.context import Context
 from goalsvc.domain.call import Caller
 from goalsvc.models.census import take_census
 from goalsvc.models.records import TraceSegment
+from goalsvc.models.trace_roots import Place
 
 _MOST_TREE_SEGMENTS = 1_500
 _LATELY = timedelta(minutes=15)
@@ -254,7 +255,7 @@ async def show_live(request: Request, caller: Operator) -> Response:
     now = context.clock.now()
     latest = await overview.latest_roots(now - _LATELY)
     lines = [live.line_of(row) for row in latest]
-    place = live.Place(latest[0]["at"], str(latest[0]["_id"])) if latest else live.Place(now)
+    place = Place(latest[0]["at"], str(latest[0]["_id"])) if latest else Place(now)
     return page(request, "live.html", caller=caller, lines=lines, place=str(place))
 
 
@@ -270,7 +271,7 @@ async def stream_live(
     tails = live.open_tails(state)
     if len(tails) >= live.MOST_TAILS:
         return Response("too many live tails are open in this process", 503, headers={**HEADERS, "Retry-After": "30"})
-    place = live.Place.read(last_event_id or after, state.context.clock.now())
+    place = Place.parse(last_event_id or after) or Place(state.context.clock.now())
 
     async def lines() -> AsyncIterator[str]:
         tail = object()

@@ -1,0 +1,56 @@
+"""`goalsvc dead-letters`: tasks that were tried for the last time."""
+
+import asyncio
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from goalsvc.cli.options import ApiUrl, target
+
+dead_letters = typer.Typer(help="Tasks that were tried for the last time: list them, try them again.")
+
+
+@dead_letters.callback(invoke_without_command=True)
+def _dead_letters(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_dead_letters()
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    redriven: Annotated[bool, typer.Option("--redriven", help="Those that were tried again, instead.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print them as the API gives them.")] = False,
+    api_url: ApiUrl = "",
+) -> None:
+    """List the dead letters."""
+    from goalsvc.commands.dead_letters import list_letters, told
+
+    letters = asyncio.run(list_letters(target(api_url), state="redriven" if redriven else "dead"))
+    if json_output:
+        sys.stdout.write(json.dumps(letters, indent=2, ensure_ascii=False) + "\n")
+        return
+    for letter in letters:
+        sys.stdout.write(f"{told(letter)}\n")
+    if not letters:
+        sys.stdout.write("no dead letters\n")
+
+
+@dead_letters.command("redrive")
+def redrive_dead_letters(
+    letter_id: Annotated[str | None, typer.Argument(help="Id of the letter.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    api_url: ApiUrl = "",
+) -> None:
+    """Try a dead letter again, or all of them. Safe: what was done before is not done twice."""
+    from goalsvc.commands.api import CommandError
+    from goalsvc.commands.dead_letters import redrive_all, redrive_letter
+
+    if (letter_id is None) != every:
+        raise CommandError("say which: the id of a dead letter, or --all")
+    if letter_id is not None:
+        asyncio.run(redrive_letter(target(api_url), letter_id))
+        sys.stdout.write(f"{letter_id} is tried again\n")
+    else:
+        sys.stdout.write(f"{asyncio.run(redrive_all(target(api_url), typer.echo))} dead letters are tried again\n")

@@ -1,0 +1,158 @@
+"""Commands that run goalsvc, or look at this machine."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goalsvc import garbage
+from goalsvc.cli.options import JsonAnyway
+from goalsvc.domain.lanes import Lane
+
+if TYPE_CHECKING:
+    from goalsvc.settings import Settings
+
+
+app = typer.Typer()
+
+
+def _settings() -> "Settings":
+    from goalsvc.settings import Settings
+    from goalsvc.settings_checks import warnings_of
+
+    settings = Settings.from_environment()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for warning in warnings_of(settings):
+        logging.getLogger("goalsvc").warning("%s", warning)
+    return settings
+
+
+def _wait_for_services(settings: "Settings") -> None:
+    from goalsvc.commands.preflight import wait_for_services
+
+    try:
+        wait_for_services(settings, logging.getLogger("goalsvc").warning)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="How many API processes.")] = 1,
+    keep_alive: Annotated[
+        int, typer.Option(min=1, help="Seconds an idle connection stays open; longer than the proxy in front keeps it.")
+    ] = 75,
+    root_path: Annotated[str, typer.Option(help="Path below which a proxy serves the API, as in /goals.")] = "",
+    forwarded_allow_ips: Annotated[
+        str, typer.Option(help="Addresses, comma-separated, whose X-Forwarded-Proto and X-Forwarded-For are trusted.")
+    ] = "127.0.0.1",
+) -> None:
+    """Run the API."""
+    garbage.pause()
+    if root_path:
+        os.environ["GOALSVC_ROOT_PATH"] = root_path
+    if workers > 1:
+        from goalsvc.metrics import share_between_processes
+
+        share_between_processes()
+    import uvicorn
+
+    settings = _settings()
+    _wait_for_services(settings)
+    uvicorn.run(
+        "goalsvc.app:serving",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        http="goalsvc.api.heads:LimitedHead",
+        access_log=False,
+        proxy_headers=True,
+        forwarded_allow_ips=forwarded_allow_ips,
+        timeout_keep_alive=keep_alive,
+        log_level=settings.log_level.lower(),
+        timeout_graceful_shutdown=8,
+        server_header=False,
+    )
+
+
+@app.command()
+def worker(
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="Run this lane only, in this process; may be given several times.")
+    ] = None,
+    end_with_stdin: Annotated[bool, typer.Option(hidden=True, help="Stop when standard input closes.")] = False,
+) -> None:
+    """Run a worker: it does what webhooks promise."""
+    garbage.pause()
+    from goalsvc.worker import run_worker
+
+    settings = _settings()
+    _wait_for_services(settings)
+    garbage.resume()
+    try:
+        import uvloop
+
+        uvloop.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
+    except ImportError:  # uvloop has no build for this platform
+        asyncio.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.")] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Where the data lives; it survives a restart.")] = Path(".goalsvc"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print one line of JSON once all is ready.")] = False,
+) -> None:
+    """Run everything on this machine, on real parts: MongoDB, Valkey, S3, stand-ins for Pusher and BytePlus, API, worker."""
+    from goalsvc.devstack import run_dev
+
+    raise typer.Exit(run_dev(port=port, data_dir=data_dir, json_output=json_output))
+
+
+@app.command()
+def demo(
+    keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
+        ".goalsvc-demo"
+    ),
+) -> None:
+    """Play a whole show on real parts, from signed webhook to payout and clip, and check every figure."""
+    from goalsvc.devstack.demo import run_demo
+
+    raise typer.Exit(run_demo(keep_dir))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing on this machine, or wrong in the settings."""
+    from goalsvc.devstack import check
+
+    findings = check()
+    for finding in findings:
+        sys.stdout.write(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.name}: {finding.message}\n")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def openapi(_json_output: JsonAnyway = False) -> None:
+    """Print the OpenAPI document."""
+    from goalsvc.app import create_app
+
+    sys.stdout.write(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def asyncapi(_json_output: JsonAnyway = False) -> None:
+    """Print the AsyncAPI document: the notices that Pusher carries, and the events for the platform's backend."""
+    from goalsvc.api.asyncapi import asyncapi_document
+
+    sys.stdout.write(json.dumps(asyncapi_document(), indent=2, ensure_ascii=False) + "\n")
