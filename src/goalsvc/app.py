@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from goalsvc import __version__, garbage, metrics
+from goalsvc import __version__, garbage, logs, metrics
 from goalsvc.api import (
     asyncapi,
     audit,
@@ -136,6 +136,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def serving() -> FastAPI:
     """The app in a process that does nothing but serve it (`goalsvc serve`)."""
     metrics.introduce("api")
-    app = create_app(Settings.from_environment())
+    settings = Settings.from_environment()
+    logs.configure(settings)  # each of several processes for itself
+    app = create_app(settings)
     garbage.resume()
     return app

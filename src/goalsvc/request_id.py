@@ -1,6 +1,5 @@
 """The id of the request that is being answered: in every problem, log line and trace root of it."""
 
-import logging
 import re
 import secrets
 from contextvars import ContextVar
@@ -20,12 +19,3 @@ def accepted_or_new(given: str | None) -> str:
 def new_id() -> str:
     """A request id that no other request has."""
     return f"req_{secrets.token_hex(12)}"
-
-
-class WithRequestId(logging.Filter):
-    """Adds the id of the request to each log record, as `request_id`; empty outside of a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Adds it, and keeps the record."""
-        record.request_id = CURRENT.get()
-        return True

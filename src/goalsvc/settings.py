@@ -222,6 +222,9 @@ class Settings(BaseSettings):
     )
     event_days: int = Field(default=30, ge=1, description="How long events for the platform's backend are kept.")
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How a line of the log looks: `text`, or `json` (one object for each line)."
+    )
 
     @classmethod
     def from_environment(cls) -> Self:

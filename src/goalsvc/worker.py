@@ -17,7 +17,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from goalsvc import metrics
+from goalsvc import logs, metrics
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.integrations import outbound
@@ -210,6 +210,7 @@ def worker_settings() -> type:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
+        logs.configure(settings)  # arq has set up its own by now
         async with open_worker(settings) as failed:
             failed.add_done_callback(_end_process_on_failure)
             yield

@@ -1,6 +1,7 @@
 """Who calls: the API key of a request, looked up before its body is read."""
 
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -13,7 +14,7 @@ from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from goalsvc import request_id
+from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error
 from goalsvc.api.user_token import caller_by_token
 from goalsvc.domain.call import ENVIRONMENT, Caller, Via
@@ -94,8 +95,16 @@ class KeyFirst:
                 await outage(scope, receive, send)
                 return
             request.state.caller = caller
-            request.state.key_name = caller.name
+            with logs.About(key=caller.name, goal_id=_goal_in(get_route_path(scope))):
+                await self._app(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+
+def _goal_in(path: str) -> str | None:
+    """Returns the id of the goal that a path names, for the log."""
+    found = re.match(r"/v1/goals/([0-9a-fA-F]{24})(?:/|$)", path)
+    return found[1] if found else None
 
 
 #: What a user may do with a token of their own.

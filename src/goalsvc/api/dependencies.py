@@ -6,6 +6,7 @@ from bson import ObjectId
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, WithJsonSchema
 
+from goalsvc import logs
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.ids import USER_ID, USER_ID_RULE
@@ -28,7 +29,9 @@ async def call_context(request: Request) -> Context:
     cause = Cause(
         call=call.operation, key=call.caller.name, request_id=call.request_id, happened_at=context.clock.now()
     )
-    own = request.state.own_context = context.within(Origin.new(cause))
+    origin = Origin.new(cause)
+    logs.About(trace_id=origin.cause.trace_id).stay()
+    own = request.state.own_context = context.within(origin)
     return own
 
 

@@ -16,8 +16,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import Counter, Histogram
 from pymongo.errors import PyMongoError
 from starlette._utils import get_route_path
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
@@ -196,7 +198,8 @@ async def take(
         kind = ChannelOccupied if sender == OCCUPIED else ChannelVacated
         event: PresenceEvent = kind(channel=channel, user_id=user_id, at=at, event_id=identity)
         origin = Origin.new(Cause(goal_id=goal_id, event_id=identity, happened_at=at))
-        report = await context.bus.send(context.within(origin), event)
+        with logs.About(goal_id=goal_id, trace_id=origin.cause.trace_id):
+            report = await context.bus.send(context.within(origin), event)
         assert report is not None  # noqa: S101 - for the type checker
         answer = Done(reports=(report,))
         follow_ups = list(follow_ups_of(answer, origin))
@@ -302,9 +305,12 @@ class Refusals:
     def __init__(self, most_per_second: int) -> None:
         self._most = most_per_second
         self._second, self._count = 0, 0
+        self.lines = logs.Throttle()
 
     def record(self, context: Context, request: Request, error: WebError, size: int) -> None:
-        """Writes the root, unless as many were written within this second."""
+        """Writes the root, unless as many were written within this second; one line a minute for each kind in the log."""
+        if count := self.lines.add(error.code):
+            log.warning("%d webhooks refused: %s (the last: %s)", count, error.code, error.message)
         now = context.clock.now()
         second = int(now.timestamp())
         if second != self._second:
@@ -373,10 +379,15 @@ class DirectWebhook:
             return
         request = Request(scope, receive)
         response: Response
+        token = request_id.CURRENT.set(request_id.accepted_or_new(request.headers.get(request_id.HEADER)))
         try:
             response = await answer_webhook(request)
         except GoalsvcError as error:
             response = await on_own_error(request, error)
         except (PyMongoError, TimeoutError) as error:
             response = await on_outage(request, error)
+        except ClientDisconnect:
+            return  # no one is left to answer
+        finally:
+            request_id.CURRENT.reset(token)
         await response(scope, receive, send)

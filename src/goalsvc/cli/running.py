@@ -22,13 +22,12 @@ app = typer.Typer()
 
 
 def _settings() -> "Settings":
+    from goalsvc import logs
     from goalsvc.settings import Settings
     from goalsvc.settings_checks import warnings_of
 
     settings = Settings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("arq").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(settings)
     for warning in warnings_of(settings):
         logging.getLogger("goalsvc").warning("%s", warning)
     return settings
@@ -79,6 +78,7 @@ def serve(
         proxy_headers=True,
         forwarded_allow_ips=forwarded_allow_ips,
         timeout_keep_alive=keep_alive,
+        log_config=None,  # its loggers use our handler
         log_level=settings.log_level.lower(),
         timeout_graceful_shutdown=8,
         server_header=False,

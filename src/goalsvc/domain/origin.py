@@ -33,6 +33,11 @@ class Cause:
     root: str | None = None
     """The id of the trace's root: the segment of that webhook, call or run."""
 
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace, 32 hexadecimal digits: the root's id behind zeros; empty where there is no trace."""
+        return f"{self.root:0>32}" if self.root else ""
+
     def document(self) -> dict[str, Any]:
         """The cause as a document stores it; without the fields that are absent."""
         return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}

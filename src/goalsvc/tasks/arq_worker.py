@@ -7,7 +7,6 @@ meanwhile, keeps running jobs leased, and comes back by itself when Redis was aw
 import asyncio
 import contextlib
 import logging
-from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from prometheus_client import Counter, Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from goalsvc import logs
 from goalsvc.coalescer import Batches
 from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
 from goalsvc.tasks.arq_queue import BODY, RUNNING, TRIES, deserialize, job_of, script, wake_key
-from goalsvc.tasks.runner import Runner, TryAgain
+from goalsvc.tasks.runner import Runner, TryAgain, about
 from goalsvc.tasks.signing import JobSigner, Refusal, RefusedJobError
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ _LEFT_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.25
 #: What a job may take beyond its task's own limit.
 _GRACE_SECONDS = 5.0
-#: At most one line per reason in this time says that jobs were dropped.
-_QUIET_SECONDS = 60.0
 
 AsyncScript = Callable[..., Awaitable[Any]]
 
@@ -193,6 +191,7 @@ class LaneWorker:
         again: TryAgain | None = None
         try:
             job = self._read(job_id, body)
+            about(job).stay()  # this asyncio task ends with the job
             again = await self._run_known(job, tried, waited)
         except RefusedJobError as error:
             # Its promise, if there is one, is found by the sweep.
@@ -269,18 +268,13 @@ class _Refusals:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._since_line: Tally[Refusal] = Tally()
-        self._quiet_until: dict[Refusal, float] = {}
+        self._lines = logs.Throttle()
         self._unknown: set[str] = set()
 
     def add(self, refusal: Refusal) -> None:
         REFUSED.labels(refusal.value).inc()
-        self._since_line[refusal] += 1
-        if monotonic() < self._quiet_until.get(refusal, 0.0):
-            return
-        self._quiet_until[refusal] = monotonic() + _QUIET_SECONDS
-        count, self._since_line[refusal] = self._since_line[refusal], 0
-        log.warning("%s: %d jobs dropped: %s%s", self._lane.value, count, refusal.value, _HINTS.get(refusal, ""))
+        if count := self._lines.add(refusal.value):
+            log.warning("%s: %d jobs dropped: %s%s", self._lane.value, count, refusal.value, _HINTS.get(refusal, ""))
 
     def unknown(self, task: str) -> None:
         if task not in self._unknown and len(self._unknown) < 100:

@@ -14,6 +14,7 @@ from typing import Any
 from bson import ObjectId
 from prometheus_client import Counter
 
+from goalsvc import logs
 from goalsvc.context import Context
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Reason, Returned
@@ -75,6 +76,10 @@ class Runner:
 
     async def run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
         """Runs the job's task and then the steps of its chain. `tried` counts this try; None when there need be no other."""
+        with about(job):
+            return await self._run(context, job, tried)
+
+    async def _run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
         origin = job.origin
         steps = [{"task": job.task, "arguments": job.arguments}, *job.then]
         while steps:
@@ -102,7 +107,8 @@ class Runner:
     async def tick(self, context: Context, task: Task[[]]) -> str | None:
         """Runs a periodic task once. Returns its error, if it failed: there is no dead letter, the next tick tries again."""
         job = Job(f"periodic:{task.name}", task.name, {}, origin=Origin.new(Cause(task=task.name)))
-        attempt = await self._attempt(context, job, task, {}, job.origin)
+        with about(job):
+            attempt = await self._attempt(context, job, task, {}, job.origin)
         return None if attempt.error is None else _told(attempt.error)
 
     # -- one task ---------------------------------------------------------------------------------------------------
@@ -195,9 +201,10 @@ class Runner:
             if rest is not None:
                 return TryAgain(rest, failed=False)
         if not final and tried < (task.retry.tries or context.settings.task_tries):
-            log.info("%s failed (try %d): %s", task.name, tried, _told(error))
+            log.info("%s%s failed (try %d): %s", task.name, _of_goal(job, arguments), tried, _told(error))
             return TryAgain(task.retry.rest_seconds(tried))
-        log.error("%s is dead after try %d: %s", task.name, tried, _told(error), exc_info=error)
+        named = f"{task.name}{_of_goal(job, arguments)}"
+        log.error("%s is dead after try %d: %s", named, tried, _told(error), exc_info=error)
         await self._bury(context, job, owner, _told(error), tried)
         return None
 
@@ -262,6 +269,24 @@ def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
         return job.promise.split("/", 2)[1]
     goal_id: str | None = arguments.get("goal_id")
     return goal_id
+
+
+def _of_goal(job: Job, arguments: Mapping[str, Any]) -> str:
+    goal_id = _goal_of(job, arguments) or job.origin.cause.goal_id
+    return f" of goal {goal_id}" if goal_id else ""
+
+
+def about(job: Job) -> logs.About:
+    """Returns what lines of the log say that this job is about."""
+    cause = job.origin.cause
+    return logs.About(
+        request_id=cause.request_id,
+        key=cause.key,
+        goal_id=_goal_of(job, job.arguments) or cause.goal_id,
+        job_id=job.id,
+        task=job.task,
+        trace_id=cause.trace_id,
+    )
 
 
 def _told(error: Exception | None) -> str:
