@@ -9,7 +9,7 @@ from time import perf_counter
 
 import uvloop
 
-from bench import jobs, latency, payout, processes, webhooks
+from bench import jobs, latency, payout, processes, trickle, webhooks
 from bench.lab import Lab, open_lab
 from bench.report import Result, machine, new_run
 
@@ -26,7 +26,7 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
     if quick:
         return {
             1: lambda: webhooks.throughput(lab, rounds=3, goals=700, say=say),
-            2: lambda: latency.notices(lab, rounds=1, seconds=6, say=say),
+            2: lambda: trickle.trickle(lab, rounds=2, seconds=6, say=say),
             3: lambda: latency.settlements(lab, shows=12, say=say),
             4: lambda: processes.idle(lab, seconds=10, say=say),
             5: lambda: jobs.jobs_per_second(lab, rounds=3, jobs=4000, say=say),
@@ -36,7 +36,7 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
         }
     return {
         1: lambda: webhooks.throughput(lab, rounds=5, goals=2000, say=say),
-        2: lambda: latency.notices(lab, rounds=3, seconds=15, say=say),
+        2: lambda: trickle.trickle(lab, rounds=4, seconds=12, say=say),
         3: lambda: latency.settlements(lab, shows=40, say=say),
         4: lambda: processes.idle(lab, seconds=20, say=say),
         5: lambda: jobs.jobs_per_second(lab, rounds=5, jobs=10_000, say=say),

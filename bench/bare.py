@@ -55,7 +55,7 @@ def create_app(mongodb_url: str, redis_url: str) -> FastAPI:
         await request.app.state.goals.find_one_and_update(
             {"_id": ObjectId(goal_id)}, {"$max": {f"context.{field}": at, "context.last_updated": at}}
         )
-        await request.app.state.queue.enqueue_job("increment_goal_progress", goal_id, 3)
+        await request.app.state.queue.enqueue_job("increment_goal_progress", goal_id, 3 if field == "paused" else 0)
         return Response()
 
     return app
@@ -71,6 +71,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=8,
+        timeout_keep_alive=75,
         server_header=False,
     )
 

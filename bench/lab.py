@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -83,7 +83,7 @@ class Lab:
         given = {name: value for name, value in os.environ.items() if not name.startswith("GOALSVC_")}
         ports = {PrivatePart.PUSHER: self.outside.port, PrivatePart.BYTEPLUS: self.outside.port}
         return {
-            **environment_for(given, ports, api_port=0),
+            **environment_for(given, ports, api_port=8000),
             "GOALSVC_MONGODB_URL": self.mongodb_url(database),
             "GOALSVC_REDIS_URL": self.redis_url(redis),
             "GOALSVC_LOG_LEVEL": "WARNING",
@@ -118,8 +118,7 @@ class Lab:
         """One API process, ready."""
         port = free_port()
         command = [sys.executable, "-m", "goalsvc", "serve", "--port", str(port)]
-        with self.running("api", command, self.environment(database, redis), port) as proc:
-            await until_ready(port)
+        async with self.running("api", command, self.environment(database, redis), port) as proc:
             yield proc
 
     @contextlib.asynccontextmanager
@@ -128,34 +127,40 @@ class Lab:
         port = free_port()
         addresses = [self.mongodb_url(database), self.redis_url(redis)]
         command = [sys.executable, "-m", "bench.bare", str(port), *addresses]
-        with self.running("bare", command, dict(os.environ), port) as proc:
-            await until_ready(port)
+        async with self.running("bare", command, dict(os.environ), port) as proc:
+            yield proc
+
+    @contextlib.asynccontextmanager
+    async def bare_worker(self, database: str, redis: int) -> AsyncIterator[Proc]:
+        """One worker of the bare path; it has connected once its first job is done."""
+        addresses = [self.mongodb_url(database), self.redis_url(redis), str(self.outside.port)]
+        command = [sys.executable, "-m", "bench.bare_worker", *addresses]
+        async with self.running("bare-worker", command, dict(os.environ)) as proc:
             yield proc
 
     @contextlib.asynccontextmanager
     async def worker(self, database: str, redis: int = 0) -> AsyncIterator[Proc]:
-        """One worker on an empty database and an empty queue, which has run its first jobs (it sweeps when it starts)."""
+        """One worker on an empty database and an empty queue, ready."""
         await self.empty(database)
         await self.empty_redis(redis)
-        command = [sys.executable, "-m", "goalsvc", "worker"]
-        with self.running("worker", command, self.environment(database, redis)) as proc:
-            deadline = perf_counter() + _PATIENCE_SECONDS
-            # It leaves a trace of its first sweep.
-            traces = self.mongo[database]["traces"]
-            while not await traces.find_one({"node.name": "sweep_promises"}):
-                if perf_counter() > deadline:
-                    raise TimeoutError("the worker did not start")
-                await asyncio.sleep(0.02)
+        port = free_port()
+        environment = {**self.environment(database, redis), "GOALSVC_WORKER_PORT": str(port)}
+        async with self.running("worker", [sys.executable, "-m", "goalsvc", "worker"], environment, port) as proc:
             yield proc
 
-    @contextlib.contextmanager
-    def running(self, name: str, command: Sequence[str], environment: dict[str, str], port: int = 0) -> Iterator[Proc]:
-        """A process that ends with this block, or with this process; what it prints goes to a file."""
-        with (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                bound_to_this_process(command), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+    @contextlib.asynccontextmanager
+    async def running(
+        self, name: str, command: Sequence[str], environment: dict[str, str], port: int = 0
+    ) -> AsyncIterator[Proc]:
+        """A process that ends with this block, or with this process; with a port, it is ready first.
+
+        What it prints goes to a file. Raises RuntimeError with the end of that when it is over before it is ready.
+        """
+        printed = self.logs / f"{name}.log"
+        process = _started(command, environment, printed)
         try:
+            if port:
+                await _until_ready(port, process, printed)
             yield Proc(process.pid, port)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -166,13 +171,23 @@ class Lab:
                 process.wait()
 
 
-async def until_ready(port: int, every: float = 0.005) -> None:
-    """Waits until the server on that port says that it is ready."""
+def _started(command: Sequence[str], environment: dict[str, str], printed: Path) -> "subprocess.Popen[bytes]":
+    with printed.open("ab") as log:
+        return subprocess.Popen(
+            bound_to_this_process(command), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+
+def _end_of(printed: Path) -> str:
+    return printed.read_text()[-500:]
+
+
+async def _until_ready(port: int, process: "subprocess.Popen[bytes]", printed: Path) -> None:
     deadline = perf_counter() + _PATIENCE_SECONDS
     while http_status(port, "/readyz") != 200:
-        if perf_counter() > deadline:
-            raise TimeoutError("the API was not ready in time")
-        await asyncio.sleep(every)
+        if process.poll() is not None or perf_counter() > deadline:
+            raise RuntimeError(f"{printed.stem} was not ready: {_end_of(printed)}")
+        await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -1,139 +1,26 @@
-"""Rows 2 and 3: from a leave to what others see of it."""
+"""Row 3: from the leave that completes a show to the last of its effects."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 from bson import ObjectId
 
-from bench.lab import Lab, Proc
+from bench.lab import Lab
 from bench.load import percentile
 from bench.outside import Call
 from bench.report import Result, Spread
+from bench.sender import Sender
 from bench.traffic import session, show_goal, streamer_of, webhook
-from bench.webhooks import kept, put_goals
-from goalsvc.devstack.ports import HOST
 
 _DATABASE = "latency"
 _PATIENCE_SECONDS = 15.0
-
-
-class Sender:
-    """Sends requests over a few connections that are kept alive."""
-
-    def __init__(self) -> None:
-        self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def to(cls, server: Proc, connections: int = 16) -> "AsyncIterator[Sender]":
-        """Opens the connections."""
-        sender = cls()
-        for _ in range(connections):
-            sender._free.put_nowait(await asyncio.open_connection(HOST, server.port))
-        yield sender
-        while not sender._free.empty():
-            sender._free.get_nowait()[1].close()
-
-    async def send(self, request: bytes) -> float:
-        """Sends one request and waits for its answer; when it was sent."""
-        reader, writer = await self._free.get()
-        sent_at = perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        size = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(size or 0))
-        self._free.put_nowait((reader, writer))
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"the webhook was answered {head[:40]!r}")
-        return sent_at
-
-
-# -- row 2 ------------------------------------------------------------------------------------------------------------
-
-_PER_SECOND = 100
-_JOINED_BEFORE = timedelta(seconds=3)
-
-
-async def notices(lab: Lab, *, rounds: int, seconds: float, say: Callable[[str], None]) -> list[Result]:
-    """Row 2: at a steady 100 webhooks/s (half of them leaves), until `goal.progress.updated` is at Pusher."""
-    say(f"row 2: {rounds} × {seconds:g} s at {_PER_SECOND} webhooks/s")
-    p50, p99, worst, busy, ours, growth = [], [], [], [], [], []
-    async with lab.worker(_DATABASE) as worker, lab.api(_DATABASE) as api, Sender.to(api) as sender:
-        await _steady(lab, sender, 2.0)
-        for _ in range(rounds):
-            worker_before, ours_before, begun = worker.cpu_seconds(), process_time(), perf_counter()
-            waits = await _steady(lab, sender, seconds)
-            took = perf_counter() - begun
-            busy.append((worker.cpu_seconds() - worker_before) / took)
-            ours.append((process_time() - ours_before) / took)
-            part = max(1, len(waits) // 5)
-            growth.append(sum(waits[-part:]) / sum(waits[:part]))
-            p50.append(percentile(waits, 0.50) * 1000)
-            p99.append(percentile(waits, 0.99) * 1000)
-            worst.append(max(waits) * 1000)
-    middle, slow = Spread(tuple(p50)), Spread(tuple(p99))
-    what = "leave → goal.progress.updated at Pusher"
-    leaves = int(seconds * _PER_SECOND / 2) * rounds
-    # A worker that cannot keep up shows in waits that grow; a measuring process that cannot, in its own share of a core.
-    basis = (
-        f"{leaves:,} leaves; the last fifth waits {max(growth):.1f} × as long as the first; worker {max(busy):.0%} of a core, "
-        f"measuring process {max(ours):.0%}"
-    )
-    return [
-        Result(2, f"{what}, p50", middle.median, "ms", at_most=25, spread=middle, basis=basis),
-        Result(2, f"{what}, p99", slow.median, "ms", at_most=100, spread=slow, basis=f"slowest {max(worst):.0f} ms"),
-    ]
-
-
-async def _steady(lab: Lab, sender: Sender, seconds: float) -> list[float]:
-    """Sends joins and leaves in turn; each goal is left a second after it was joined. The leaves' waits."""
-    count = int(seconds * _PER_SECOND / 2)
-    goals = [goal["_id"] for goal in await put_goals(lab, _DATABASE, count)]
-    sent: dict[str, float] = {}
-    arrived: dict[str, float] = {}
-    complete = asyncio.Event()
-
-    def note(call: Call) -> None:
-        if call.name == "goal.progress.updated":
-            arrived.setdefault(call.data["goal_id"], call.at)
-            if len(arrived) == count:
-                complete.set()
-
-    async def leave(goal_id: ObjectId) -> None:
-        sent[str(goal_id)] = await sender.send(webhook("member_removed", goal_id, datetime.now(UTC)))
-
-    async def join(goal_id: ObjectId) -> None:
-        await sender.send(webhook("member_added", goal_id, datetime.now(UTC) - _JOINED_BEFORE))
-
-    ahead = min(_PER_SECOND // 2, count)
-    with lab.outside.heard_by(note):
-        await asyncio.gather(*map(join, goals[:ahead]))
-        await kept(lab, _DATABASE)  # or what is measured begins with a backlog that we made
-        begun = perf_counter()
-        async with asyncio.timeout(seconds + _PATIENCE_SECONDS), asyncio.TaskGroup() as group:
-            for number, goal_id in enumerate(goals):
-                for offset, action in ((0, leave), (1, join)):
-                    due = begun + (2 * number + offset) / _PER_SECOND
-                    await asyncio.sleep(max(0.0, due - perf_counter()))
-                    if action is leave:
-                        group.create_task(leave(goal_id))
-                    elif number + ahead < count:
-                        group.create_task(join(goals[number + ahead]))
-            await complete.wait()
-    return [arrived[goal_id] - sent[goal_id] for goal_id in sent]
-
-
-# -- row 3 ------------------------------------------------------------------------------------------------------------
-
 _EARNINGS = 10
 _TOKENS = 25
 _TARGET_SECONDS = 20
-
 
 #: What must be seen of a completed show, and how often.
 _WANTED = {

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter
 
-from bench.lab import Lab, until_ready
+from bench.lab import Lab
 from bench.report import Result, Spread
 from goalsvc.devstack.ports import free_port
 
@@ -35,8 +35,7 @@ async def start(lab: Lab, *, rounds: int, say: Callable[[str], None]) -> list[Re
         port = free_port()
         command = [sys.executable, "-m", "goalsvc", "serve", "--port", str(port)]
         begun = perf_counter()
-        with lab.running("api", command, lab.environment(_DATABASE), port) as api:
-            await until_ready(port)
+        async with lab.running("api", command, lab.environment(_DATABASE), port) as api:
             seconds.append(perf_counter() - begun)
             memory.append(api.resident_mb())
     # The first start of all made the indexes.

@@ -24,7 +24,8 @@ from typing import Any
 import uvloop
 
 from bench.lab import Lab, open_lab
-from bench.latency import Sender, complete_show
+from bench.latency import complete_show
+from bench.sender import Sender
 from bench.traffic import Mix, shows, signed
 from bench.webhooks import burst, kept, put_goals
 from goalsvc.app import serving

@@ -3,7 +3,7 @@
 An event is written by the transaction of its change, or before the promise of its change is fulfilled; at that time it has
 no place in the order. Places (`sequence`) are given afterwards, in batches: one transaction takes the counter and numbers
 all events that are committed and have none. So what is numbered is always a prefix, and an event that commits late gets a
-later place. Writers of events and readers of the feed give places; nothing depends on a particular process.
+later place. Who reads gives the places: readers of the feed, and each worker twice a second. Writers do not wait for it.
 """
 
 import asyncio
@@ -32,8 +32,6 @@ T = TypeVar("T")
 _DUPLICATE_KEY = 11000
 #: How many events get their places in one transaction.
 _BATCH = 1000
-#: Events that are written within this time share a transaction.
-_REST_SECONDS = 0.1
 #: How often a process looks for events of other processes while a reader waits.
 _LOOK_SECONDS = 0.1
 
@@ -131,7 +129,6 @@ class EventLog:
         self._database = database
         self._writes: Coalescer[_Waiting] = Coalescer("event writes", self._write, _refuse)
         self._numbering = asyncio.Lock()
-        self._background: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
         self._watching: asyncio.Task[None] | None = None
         self._readers = 0
@@ -153,7 +150,6 @@ class EventLog:
             waiting = _Waiting(documents, asyncio.get_running_loop().create_future())
             self._writes.take(waiting)
             await waiting.written
-        self.nudge()
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         documents = {document["_id"]: document for waiting in batch for document in waiting.documents}
@@ -169,16 +165,6 @@ class EventLog:
                 waiting.written.set_result(None)
 
     # -- the order ------------------------------------------------------------------------------------------------
-
-    def nudge(self) -> None:
-        """Gives places soon, in the background; what is left undone is done by the next writer, reader or worker."""
-        if self._background is None or self._background.done():
-            self._background = asyncio.create_task(self._number_soon(), name="event places")
-
-    async def _number_soon(self) -> None:
-        await asyncio.sleep(_REST_SECONDS)
-        with contextlib.suppress(PyMongoError, GoalsvcError):
-            await self.number()
 
     async def number(self) -> int:
         """Gives a place to every event that is committed and has none; how many places are taken then."""
@@ -272,11 +258,10 @@ class EventLog:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Stops what goes on in the background; what is left is done by another process."""
-        running = [task for task in (self._background, self._watching) if task is not None and not task.done()]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Stops what goes on in the background."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
 
 
 def _unplaced(event: Event) -> dict[str, Any]:
@@ -284,7 +269,7 @@ def _unplaced(event: Event) -> dict[str, Any]:
 
 
 async def insert_events(events: Sequence[Event], session: DatabaseSession) -> None:
-    """Writes events in the transaction of their change; the next writer or reader gives them their places."""
+    """Writes events in the transaction of their change; the next reader gives them their places."""
     await EventDocument.get_motor_collection().insert_many(list(map(_unplaced, events)), session=session)
 
 

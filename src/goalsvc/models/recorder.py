@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 _MOST_WAITING = 50_000
 _DUPLICATE_KEY = 11000
 #: Traces are read by people, who can wait a moment: what comes within it is one write.
-_TRACES_REST_SECONDS = 0.05
+_TRACES_REST_SECONDS = 0.25
 
 
 class BulkRecorder:

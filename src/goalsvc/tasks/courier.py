@@ -78,7 +78,9 @@ class Courier:
         """Creates the deliveries of a batch of events; whether there may be more."""
         place = await Counter.read(_CURSOR)
         if not endpoints:
-            await Counter.raise_to(_CURSOR, await self._events.number())
+            position = await self._events.number()
+            if position > place:
+                await Counter.raise_to(_CURSOR, position)
             return False
         try:
             page = await self._events.page(place, {}, _BATCH)
