@@ -79,9 +79,9 @@ def look_up(page: "Page", text: str) -> None:
 class TestQuestions:
     def test_why_did_the_performer_get_these_tokens(self, console: "Page", evening: dict[str, str]) -> None:
         look_up(console, "console-alice")
-        console.get_by_role("link", name="escrow-show_funding").first.click()
-        expect(console.get_by_role("heading", name="20 tokens")).to_be_visible()
-        expect(console.get_by_role("link", name="console-alice")).to_be_visible()
+        console.get_by_role("link", name="Why 20 tokens").first.click()
+        expect(console.get_by_text("console-alice received 20 tokens at").first).to_be_visible()
+        expect(console.get_by_text("because the ShowGoal “Ukulele” reached level 1 (30 s)").first).to_be_visible()
 
     def test_which_joins_did_not_count_and_why(self, console: "Page", evening: dict[str, str]) -> None:
         look_up(console, evening["show"])

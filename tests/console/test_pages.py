@@ -1,18 +1,32 @@
 """The console's pages: who may see them, what protects them, and that they say what the documents say."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.access import COOKIE
+from goalsvc.console.queries.money import MOST_LINES
 from tests.world import API_KEY, World
 
-PAGES = ("", "/search?q=x", "/live", "/health", "/dead-letters", "/users/alice", "/escrows/show_funding:0")
+PAGES = (
+    "",
+    "/search?q=x",
+    "/live",
+    "/webhooks",
+    "/webhooks?which=late",
+    "/health",
+    "/dead-letters",
+    "/users/alice",
+    "/escrows/show_funding:0",
+)
 
 
 @pytest.fixture
@@ -48,18 +62,18 @@ async def a_key(world: World, *scopes: str) -> dict[str, Any]:
 
 
 class TestLogIn:
-    @pytest.mark.parametrize("path", PAGES)
-    async def test_is_asked_for_and_leads_back(self, browser: httpx.AsyncClient, path: str) -> None:
-        answer = await browser.get(f"/console{path}")
-        assert answer.status_code == 303
-        assert answer.headers["location"].startswith("/console/login?to=%2Fconsole")
+    async def test_is_asked_for_and_leads_back(self, browser: httpx.AsyncClient) -> None:
+        for path in PAGES:
+            answer = await browser.get(f"/console{path}")
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/console/login?to=%2Fconsole")
 
-    @pytest.mark.parametrize("key", ["", "wrong", "gsk_" + "a" * 43, "é" * 50])
-    async def test_refuses_other_keys(self, browser: httpx.AsyncClient, key: str) -> None:
-        answer = await log_in(browser, key)
-        assert answer.status_code == 401
-        assert "set-cookie" not in answer.headers
-        assert "not valid" in answer.text
+    async def test_refuses_other_keys(self, browser: httpx.AsyncClient) -> None:
+        for key in ("", "wrong", "gsk_" + "a" * 43, "é" * 50):
+            answer = await log_in(browser, key)
+            assert answer.status_code == 401
+            assert "set-cookie" not in answer.headers
+            assert "not valid" in answer.text
 
     async def test_the_cookie_holds_no_key_and_is_well_guarded(self, browser: httpx.AsyncClient) -> None:
         cookie = (await log_in(browser, API_KEY)).headers["set-cookie"]
@@ -68,14 +82,15 @@ class TestLogIn:
         for word in ("HttpOnly", "Secure", "SameSite=strict", "Path=/", "Max-Age=43200"):
             assert word in cookie
 
-    @pytest.mark.parametrize("to", ["https://evil.test/", "//evil.test", "/console//evil.test", "/v1/goals", ""])
-    async def test_leads_nowhere_else(self, browser: httpx.AsyncClient, to: str) -> None:
-        assert (await log_in(browser, API_KEY, to=to)).headers["location"] == "/console"
+    async def test_leads_nowhere_else(self, browser: httpx.AsyncClient) -> None:
+        for to in ("https://evil.test/", "//evil.test", "/console//evil.test", "/v1/goals", ""):
+            assert (await log_in(browser, API_KEY, to=to)).headers["location"] == "/console"
 
-    @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}])
-    async def test_from_another_site_is_refused(self, browser: httpx.AsyncClient, headers: dict[str, str]) -> None:
-        answer = await browser.post("/console/login", data={"key": API_KEY}, headers=headers)
-        assert answer.status_code == 403
+    async def test_from_another_site_is_refused(self, browser: httpx.AsyncClient) -> None:
+        elsewhere: list[dict[str, str]] = [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}]
+        for headers in elsewhere:
+            answer = await browser.post("/console/login", data={"key": API_KEY}, headers=headers)
+            assert answer.status_code == 403
 
     async def test_a_forged_cookie_is_none(self, operator: httpx.AsyncClient) -> None:
         value = operator.cookies[COOKIE]
@@ -90,24 +105,18 @@ class TestLogIn:
 
 
 class TestEveryPage:
-    @pytest.mark.parametrize("path", PAGES)
-    async def test_is_guarded(self, operator: httpx.AsyncClient, path: str) -> None:
-        answer = await operator.get(f"/console{path}")
-        assert answer.status_code == 200
-        assert answer.headers["cache-control"] == "no-store"
-        policy = answer.headers["content-security-policy"]
-        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
-        assert "frame-ancestors 'none'" in policy
-        assert "unsafe" not in policy
-
-    @pytest.mark.parametrize("path", PAGES)
-    async def test_has_no_inline_style_or_script_and_no_other_host(
-        self, operator: httpx.AsyncClient, path: str
-    ) -> None:
-        text = (await operator.get(f"/console{path}")).text
-        assert " style=" not in text
-        assert not re.search(r"<script(?![^>]*src=)", text)
-        assert not re.search(r"(?:src|href)=\"https?://", text)
+    async def test_is_guarded(self, operator: httpx.AsyncClient) -> None:
+        for path in PAGES:
+            answer = await operator.get(f"/console{path}")
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert " style=" not in answer.text
+            assert not re.search(r"<script(?![^>]*src=)", answer.text)
+            assert not re.search(r"(?:src|href)=\"https?://", answer.text)
 
     async def test_of_what_is_not_there_says_so(self, operator: httpx.AsyncClient) -> None:
         for path in ("goals/nonsense", "goals/" + "0" * 24, "sessions/" + "0" * 24, "transfers/none"):
@@ -146,8 +155,10 @@ class TestAGoal:
         assert "<script>alert" not in text
         assert "&lt;script&gt;alert(1)" in text
         assert "The goal reached its target with 60 of 60 s." in text
-        assert "is not a participant of the goal" in text
+        assert "mallory joined or left once and it did not count: mallory is not a participant of the goal" in text
         assert "Σ 0" in text
+        why_not = await world.get(f"/v1/goals/{show['id']}/why-not")
+        assert why_not["sentence"].split("“")[0] in text
         picture = await operator.get(f"/console/goals/{show['id']}/timeline.svg")
         assert picture.headers["content-type"].startswith("image/svg+xml")
         assert "<script>alert" not in picture.text
@@ -158,6 +169,19 @@ class TestAGoal:
         trace = (await operator.get(f"/console/goals/{show['id']}/trace")).text
         assert "karaoke_control" in trace
         assert "escrow_out" in trace
+        (share,) = (await world.get("/v1/transfers?user_id=alice"))["items"]
+        address = f"/console/transfers/{quote(share['id'], safe='')}"
+        assert address in wallet, "one click leads from the tokens to their cause"
+        page = (await operator.get(address)).text
+        why = await world.get(f"/v1/transfers/{share['id']}/why")
+        assert why["sentence"].startswith("alice received 50 tokens")
+        assert "second 60 was performed at 2026-03-01 20:01" in why["sentence"]
+        assert re.search(r"that arrived \d+\.\d s later", why["sentence"])
+        assert escape(why["sentence"], quote=True).replace("&#x27;", "&#39;") in page.replace("&#34;", "&quot;")
+        cause = re.search(rf"/console(/goals/{show['id']}/trace\?root=[0-9a-f]{{24}})", page)
+        assert cause is not None, "and one more to the webhook"
+        told = (await operator.get(f"/console{cause[1]}")).text
+        assert re.search(r"Pusher told at [\d:]+, \d+ ms late, that alice left at [\d:]+ \(member_removed\)\.", told)
 
     async def test_is_found_by_its_id(self, world: World, operator: httpx.AsyncClient) -> None:
         session = await world.post("/v1/sessions", {"user_id": "alice"})
@@ -192,3 +216,39 @@ class TestLive:
         world.clock.move_on(timedelta(seconds=2).total_seconds())
         text = (await operator.get("/console/live")).text
         assert "webhook member_added" in text
+
+
+class TestWebhooks:
+    async def test_that_were_late_or_refused_are_shown_with_how_late_and_why(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        event = {"name": "member_added", "channel": f"presence-enc-goal@{'0' * 24}", "user_id": MARKUP}
+        late = to_epoch_milliseconds(world.clock.now()) - 30_200
+        assert (await world.webhook({"time_ms": late, "events": [event]})).status_code == 200
+        await world.client.post("/notify/pusher", content=json.dumps({}), headers={"X-Pusher-Key": "unknown"})
+        await world.context.recorder.flush()
+        world.clock.move_on(2)
+        text = (await operator.get("/console/webhooks")).text
+        assert "Of 2 webhook events 1 was refused; 1 arrived more than 5 s late, the slowest 30.2 s." in text
+        assert "<script>alert" not in text
+        assert "do not sign this body" in (await operator.get("/console/webhooks?which=refused")).text
+        assert "30.2 s" in (await operator.get("/console/webhooks?which=late")).text
+
+
+class TestStatements:
+    async def test_are_read_page_by_page_without_a_gap(self, world: World, operator: httpx.AsyncClient) -> None:
+        for number in range(1, MOST_LINES + 6):
+            await world.post("/v1/wallets/bob/deposits", {"amount": number})
+        path, text = "/console/users/bob", ""
+        changes: list[int] = []
+        while path:
+            text = (await operator.get(path)).text
+            lines = re.findall(r'<td class="n">\+([\d ]+)</td>', text)
+            assert len(lines) <= MOST_LINES
+            changes = [int(line.replace(" ", "")) for line in lines] + changes
+            earlier = re.search(r'href="\?before=([^"]+)"', text)
+            path = f"/console/users/bob?before={earlier[1]}" if earlier else ""
+            if earlier is None:
+                assert 'Opening</td><td class="n">0</td>' in text
+        assert sorted(changes) == list(range(1, MOST_LINES + 6))
+        assert f"{MOST_LINES + 5} transfers sum to" in text

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalsvc.console.pictures.axis import axis_of, duration_text
 from goalsvc.console.pictures.shapes import Glyph, Rect, Text
-from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, draw
+from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, bars, draw
+from goalsvc.console.rendering import templates
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -51,6 +52,15 @@ class TestBars:
         assert abs(timeline.performed - expected) < timedelta(milliseconds=1)
         bars = [shape for shape in draw(timeline).shapes if isinstance(shape, Rect) and shape.style == "run"]
         assert len(bars) == len(runs)
+
+    @given(st.lists(st.tuples(seconds, seconds).map(sorted), min_size=121, max_size=200))
+    @settings(max_examples=20)
+    def test_of_many_stretches_are_drawn_together_and_add_up_all_the_same(self, pairs: list[list[float]]) -> None:
+        runs = [Run(at(since), at(until)) for since, until in pairs]
+        timeline = Timeline("a goal", "s", at(30_000), runs=runs, earlier_milliseconds=5_000)
+        drawn = bars(timeline, axis_of([(run.since, run.until or run.since) for run in runs], 132.0, 1104.0))
+        assert sum(len(bar.runs) for bar in drawn) == len(runs)
+        assert sum((bar.length for bar in drawn), timedelta(seconds=5)) == timeline.performed
 
     @given(stretches)
     def test_lie_in_the_picture(self, pairs: list[list[float]]) -> None:
@@ -123,3 +133,13 @@ def test_all_lanes_are_drawn() -> None:
         "escrow",
         "tokens out",
     }
+
+
+def test_six_hundred_joins_and_leaves_stay_a_small_picture() -> None:
+    marks = [Mark(at(number * 1.3), number % 2 == 0, "alice", path=f"/goals/{'0' * 24}") for number in range(600)]
+    receipts = [Receipt(mark.at, at(900 + number / 100), "member_added") for number, mark in enumerate(marks)]
+    runs = [Run(at(number * 2.6), at(number * 2.6 + 1.3)) for number in range(200)]
+    drawing = draw(Timeline("a goal", "s", at(910), marks=marks, receipts=receipts, runs=runs))
+    svg = templates().get_template("timeline.svg").render(drawing=drawing)
+    assert len(svg) < 70_000
+    assert "joins from" in svg

@@ -1,6 +1,6 @@
 """Explanations of documents that another service wrote badly: an answer, never an error."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,3 +26,31 @@ def test_an_odd_goal(odd: dict[str, Any]) -> None:
 
 def test_a_transfer_without_anything() -> None:
     assert why_transfer({"_id": "?"}, None, None).sentence.startswith("None tokens went from an unknown account")
+
+
+def stretch(since: int, until: int) -> dict[str, datetime]:
+    return {"from": NOW + timedelta(seconds=since), "to": NOW + timedelta(seconds=until)}
+
+
+CAUSE = {"event_id": "e", "root": "r", "happened_at": NOW + timedelta(seconds=100)}
+SHARE = {"_id": "escrow-x", "amount": 50, "to_user_id": "alice", "created_at": NOW, "cause": CAUSE}
+
+
+def test_a_payout_says_when_the_last_second_was_performed_and_how_late_the_webhook_was() -> None:
+    clock = {"counted": 74, "stretches": [stretch(0, 14), stretch(40, 100)]}
+    goal = {
+        "_id": "g",
+        "_cls": "Goal.ShowGoal",
+        "progress": 74,
+        "levels": [{"title": "A", "target": 60}],
+        "clock": clock,
+    }
+    sentence = why_transfer(SHARE, goal, None, NOW + timedelta(seconds=130.2)).sentence
+    assert "second 60 was performed at 2026-03-01 20:01:26 UTC" in sentence
+    assert "reported by a webhook about 2026-03-01 20:01:40 UTC that arrived 30.2 s later." in sentence
+
+
+def test_a_payout_of_which_stretches_are_kept_no_longer_names_no_second() -> None:
+    clock = {"counted": 174, "stretches": [stretch(0, 14), stretch(40, 100)]}
+    goal = {"_id": "g", "_cls": "Goal.ShowGoal", "progress": 174, "levels": [{"target": 60}], "clock": clock}
+    assert "was performed at" not in why_transfer(SHARE, goal, None).sentence

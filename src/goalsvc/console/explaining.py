@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from goalsvc.console.pictures.axis import duration_text
-from goalsvc.console.pictures.timeline import Timeline
+from goalsvc.console.pictures.timeline import Mark, Timeline
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
 
 #: Why something did not count, in words.
@@ -38,16 +40,58 @@ def reason_text(reason: str) -> str:
     return REASONS.get(reason, reason.replace("_", " "))
 
 
-def story(goal: Goal, timeline: Timeline, transfers: Sequence[Mapping[str, Any]]) -> list[Told]:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One link of the chain of causes, and the page that shows it, if one does."""
+
+    kind: str
+    text: str
+    path: str
+
+
+def steps(why: Why, goal_id: object) -> list[Step]:
+    """Returns the chain of an explanation; `goal_id` is the goal whose trace its cause is in."""
+    roots = [link.id for link in why.chain if link.kind == "trace"]
+    trace = f"/goals/{goal_id}/trace?root={quote(roots[0], safe='')}" if roots and goal_id else ""
+    made = []
+    for link in why.chain:
+        identity = quote(link.id, safe="")
+        paths = {
+            "transfer": f"/transfers/{identity}",
+            "goal": f"/goals/{identity}",
+            "escrow": f"/goals/{identity}",
+            "mark": f"/users/{identity}",
+            "dead_letter": f"/dead-letters?id={identity}",
+            "webhook": trace,
+            "call": trace,
+            "task": trace,
+        }
+        if link.kind != "trace":
+            made.append(Step(link.kind, link.text, paths.get(link.kind, "")))
+    return made
+
+
+def held(balance: int, payments_in: int, payments_out: int) -> str:
+    """Returns a sentence that says how an escrow stands."""
+    if not payments_in:
+        return "Nothing was ever held in this escrow."
+    came = f"{payments_in} payment{'s' if payments_in != 1 else ''} came in and {payments_out} went out"
+    if balance == 0 and payments_out:
+        return f"All of it is settled: {came}; 0 tokens are left."
+    return f"{came[0].upper()}{came[1:]}; {balance} tokens are held."
+
+
+def story(goal: Goal, timeline: Timeline) -> list[Told]:
     """Returns at most twenty lines that say what happened, oldest first; long repetitions are summed up."""
     acts = [act for act in timeline.acts if not act.name.startswith("level")]
     lines = [
-        Told(act.at, f"{act.name.capitalize()}." if " " in act.name else f"The goal was {act.name}.") for act in acts
+        Told(act.at, f"{act.name.capitalize()}." if " " in act.name else f"The goal was {act.name}.", act.path)
+        for act in acts
     ]
     lines += _performance(timeline)
     lines += _refused(timeline)
     lines += _levels(goal, timeline)
-    lines += _money(transfers, timeline)
+    lines += _money(timeline)
     lines.sort(key=lambda told: told.at or timeline.now)
     if len(lines) <= _LONGEST_STORY:
         return lines
@@ -72,18 +116,32 @@ def _performance(timeline: Timeline) -> Iterable[Told]:
         if run.until is None:
             told.append(Told(run.since, "The clock was started and runs."))
         else:
-            told.append(Told(run.until, f"{duration_text(run.until - run.since)} were performed."))
+            told.append(Told(run.until, f"{duration_text(run.until - run.since)} were performed.", run.path))
     return told
 
 
 def _refused(timeline: Timeline) -> Iterable[Told]:
-    refused: dict[tuple[str, str], list[datetime]] = {}
+    refused: dict[tuple[str, str], list[Mark]] = {}
     for mark in timeline.marks:
         if not mark.counted:
-            refused.setdefault((mark.user, mark.reason), []).append(mark.at)
-    for (user, reason), instants in refused.items():
-        times = "once" if len(instants) == 1 else f"{len(instants)} times"
-        yield Told(instants[0], f"A join or leave of {user} did not count ({times}): {reason_text(reason)}.")
+            refused.setdefault((mark.user, mark.reason), []).append(mark)
+    for (user, reason), marks in refused.items():
+        times = "once" if len(marks) == 1 else f"{len(marks)} times"
+        told = f"{user} joined or left {times} and it did not count: {_because(user, reason)}."
+        yield Told(marks[0].at, told, marks[0].path)
+
+
+def _because(user: str, reason: str) -> str:
+    text = reason_text(reason)
+    return f"{user} {text}" if text.startswith("is ") else text
+
+
+def uncounted(timeline: Timeline) -> list[str]:
+    """Returns sentences that say which joins and leaves did not count, and why."""
+    if not timeline.marks:
+        return []
+    told = [line.text for line in _refused(timeline)]
+    return told or [f"All {len(timeline.marks)} joins and leaves counted."]
 
 
 def _levels(goal: Goal, timeline: Timeline) -> Iterable[Told]:
@@ -92,22 +150,23 @@ def _levels(goal: Goal, timeline: Timeline) -> Iterable[Told]:
         reached = next((step for step in timeline.steps if step.progress >= level.target), None)
         if reached is not None:
             named = f"“{level.title}” ({level.target} {unit})" if level.title else f"{level.target} {unit}"
-            yield Told(reached.at, f"Level {named} was reached with {reached.progress} {unit}.")
+            yield Told(reached.at, f"Level {named} was reached with {reached.progress} {unit}.", reached.path)
 
 
-def _money(transfers: Sequence[Mapping[str, Any]], timeline: Timeline) -> Iterable[Told]:
-    into = [flow for flow in timeline.flows if flow.amount > 0]
-    out = [flow for flow in timeline.flows if flow.amount < 0]
-    if len(into) > 3:
-        yield Told(
-            into[0].at, f"{len(into)} payments filled the escrow with {sum(flow.amount for flow in into)} tokens."
-        )
-    else:
-        yield from (Told(flow.at, f"{flow.title[0].upper()}{flow.title[1:]} into escrow.") for flow in into)
-    if len(out) > 3:
-        yield Told(out[-1].at, f"{len(out)} payments emptied the escrow of {-sum(flow.amount for flow in out)} tokens.")
-    else:
-        yield from (Told(flow.at, f"{flow.title[0].upper()}{flow.title[1:]} out of escrow.") for flow in out)
+def _money(timeline: Timeline) -> Iterable[Told]:
+    for flows, verb in (
+        ([flow for flow in timeline.flows if flow.amount > 0], "filled the escrow with"),
+        ([flow for flow in timeline.flows if flow.amount < 0], "emptied the escrow of"),
+    ):
+        number, amount = sum(flow.count for flow in flows), abs(sum(flow.amount for flow in flows))
+        if number > 3:
+            at = flows[0].at if flows[0].amount > 0 else flows[-1].at
+            yield Told(at, f"{number} payments {verb} {amount} tokens.")
+        else:
+            way = "into" if verb.startswith("filled") else "out of"
+            yield from (
+                Told(flow.at, f"{flow.title[0].upper()}{flow.title[1:]} {way} escrow.", flow.path) for flow in flows
+            )
 
 
 def verdict(goal: Goal, timeline: Timeline) -> str:
@@ -143,3 +202,24 @@ def lateness(timeline: Timeline) -> str:
     if not late:
         return f"All {len(delays)} webhook events arrived within 5 s; the slowest took {worst}."
     return f"{len(late)} of {len(delays)} webhook events arrived more than 5 s late; the slowest took {worst}."
+
+
+def root_sentence(segments: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one sentence that says what a root of the trace was; empty where it is not kept."""
+    root = next((segment for segment in segments if not segment.get("parent")), None)
+    if root is None:
+        return ""
+    node = root.get("node") or {}
+    at: datetime = root["at"]
+    name, who = str(node.get("name", "")), str(node.get("user_id") or "the channel")
+    if node.get("kind") == "webhook":
+        happened = node.get("happened_at")
+        verb = {"member_added": "joined", "channel_occupied": "joined"}.get(name, "left")
+        if not isinstance(happened, datetime):
+            return f"Pusher told at {at:%H:%M:%S} that {who} {verb} ({name})."
+        late = duration_text(max(at - happened, timedelta()))
+        return f"Pusher told at {at:%H:%M:%S}, {late} late, that {who} {verb} at {happened:%H:%M:%S} ({name})."
+    if node.get("kind") == "call":
+        key = f" with the key “{node['key']}”" if node.get("key") else ""
+        return f"The call {name} was made{key} at {at:%H:%M:%S} (request {node.get('request_id', 'unknown')})."
+    return f"The periodic task {name} ran at {at:%H:%M:%S}."

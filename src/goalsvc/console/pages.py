@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from bson import ObjectId
@@ -13,19 +13,25 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
+from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.console import access, explaining, live
 from goalsvc.console.pictures import timeline as timelines
-from goalsvc.console.queries import finding, health, money, overview
+from goalsvc.console.queries import finding, health, money, overview, rows
 from goalsvc.console.queries.goals import goal_page
+from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.rendering import HEADERS, page, picture
 from goalsvc.console.trees import folded
 from goalsvc.context import Context
+from goalsvc.domain.books import legs_of
 from goalsvc.domain.call import Caller
+from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.domain.origin import Cause
 from goalsvc.models.census import take_census
-from goalsvc.models.records import TraceSegment
-from goalsvc.models.trace_roots import Place
+from goalsvc.models.trace_roots import SETTLES, Place
+from goalsvc.models.why import explain_goal, explain_transfer
 
-_MOST_TREE_SEGMENTS = 1_500
+_MOST_TREE_SEGMENTS = 400
+_MOST_MARKS = 100
 _LATELY = timedelta(minutes=15)
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -162,7 +168,9 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         goal=found.goal,
         verdict=explaining.verdict(found.goal, found.timeline),
         lateness=explaining.lateness(found.timeline),
-        story=explaining.story(found.goal, found.timeline, found.transfers),
+        story=explaining.story(found.goal, found.timeline),
+        why=found.why,
+        uncounted=explaining.uncounted(found.timeline),
         reason_text=explaining.reason_text,
         drawing=timelines.draw(found.timeline),
     )
@@ -179,25 +187,54 @@ async def goal_timeline(request: Request, caller: Operator, goal_id: str) -> Res
     return picture("timeline.svg", drawing=timelines.draw(found.timeline))
 
 
+@router.get("/goals/{goal_id}/seconds")
+async def goal_seconds(
+    request: Request, caller: Operator, goal_id: str, upto: Annotated[int | None, Query(ge=0, le=100_000)] = None
+) -> Response:
+    """Shows every join and leave and every stretch of a goal, from the latest on."""
+    context: Context = request.app.state.context
+    identity = _object_id(goal_id)
+    found = await goal_page(identity, context.clock.now()) if identity is not None else None
+    if found is None:
+        return _missing(request, caller, f"goal {goal_id}")
+    last = len(found.timeline.marks) if upto is None else upto
+    earlier = max(0, last - _MOST_MARKS)
+    return page(
+        request,
+        "seconds.html",
+        caller=caller,
+        goal=found.goal,
+        timeline=found.timeline,
+        marks=found.timeline.marks[earlier:last],
+        earlier=earlier,
+        reason_text=explaining.reason_text,
+    )
+
+
 @router.get("/goals/{goal_id}/trace")
 async def goal_trace(
-    request: Request, caller: Operator, goal_id: str, all_nodes: Annotated[bool, Query(alias="all")] = False
+    request: Request,
+    caller: Operator,
+    goal_id: str,
+    all_nodes: Annotated[bool, Query(alias="all")] = False,
+    root: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Shows the trace of a goal as a tree; receivers whose business it was not are folded to a count."""
     if _object_id(goal_id) is None:
         return _missing(request, caller, f"goal {goal_id}")
-    cursor = (
-        TraceSegment.get_motor_collection().find({"goal_id": goal_id}).sort("at", -1).limit(_MOST_TREE_SEGMENTS + 1)
-    )
-    segments: list[dict[str, Any]] = await cursor.to_list(_MOST_TREE_SEGMENTS + 1)
+    where = {"goal_id": goal_id, **({"root": root} if root else {})}
+    segments = await rows("traces", where, sort=[("at", -1)], limit=_MOST_TREE_SEGMENTS + 1)
+    trees = folded(segments[:_MOST_TREE_SEGMENTS], keep_returned=all_nodes)
     return page(
         request,
         "trace.html",
         caller=caller,
         goal_id=goal_id,
-        roots=folded(segments[:_MOST_TREE_SEGMENTS], keep_returned=all_nodes),
+        roots=trees,
         cut=len(segments) > _MOST_TREE_SEGMENTS,
         all_nodes=all_nodes,
+        root=root,
+        told=explaining.root_sentence(segments) if root else "",
     )
 
 
@@ -205,31 +242,52 @@ async def goal_trace(
 
 
 @router.get("/escrows/{escrow_id}")
-async def show_escrow(request: Request, caller: Operator, escrow_id: str) -> Response:
+async def show_escrow(
+    request: Request, caller: Operator, escrow_id: str, before: Annotated[str, Query(max_length=700)] = ""
+) -> Response:
     """Shows the statement of an escrow, as a bank prints it, and its proof."""
-    statement = await money.escrow_statement(escrow_id)
+    context: Context = request.app.state.context
+    account = escrow_account(escrow_id)
+    statement = await money.statement(account, money.Before.parse(before))
+    came, went = await money.numbers(account)
     goal_id = escrow_id.rpartition(":")[2]
-    return page(request, "escrow.html", caller=caller, escrow_id=escrow_id, statement=statement, goal_id=goal_id)
+    identity = _object_id(goal_id)
+    why = await explain_goal(identity, context.clock.now()) if identity is not None else None
+    sentence = explaining.held(statement.balance, came, went)
+    return page(
+        request,
+        "escrow.html",
+        caller=caller,
+        escrow_id=escrow_id,
+        statement=statement,
+        goal_id=goal_id,
+        sentence=sentence,
+        why=why,
+    )
 
 
 @router.get("/transfers/{transfer_id:path}")
 async def show_transfer(request: Request, caller: Operator, transfer_id: str) -> Response:
-    """Shows one transfer and what caused it."""
+    """Shows why one transfer was made, and the chain to its cause."""
     found = await money.transfer(transfer_id)
-    if found is None:
+    why = await explain_transfer(transfer_id) if found is not None else None
+    if found is None or why is None:
         return _missing(request, caller, f"transfer {transfer_id}")
-    return page(request, "transfer.html", caller=caller, transfer=found)
+    steps = explaining.steps(why, Cause.read(found.get("cause")).goal_id)
+    return page(request, "transfer.html", caller=caller, transfer=found, legs=legs_of(found), why=why, steps=steps)
 
 
 # -- people and evenings ----------------------------------------------------------------------------------------------
 
 
 @router.get("/users/{user_id}")
-async def show_user(request: Request, caller: Operator, user_id: str) -> Response:
+async def show_user(
+    request: Request, caller: Operator, user_id: str, before: Annotated[str, Query(max_length=700)] = ""
+) -> Response:
     """Shows a user: wallet with every transfer, and the sessions."""
     context: Context = request.app.state.context
     found = await overview.user_page(user_id)
-    statement = await money.wallet_statement(user_id)
+    statement = await money.statement(user_account(user_id), money.Before.parse(before))
     return page(request, "user.html", caller=caller, found=found, statement=statement, now=context.clock.now())
 
 
@@ -246,6 +304,20 @@ async def show_session(request: Request, caller: Operator, session_id: str) -> R
 
 
 # -- operations -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/webhooks")
+async def show_webhooks(
+    request: Request,
+    caller: Operator,
+    which: Annotated[Which, Query()] = Which.ALL,
+    until: Annotated[int | None, Query(ge=0, lt=10**14)] = None,
+) -> Response:
+    """Shows Pusher's webhooks: whether they come, whether they are refused, how late they are."""
+    context: Context = request.app.state.context
+    last = context.clock.now() + SETTLES if until is None else from_epoch_milliseconds(until)
+    found = await webhook_page(which, last)
+    return page(request, "webhooks.html", caller=caller, found=found, which=which, kinds=list(Which))
 
 
 @router.get("/live")

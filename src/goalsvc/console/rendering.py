@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
+from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.pictures.axis import duration_text
+from goalsvc.domain.books import legs_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,6 +42,9 @@ def templates() -> "Environment":
         "instant": instant_text,
         "span": duration_text,
         "ago": ago_text,
+        "words": lambda code: str(code).replace("_", " "),
+        "millis": to_epoch_milliseconds,
+        "legs": legs_of,
         "number": lambda value: f"{value:,}".replace(",", " "),
         "px": lambda value: f"{value:.1f}".rstrip("0").rstrip("."),
     }

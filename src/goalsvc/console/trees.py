@@ -19,6 +19,8 @@ class Branch:
     reason: str
     at: datetime
     milliseconds: float
+    transfer: str
+    """The id of the transfer that it made; empty where it made none."""
     children: Sequence["Branch"]
     returned: int
     """How many receivers below it returned, and are not shown."""
@@ -45,9 +47,16 @@ def _branch(node: Mapping[str, Any], keep_returned: bool) -> Branch:
         str(node.get("reason", "")),
         node["at"],
         float(node.get("ms", 0)),
+        _transfer_of(node),
         [_branch(child, keep_returned) for child in shown],
         len(children) - len(shown),
     )
+
+
+def _transfer_of(node: Mapping[str, Any]) -> str:
+    refs = node.get("refs")
+    found = refs.get("transfer") if isinstance(refs, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 def _is_aside(node: Mapping[str, Any]) -> bool:

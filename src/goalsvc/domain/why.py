@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from goalsvc.domain.goals import Level, level_of
@@ -109,8 +109,42 @@ def _list(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else []
 
 
-def why_transfer(transfer: Document, goal: Document | None, earning: Document | None) -> Why:
-    """Why that transfer was made: `goal` is the one that its cause or its escrow names, `earning` the share that it settles."""
+def decided_text(goal: Document) -> str:
+    """When the last second was performed that the level needed, as part of a sentence; empty where that is not known.
+
+    The goal's document keeps its last stretches; of one that has had more, the second cannot be told.
+    """
+    clock, levels, progress = _dict(goal.get("clock")), _levels(goal), _number(goal.get("progress"))
+    reached = level_of(levels, progress)
+    stretches = [_dict(one) for one in _list(clock.get("stretches"))]
+    spans = [(one.get("from"), one.get("to")) for one in stretches]
+    known = [(since, until) for since, until in spans if isinstance(since, datetime) and isinstance(until, datetime)]
+    whole = sum(((until - since) for since, until in known), timedelta())
+    if not reached or whole < timedelta(seconds=_number(clock.get("counted"))):
+        return ""
+    left = timedelta(seconds=levels[reached - 1].target)
+    for since, until in known:
+        if until - since >= left:
+            return f"second {levels[reached - 1].target} was performed at {clock_text(since + left)}"
+        left -= until - since
+    return ""
+
+
+def arrival_text(cause: Cause, arrived_at: datetime | None) -> str:
+    """How late the webhook arrived, to be added to what `cause_text` says; empty where that is not known."""
+    if arrived_at is None or cause.happened_at is None or cause.event_id is None or cause.task is not None:
+        return ""
+    late = max((arrived_at - cause.happened_at).total_seconds(), 0.0)
+    return f" that arrived {late:.1f} s later"
+
+
+def why_transfer(
+    transfer: Document, goal: Document | None, earning: Document | None, arrived_at: datetime | None = None
+) -> Why:
+    """Why that transfer was made: `goal` is the one that its cause or its escrow names, `earning` the share that it settles.
+
+    `arrived_at` is when the webhook arrived that caused it, as long as its trace is kept.
+    """
     identity, cause = str(transfer["_id"]), Cause.read(transfer.get("cause"))
     amount, at = transfer.get("amount"), transfer.get("created_at")
     payer = _party(transfer.get("debit"), transfer.get("from_user_id"))
@@ -121,6 +155,8 @@ def why_transfer(transfer: Document, goal: Document | None, earning: Document | 
         case "escrow":
             head = f"{payee} received {amount} tokens at {clock_text(at)}"
             because = f"because {what} {progress_text(goal)}" if goal is not None else "because a goal was completed"
+            decided = decided_text(goal) if goal is not None else ""
+            because += f"; {decided}" if decided else ""
         case "refund":
             head = f"{payee} got {amount} tokens back at {clock_text(at)}"
             because = f"because {what} ended below its target ({progress_text(goal)})" if goal is not None else ""
@@ -138,7 +174,8 @@ def why_transfer(transfer: Document, goal: Document | None, earning: Document | 
             because = "because they were deposited from outside"
         case _:
             head = f"{amount} tokens went from {payer} to {payee} at {clock_text(at)}"
-    told = [part for part in (because, cause_text(cause)) if part]
+    caused = cause_text(cause)
+    told = [part for part in (because, caused and caused + arrival_text(cause, arrived_at)) if part]
     chain = [Link("transfer", identity, head, at if isinstance(at, datetime) else None)]
     if earning is not None:
         given = earning.get("created_at")

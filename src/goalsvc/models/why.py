@@ -25,7 +25,16 @@ async def explain_transfer(transfer_id: str) -> Why | None:
     if transfer is None:
         return None
     earning = await _earning_of(transfer)
-    return why_transfer(transfer, await _goal_of(transfer), earning)
+    return why_transfer(transfer, await _goal_of(transfer), earning, await _arrival_of(transfer))
+
+
+async def _arrival_of(transfer: Mapping[str, Any]) -> datetime | None:
+    """When the webhook arrived that caused the transfer; None where no webhook did, or its trace is kept no longer."""
+    cause = Cause.read(transfer.get("cause"))
+    if cause.event_id is None or cause.root is None:
+        return None
+    root = await TraceSegment.get_motor_collection().find_one({"_id": cause.root}, {"at": 1})
+    return root["at"] if root is not None else None
 
 
 async def _earning_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Anchor = Literal["start", "middle", "end"]
+Sign = Literal["join", "leave", "flag", "dot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Line:
     y2: float
     style: str
     title: str = ""
+    path: str = ""
+    """Where a click leads, below the console's own address."""
     kind: Literal["line"] = "line"
 
 
@@ -30,6 +33,8 @@ class Rect:
     height: float
     style: str
     title: str = ""
+    path: str = ""
+    """Where a click leads, below the console's own address."""
     kind: Literal["rect"] = "rect"
 
 
@@ -66,6 +71,8 @@ class Glyph:
     style: str
     title: str = ""
     hollow: bool = False
+    path: str = ""
+    """Where a click leads, below the console's own address."""
     kind: Literal["glyph"] = "glyph"
 
 

@@ -2,13 +2,16 @@
 and the tokens that moved. One axis, five lanes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import TypeVar
 
 from goalsvc.console.pictures.axis import Axis, axis_of, duration_text
-from goalsvc.console.pictures.shapes import Glyph, Line, Picture, Polyline, Rect, Shape, Text
+from goalsvc.console.pictures.shapes import Glyph, Line, Picture, Polyline, Rect, Shape, Sign, Text
+
+Item = TypeVar("Item")
 
 WIDTH = 1120.0
 _LEFT, _RIGHT = 132.0, WIDTH - 16.0
@@ -17,6 +20,9 @@ _GAP = 18.0
 _PROGRESS_HEIGHT = 76.0
 _RECEIPT_HEIGHT = 34.0
 _MONEY_HEIGHT = 76.0
+#: So many shapes of a lane are drawn one by one; more are drawn together where they lie this close to each other.
+_MOST_SINGLE = 120
+_CLOSE = 8.0
 #: Widths of a character of a label, and of the narrowest column of flows.
 _CHARACTER = 6.6
 _COLUMN = 3.0
@@ -32,6 +38,10 @@ class Mark:
     user: str
     counted: bool = True
     reason: str = ""
+    late: timedelta = timedelta()
+    """How long after it the webhook arrived."""
+    path: str = ""
+    """Where its cause is shown, below the console's own address; so in all that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Run:
 
     since: datetime
     until: datetime | None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,7 @@ class Step:
 
     at: datetime
     progress: int
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ class Receipt:
     name: str
     refused: bool = False
     repeated: bool = False
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,9 @@ class Flow:
     at: datetime
     amount: int
     title: str
+    count: int = 1
+    """How many transfers it stands for."""
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,7 @@ class Act:
     at: datetime
     name: str
     until: datetime | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +172,7 @@ def _description(timeline: Timeline) -> str:
 def _ticks(axis: Axis, bottom: float) -> Iterator[Shape]:
     for x, at in axis.ticks():
         yield Line(x, 8.0, x, bottom, "grid")
-        yield Text(x, bottom + 14, f"{at:%H:%M:%S}", "tick", "middle")
+        yield Text(min(x, _RIGHT - 24), bottom + 14, f"{at:%H:%M:%S}", "tick", "middle")
 
 
 def _breaks(axis: Axis, bottom: float) -> Iterator[Shape]:
@@ -193,7 +210,7 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
         if act.until is not None:
             shapes.append(Line(x, y - 4, axis.x(act.until), y - 4, "act-range", f"{title} to {act.until:%H:%M:%S}"))
         flips = right > _RIGHT
-        shapes.append(Glyph(x, y - 4, "flag", "act", title))
+        shapes.append(Glyph(x, y - 4, "flag", "act", title, path=act.path))
         shapes.append(Text(x - 8 if flips else x + 8, y, act.name, "act-name", "end" if flips else "start"))
     return [_name(top + 12, "acts"), *shapes], len(ends) * 16.0
 
@@ -213,27 +230,82 @@ def _participants(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shap
             shapes.append(_name(y + 4, f"{len(users) - _MOST_ROWS + 1} others"))
         shapes.append(Line(_LEFT, y, _RIGHT, y, "row"))
         shapes += _presence(timeline, user, axis, y)
-    for mark in timeline.marks:
+    for marks in _together(
+        timeline.marks, lambda mark: (rows[mark.user], mark.joined, mark.reason), lambda m: axis.x(m.at)
+    ):
+        mark = marks[0]
         y = top + rows[mark.user] * _ROW + _ROW / 2
-        what = "joins" if mark.joined else "leaves"
-        why = f"; did not count: {mark.reason}" if mark.reason else ""
-        title = f"{mark.user} {what} at {mark.at:%H:%M:%S.%f}"[:-3] + why
         style = "mark" if mark.counted else "mark-refused"
-        shapes.append(Glyph(axis.x(mark.at), y, "join" if mark.joined else "leave", style, title, not mark.counted))
+        sign: Sign = "join" if mark.joined else "leave"
+        shapes.append(Glyph(axis.x(mark.at), y, sign, style, _told(marks), not mark.counted, path=_path(marks)))
     return shapes, min(len(users), _MOST_ROWS) * _ROW
+
+
+def _together(items: Sequence[Item], kind: Callable[[Item], Hashable], x: Callable[[Item], float]) -> list[list[Item]]:
+    """Returns the items of a lane, each by itself; where they are many, those of one kind that lie close together."""
+    groups: dict[Hashable, list[Item]] = {}
+    for number, item in enumerate(items):
+        place: Hashable = number if len(items) <= _MOST_SINGLE else (int(x(item) / _CLOSE), kind(item))
+        groups.setdefault(place, []).append(item)
+    return list(groups.values())
+
+
+def _path(items: Sequence[Mark] | Sequence[Run] | Sequence[Receipt] | Sequence[Flow]) -> str:
+    """Where the cause of what is drawn as one shape is shown; several have several."""
+    return items[0].path if len(items) == 1 else ""
+
+
+def _told(marks: Sequence[Mark]) -> str:
+    mark, last = marks[0], marks[-1]
+    why = f"; did not count: {mark.reason}" if mark.reason else ""
+    if len(marks) == 1:
+        what = "joins" if mark.joined else "leaves"
+        return f"{mark.user} {what} at {mark.at:%H:%M:%S.%f}"[:-3] + why
+    what = "joins" if mark.joined else "leaves"
+    return f"{len(marks)} {what} from {mark.at:%H:%M:%S} to {last.at:%H:%M:%S}{why}"
 
 
 def _presence(timeline: Timeline, user: str, axis: Axis, y: float) -> Iterator[Shape]:
     """A line where that participant was in the channel, as the counted marks say."""
     since: datetime | None = None
+    spans: list[tuple[float, float]] = []
     for mark in sorted((m for m in timeline.marks if m.user == user and m.counted), key=lambda m: (m.at, not m.joined)):
         if mark.joined and since is None:
             since = mark.at
         elif not mark.joined and since is not None:
-            yield Line(axis.x(since), y, axis.x(mark.at), y, "present")
+            spans.append((axis.x(since), axis.x(mark.at)))
             since = None
     if since is not None:
-        yield Line(axis.x(since), y, axis.x(timeline.now), y, "present")
+        spans.append((axis.x(since), axis.x(timeline.now)))
+    joined: list[tuple[float, float]] = []
+    for left, right in spans:
+        if joined and len(spans) > _MOST_SINGLE and left - joined[-1][1] < _CLOSE / 2:
+            joined[-1] = (joined[-1][0], right)
+        else:
+            joined.append((left, right))
+    for left, right in joined:
+        yield Line(left, y, right, y, "present")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Performed stretches as they are drawn: one, or several that lie close together."""
+
+    runs: Sequence[Run]
+    left: float
+    right: float
+    length: timedelta
+    """Of the closed ones."""
+
+
+def bars(timeline: Timeline, axis: Axis) -> list[Bar]:
+    """Returns the bars of what was performed; their lengths add up to it."""
+    made = []
+    for runs in _together(timeline.runs, lambda run: run.until is None, lambda run: axis.x(run.since)):
+        length = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
+        right = max(axis.x(run.until or timeline.now) for run in runs)
+        made.append(Bar(runs, axis.x(runs[0].since), right, length))
+    return made
 
 
 def _performed(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], float]:
@@ -241,16 +313,18 @@ def _performed(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape],
     if not timeline.runs:
         return [], 0.0
     shapes: list[Shape] = [_name(top + 15, "performed")]
-    for run in timeline.runs:
-        until = run.until or timeline.now
-        left, right = axis.x(run.since), axis.x(until)
-        length = duration_text(until - run.since)
-        going_on = "" if run.until else " and goes on"
-        title = f"{length} performed from {run.since:%H:%M:%S} to {until:%H:%M:%S}{going_on}"
-        style = "run" if run.until else "run-open"
-        shapes.append(Rect(left, top, max(right - left, 1.5), _ROW, style, title))
-        if right - left > len(length) * _CHARACTER + 6:
-            shapes.append(Text((left + right) / 2, top + 15, length, "run-label", "middle"))
+    for bar in bars(timeline, axis):
+        first, last = bar.runs[0], bar.runs[-1]
+        until = last.until or timeline.now
+        length = duration_text(bar.length if last.until else until - first.since)
+        stretches = f" in {len(bar.runs)} stretches" if len(bar.runs) > 1 else ""
+        going_on = "" if last.until else " and goes on"
+        title = f"{length} performed{stretches} from {first.since:%H:%M:%S} to {until:%H:%M:%S}{going_on}"
+        style = "run" if last.until else "run-open"
+        width = max(bar.right - bar.left, 1.5)
+        shapes.append(Rect(bar.left, top, width, _ROW, style, title, path=_path(bar.runs)))
+        if width > len(length) * _CHARACTER + 6:
+            shapes.append(Text((bar.left + bar.right) / 2, top + 15, length, "run-label", "middle"))
     return shapes, _ROW
 
 
@@ -274,7 +348,8 @@ def _progress(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], 
             shapes.append(Text(_LEFT - 12, line + 4, str(target), "tick", "end"))
             drawn.append(line)
     points: list[tuple[float, float]] = [(_LEFT, bottom)]
-    for step in timeline.steps:
+    highest_at: dict[int, Step] = {int(axis.x(step.at)): step for step in timeline.steps}
+    for step in highest_at.values() if len(timeline.steps) > _MOST_SINGLE else timeline.steps:
         x = axis.x(step.at)
         points += [(x, points[-1][1]), (x, y(step.progress))]
     points.append((_RIGHT, points[-1][1]))
@@ -285,7 +360,7 @@ def _progress(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], 
         for before, step in pairwise([Step(timeline.steps[0].at, 0), *timeline.steps]):
             gained = step.progress - before.progress
             title = f"+{gained} to {step.progress} {timeline.unit} at {step.at:%H:%M:%S}"
-            shapes.append(Glyph(axis.x(step.at), y(step.progress), "dot", "progress-dot", title))
+            shapes.append(Glyph(axis.x(step.at), y(step.progress), "dot", "progress-dot", title, path=step.path))
     return shapes, _PROGRESS_HEIGHT
 
 
@@ -300,12 +375,19 @@ def _receipt(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], f
         Line(_LEFT, top, _RIGHT, top, "row"),
         Line(_LEFT, bottom, _RIGHT, bottom, "row"),
     ]
-    for receipt in timeline.receipts:
+    for receipts in _together(
+        timeline.receipts,
+        lambda receipt: (int(axis.x(receipt.received_at) / _CLOSE), receipt.refused, receipt.repeated),
+        lambda receipt: axis.x(receipt.happened_at),
+    ):
+        receipt = max(receipts, key=lambda one: one.received_at - one.happened_at)
         late = duration_text(max(receipt.received_at - receipt.happened_at, timedelta()))
         kind = "refused" if receipt.refused else "a repeat or twin" if receipt.repeated else "taken"
-        title = f"{receipt.name} at {receipt.happened_at:%H:%M:%S}, reported {late} later; {kind}"
+        several = f"{len(receipts)} webhooks; the slowest: " if len(receipts) > 1 else ""
+        title = f"{several}{receipt.name} at {receipt.happened_at:%H:%M:%S}, reported {late} later; {kind}"
         style = "receipt-refused" if receipt.refused else "receipt-again" if receipt.repeated else "receipt"
-        shapes.append(Line(axis.x(receipt.happened_at), top, axis.x(receipt.received_at), bottom, style, title))
+        left, right = axis.x(receipt.happened_at), axis.x(receipt.received_at)
+        shapes.append(Line(left, top, right, bottom, style, title, path=_path(receipts)))
     return shapes, _RECEIPT_HEIGHT
 
 
@@ -318,11 +400,12 @@ def _money(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], flo
     columns: dict[tuple[int, bool], list[Flow]] = {}
     for flow in flows:
         columns.setdefault((int(axis.x(flow.at) / _COLUMN), flow.amount > 0), []).append(flow)
-    balances: list[tuple[float, int]] = []
     held = 0
+    holdings: dict[float, int] = {}
     for flow in flows:
         held += flow.amount
-        balances.append((axis.x(flow.at), held))
+        holdings[axis.x(flow.at) if len(flows) <= _MOST_SINGLE else float(int(axis.x(flow.at)))] = held
+    balances = list(holdings.items())
     tallest = max([1, *(abs(sum(flow.amount for flow in column)) for column in columns.values())])
     most_held = max([1, *(balance for _, balance in balances)])
     points: list[tuple[float, float]] = [(_LEFT, middle)]
@@ -341,9 +424,11 @@ def _money(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], flo
     for (column, into), grouped in sorted(columns.items()):
         amount = sum(flow.amount for flow in grouped)
         height = max(half * abs(amount) / tallest, 2.0)
-        title = grouped[0].title if len(grouped) == 1 else f"{len(grouped)} transfers, {abs(amount)} tokens"
+        number = sum(flow.count for flow in grouped)
+        title = grouped[0].title if len(grouped) == 1 else f"{number} transfers, {abs(amount)} tokens"
         y = middle - height if into else middle
-        shapes.append(Rect(column * _COLUMN, y, _COLUMN - 0.5, height, "flow-in" if into else "flow-out", title))
+        style, path = "flow-in" if into else "flow-out", _path(grouped)
+        shapes.append(Rect(column * _COLUMN, y, _COLUMN - 0.5, height, style, title, path=path))
     left = f"Σ {held}"
     shapes.append(Text(_RIGHT, top + _MONEY_HEIGHT + 10, left, "sum" if held == 0 else "sum-open", "end"))
     return shapes, _MONEY_HEIGHT + 8

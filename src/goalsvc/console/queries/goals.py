@@ -1,5 +1,6 @@
 """All that the page of a goal shows."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,16 +8,19 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline
+from goalsvc.console.pictures.timeline import Act, Mark, Receipt, Run, Step, Timeline
 from goalsvc.console.queries import rows
-from goalsvc.domain.escrow import exclusive_escrow, show_escrow, tag_of, trigger_escrow
+from goalsvc.console.queries.flows import Money, money_of
+from goalsvc.domain.escrow import exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
+from goalsvc.models.why import explain_goal
 
 #: A page shows at most so many of each; what is left out is said and offered.
-MOST_ROOTS = 1_500
-MOST_TRANSFERS = 6_000
-MOST_EVENTS = 2_000
+MOST_WEBHOOKS = 1_500
+MOST_STEPS = 2_000
+_MOST_ACTS = 300
 
 _JOINS = frozenset({"member_added", "channel_occupied"})
 _REPEATS = frozenset({"already_running", "not_running", "already_done"})
@@ -30,7 +34,10 @@ class GoalPage:
     raw: Mapping[str, Any]
     timeline: Timeline
     escrows: Sequence[str]
-    transfers: Sequence[Mapping[str, Any]]
+    money: Money
+    why: Why | None
+    """What `GET /v1/goals/{id}/why-not` answers."""
+    clips: Sequence[Mapping[str, Any]]
     letters: Sequence[Mapping[str, Any]]
     cut: Sequence[str]
     """What is not shown, in words."""
@@ -42,29 +49,56 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
     if goal is None:
         return None
     identity = str(goal_id)
-    (raw,) = await rows("goals", {"_id": goal_id}, limit=1) or [{}]
-    roots = await rows(
-        "traces",
-        {"goal_id": identity},
-        sort=[("at", -1)],
-        limit=MOST_ROOTS + 1,
-        fields={"at": 1, "parent": 1, "node": 1},
-    )
-    events = await rows("events", {"goal_id": identity}, sort=[("created_at", -1)], limit=MOST_EVENTS + 1)
     escrows = await escrows_of(goal)
-    transfers = await transfers_of(escrows)
-    letters = await rows("dead_letters", {"goal_id": identity}, sort=[("at", -1)], limit=50)
+    acted = {"goal_id": identity, "type": {"$in": list(_ACTS)}}
+    (raw, webhooks, acts), (steps, letters, clips), (money, why) = await asyncio.gather(
+        asyncio.gather(
+            rows("goals", {"_id": goal_id}, limit=1),
+            _webhooks(identity),
+            rows("events", acted, limit=_MOST_ACTS, fields=_EVENT),
+        ),
+        asyncio.gather(
+            _progress(identity),
+            rows("dead_letters", {"goal_id": identity}, sort=[("at", -1)], limit=50),
+            _clips(goal),
+        ),
+        asyncio.gather(money_of(escrows), explain_goal(goal_id, now)),
+    )
     cut = [
-        f"only the last {most} {name} are shown"
-        for name, found, most in (
-            ("webhooks and jobs", roots, MOST_ROOTS),
-            ("events", events, MOST_EVENTS),
-            ("transfers", transfers, MOST_TRANSFERS),
-        )
+        f"the last {most} {name}"
+        for name, found, most in (("webhooks", webhooks, MOST_WEBHOOKS), ("steps of progress", steps, MOST_STEPS))
         if len(found) > most
     ]
-    timeline = _timeline(goal, raw, roots[:MOST_ROOTS][::-1], events[:MOST_EVENTS][::-1], transfers, escrows, now)
-    return GoalPage(goal, raw, timeline, escrows, transfers, letters, cut)
+    events = sorted([*acts, *steps[:MOST_STEPS]], key=lambda event: str(event.get("created_at")))
+    stored = raw[0] if raw else {}
+    timeline = _timeline(goal, stored, webhooks[:MOST_WEBHOOKS][::-1], events, money, now)
+    return GoalPage(goal, stored, timeline, escrows, money, why, clips, letters, cut)
+
+
+_EVENT = {"type": 1, "created_at": 1, "cause": 1, "data.progress": 1, "data.goal.progress": 1, "data.goal.level": 1}
+_NODE = ("name", "at", "outcome", "reason", "user_id", "happened_at")
+_WEBHOOK = {
+    "at": 1,
+    **{f"node.{name}": 1 for name in _NODE},
+    **{f"node.children.children.{name}": 1 for name in ("name", "outcome", "reason")},
+}
+
+
+async def _webhooks(goal_id: str) -> list[dict[str, Any]]:
+    """Returns the goal's webhooks, latest first; one more than a page shows, if there are more."""
+    where = {"goal_id": goal_id, "node.kind": "webhook"}
+    return await rows("traces", where, sort=[("at", -1)], limit=MOST_WEBHOOKS + 1, fields=_WEBHOOK)
+
+
+async def _progress(goal_id: str) -> list[dict[str, Any]]:
+    where = {"goal_id": goal_id, "type": "goal.progressed"}
+    return await rows("events", where, sort=[("sequence", -1)], limit=MOST_STEPS + 1, fields=_EVENT)
+
+
+async def _clips(goal: Goal) -> list[dict[str, Any]]:
+    session_id = goal.conditions.session_id
+    where = {"metadata.source.id": {"$in": [session_id, str(session_id)]}, "goal_id": goal.id}
+    return await rows("assets", where, limit=20) if session_id is not None else []
 
 
 async def escrows_of(goal: Goal) -> list[str]:
@@ -98,50 +132,41 @@ async def funding_of(goal: Goal) -> ObjectId | None:
     return None
 
 
-async def transfers_of(escrows: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the transfers that concern these escrows, oldest first."""
-    if not escrows:
-        return []
-    where = {"tags": {"$in": [tag_of(escrow) for escrow in escrows]}}
-    found = await rows("transfers", where, limit=MOST_TRANSFERS + 1)
-    return sorted(found, key=lambda transfer: (str(transfer.get("created_at")), str(transfer["_id"])))
-
-
 # -- the time line ----------------------------------------------------------------------------------------------------
 
 
 def _timeline(
     goal: Goal,
     raw: Mapping[str, Any],
-    roots: Sequence[Mapping[str, Any]],
+    webhooks: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
-    transfers: Sequence[Mapping[str, Any]],
-    escrows: Sequence[str],
+    money: Money,
     now: datetime,
 ) -> Timeline:
     performed = goal.kind in PERFORMED
-    runs, earlier = _runs(goal, raw) if performed else ([], 0)
-    webhooks = [root for root in roots if (root.get("node") or {}).get("kind") == "webhook"]
+    marks = _marks(goal, webhooks) if performed else []
+    runs, earlier = _runs(goal, raw, marks) if performed else ([], 0)
     return Timeline(
         name=f"{goal.kind.value} {goal.id}",
         unit="s" if performed else "tokens",
         now=now,
-        marks=_marks(goal, webhooks) if performed else [],
+        marks=marks,
         runs=runs,
         earlier_milliseconds=earlier,
         steps=_steps(events),
         levels=[(level.title, level.target) for level in goal.levels],
         receipts=_receipts(webhooks) if performed else [],
-        flows=list(_flows(transfers, escrows)),
+        flows=money.flows,
         acts=list(_acts(events)),
     )
 
 
-def _runs(goal: Goal, raw: Mapping[str, Any]) -> tuple[list[Run], int]:
+def _runs(goal: Goal, raw: Mapping[str, Any], marks: Sequence[Mark]) -> tuple[list[Run], int]:
     """Returns the closed stretches that the document keeps, the open one, and the milliseconds of those it keeps no longer."""
     clock = raw.get("clock") if isinstance(raw.get("clock"), Mapping) else {}
     kept = (clock or {}).get("stretches") or ()
-    runs = [Run(*pair) for pair in map(_stretch, kept) if pair is not None]
+    ended_by = {mark.at: mark.path for mark in marks if not mark.joined and mark.counted}
+    runs = [Run(*pair, path=ended_by.get(pair[1], "")) for pair in map(_stretch, kept) if pair is not None]
     counted = (clock or {}).get("counted")
     shown = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
     shown_ms = shown // timedelta(milliseconds=1)
@@ -149,6 +174,16 @@ def _runs(goal: Goal, raw: Mapping[str, Any]) -> tuple[list[Run], int]:
     if goal.context.running and goal.context.started is not None and goal.active:
         runs.append(Run(goal.context.started, None))
     return runs, earlier if earlier >= 1000 else 0
+
+
+def _trace_path(goal_id: object, root: object) -> str:
+    """Returns where the console shows that root of a goal's trace."""
+    return f"/goals/{goal_id}/trace?root={root}" if goal_id and root else ""
+
+
+def _cause_path(event: Mapping[str, Any]) -> str:
+    cause = event.get("cause")
+    return _trace_path(cause.get("goal_id"), cause.get("root")) if isinstance(cause, Mapping) else ""
 
 
 def _stretch(value: Any) -> tuple[datetime, datetime] | None:
@@ -173,7 +208,9 @@ def _marks(goal: Goal, webhooks: Iterable[Mapping[str, Any]]) -> list[Mark]:
         key = (happened, joined, named)
         # A repeat or twin of a mark that counted says nothing new.
         if key not in marks or (counted and not marks[key].counted):
-            marks[key] = Mark(happened, joined, named, counted, "" if counted else reason)
+            path = _trace_path(goal.id, webhook["_id"])
+            late = max(node["at"] - happened, timedelta())
+            marks[key] = Mark(happened, joined, named, counted, "" if counted else reason, late=late, path=path)
     return sorted(marks.values(), key=lambda mark: (mark.at, not mark.joined))
 
 
@@ -220,27 +257,13 @@ def _steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
         if event.get("type") == "goal.progressed":
             progress = (event.get("data") or {}).get("progress", _goal_in(event).get("progress"))
             if isinstance(progress, int):
-                steps.append(Step(event["created_at"], progress))
+                steps.append(Step(event["created_at"], progress, path=_cause_path(event)))
     return steps
 
 
 def _goal_in(event: Mapping[str, Any]) -> Mapping[str, Any]:
     goal = (event.get("data") or {}).get("goal")
     return goal if isinstance(goal, Mapping) else {}
-
-
-def _flows(transfers: Iterable[Mapping[str, Any]], escrows: Sequence[str]) -> Iterable[Flow]:
-    accounts = {f"escrow:{escrow}" for escrow in escrows}
-    for transfer in transfers:
-        at = transfer.get("created_at")
-        if not isinstance(at, datetime):
-            continue
-        amount = int(transfer.get("amount", 0))
-        into, out = transfer.get("credit") in accounts, transfer.get("debit") in accounts
-        if into and not out:
-            yield Flow(at, amount, f"{amount} tokens from {transfer.get('from_user_id') or transfer.get('debit')}")
-        elif out and not into:
-            yield Flow(at, -amount, f"{amount} tokens to {transfer.get('to_user_id') or transfer.get('credit')}")
 
 
 _ACTS = {
@@ -270,4 +293,5 @@ def _acts(events: Iterable[Mapping[str, Any]]) -> Iterable[Act]:
             continue
         seen.add(kind)
         level = _goal_in(event).get("level")
-        yield Act(at, f"level {level}" if kind == "goal.completed" and isinstance(level, int) and level else name)
+        named = f"level {level}" if kind == "goal.completed" and isinstance(level, int) and level else name
+        yield Act(at, named, path=_cause_path(event))

@@ -1,15 +1,45 @@
 """Escrows and wallets as statements: opening balance, lines, closing balance, and the proof."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from goalsvc.console.queries import rows, total
-from goalsvc.domain.escrow import escrow_account, tag_of, user_account
+from pymongo.errors import ExecutionTimeout
+
+from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
+from goalsvc.domain import books
 from goalsvc.models.wallet import Account
 
-MOST_LINES = 500
+MOST_LINES = 80
+MOST_COUNTED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A place in a statement: what is shown is before it."""
+
+    at: datetime
+    transfer_id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Returns the place of that text; None if it is not the text of a place."""
+        milliseconds, _, transfer_id = text.partition("_")
+        if milliseconds.isascii() and milliseconds.isdecimal() and len(milliseconds) < 15:
+            return cls(from_epoch_milliseconds(int(milliseconds)), transfer_id)
+        return None
+
+    def __str__(self) -> str:
+        return f"{to_epoch_milliseconds(self.at)}_{self.transfer_id}"
+
+    def filter(self, *, earlier: bool) -> Mapping[str, Any]:
+        """Returns the filter of the transfers before it, or of those from it on."""
+        beyond, at = ("$lt", "$lt") if earlier else ("$gte", "$gt")
+        here = {"created_at": self.at, "_id": {beyond: self.transfer_id}}
+        return {"$or": [{"created_at": {at: self.at}}, here]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,95 +55,101 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """The sum of all transfers of an account, recomputed for the page, against its balance."""
+
+    number: int
+    transferred: int
+    balance: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the balance is the sum of the transfers."""
+        return self.transferred == self.balance
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """An account over time."""
+    """An account over time: its latest lines, or those before a place."""
 
     account: str
     opening: int
     lines: Sequence[Line]
     closing: int
-    transferred: int
-    """The sum of all transfers, recomputed now; it must be the account's balance."""
-    number: int
-    """How many transfers there are in all."""
-
-    @property
-    def proved(self) -> bool:
-        """Whether the balance is the sum of the transfers."""
-        return self.transferred == self.closing
+    balance: int
+    """What the account holds now."""
+    earlier: Before | None
+    """Where the lines before these are; None when there are none."""
+    proof: Proof | None
+    """None when it could not be computed in time."""
 
 
-async def escrow_statement(escrow_id: str) -> Statement:
-    """Returns the statement of an escrow: every transfer that carries its tag."""
-    return await _statement(escrow_account(escrow_id), {"tags": tag_of(escrow_id)})
-
-
-async def wallet_statement(user_id: str) -> Statement:
-    """Returns the statement of a user's wallet, its latest lines."""
-    where = {"$or": [{"from_user_id": user_id}, {"to_user_id": user_id}]}
-    return await _statement(user_account(user_id), where)
-
-
-async def _statement(account: str, where: Mapping[str, Any]) -> Statement:
-    balance = await Account.balance_of(account)
-    found = await rows("transfers", where, sort=[("created_at", -1), ("_id", -1)], limit=MOST_LINES)
-    sums = await total(
-        "transfers",
-        [
-            {"$match": where},
-            {
-                "$group": {
-                    "_id": None,
-                    "in": {"$sum": {"$cond": [_credits(account), "$amount", 0]}},
-                    "out": {"$sum": {"$cond": [_debits(account), "$amount", 0]}},
-                    "number": {"$sum": 1},
-                }
-            },
-        ],
+async def statement(account: str, before: Before | None = None) -> Statement:
+    """Returns the statement of an account: the latest lines before that place, oldest first."""
+    own: dict[str, Any] = {"$or": [{"debit": account}, {"credit": account}]}
+    where = own if before is None else {"$and": [own, before.filter(earlier=True)]}
+    order = [("created_at", -1), ("_id", -1)]
+    balance, found, later, proof = await asyncio.gather(
+        Account.balance_of(account),
+        rows("transfers", where, sort=order, limit=MOST_LINES + 1),
+        _sum(account, before.filter(earlier=False)) if before is not None else _nothing(),
+        _proof(account),
     )
-    transferred = int(sums[0]["in"] - sums[0]["out"]) if sums else 0
+    shown = found[:MOST_LINES]
+    earlier = _place(shown[-1]) if len(found) > MOST_LINES else None
+    closing = running = balance - later[0]
     lines: list[Line] = []
-    running = balance
-    for transfer in found:
+    for transfer in sorted(shown, key=lambda row: (row["created_at"], _signed(row, account) < 0), reverse=True):
         amount = _signed(transfer, account)
-        other = transfer.get("debit") if amount >= 0 else transfer.get("credit")
+        debit, credit = books.legs_of(transfer)
         cause = transfer.get("cause")
-        lines.append(
-            Line(
-                transfer.get("created_at"),
-                str(transfer["_id"]),
-                amount,
-                running,
-                str(other or transfer.get("from_user_id") or transfer.get("to_user_id") or ""),
-                cause if isinstance(cause, Mapping) else {},
-            )
-        )
+        other = debit if credit == account else credit
+        told = cause if isinstance(cause, Mapping) else {}
+        lines.append(Line(transfer.get("created_at"), str(transfer["_id"]), amount, running, other, told))
         running -= amount
-    lines.reverse()
-    return Statement(account, running, lines, balance, transferred, int(sums[0]["number"]) if sums else 0)
+    return Statement(account, running, lines[::-1], closing, balance, earlier, proof)
 
 
-def _user_of(account: str) -> str:
-    return account.removeprefix("user:") if account.startswith("user:") else ""
+def _place(transfer: Mapping[str, Any]) -> Before:
+    return Before(transfer["created_at"], str(transfer["_id"]))
 
 
-def _credits(account: str) -> Mapping[str, Any]:
-    own = {"$eq": ["$credit", account]}
-    return {"$or": [own, {"$and": [{"$not": ["$credit"]}, {"$eq": ["$to_user_id", _user_of(account)]}]}]}
+async def _nothing() -> tuple[int, int]:
+    return 0, 0
 
 
-def _debits(account: str) -> Mapping[str, Any]:
-    own = {"$eq": ["$debit", account]}
-    return {"$or": [own, {"$and": [{"$not": ["$debit"]}, {"$eq": ["$from_user_id", _user_of(account)]}]}]}
+async def _proof(account: str) -> Proof | None:
+    try:
+        (transferred, number), balance = await asyncio.gather(_sum(account, {}), Account.balance_of(account))
+    except ExecutionTimeout:
+        return None
+    return Proof(number, transferred, balance)
+
+
+async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns what these transfers changed in all, and how many they are."""
+    changed = number = 0
+    group = {"$group": {"_id": None, "sum": {"$sum": "$amount"}, "number": {"$sum": 1}}}
+    for side, sign in (("credit", 1), ("debit", -1)):
+        for row in await total("transfers", [{"$match": {side: account, **when}}, group]):
+            changed += sign * int(row["sum"])
+            number += int(row["number"])
+    return changed, number
 
 
 def _signed(transfer: Mapping[str, Any], account: str) -> int:
-    amount, user = int(transfer.get("amount", 0)), _user_of(account)
-    credit = transfer.get("credit") or (f"user:{transfer['to_user_id']}" if transfer.get("to_user_id") == user else "")
-    debit = transfer.get("debit") or (
-        f"user:{transfer['from_user_id']}" if transfer.get("from_user_id") == user else ""
+    debit, credit = books.legs_of(transfer)
+    amount = transfer.get("amount")
+    return (amount if isinstance(amount, int) else 0) * ((credit == account) - (debit == account))
+
+
+async def numbers(account: str) -> tuple[int, int]:
+    """Returns how many payments came into an account and how many left it; of very many, a lower bound."""
+    came, went = await asyncio.gather(
+        collection("transfers").count_documents({"credit": account}, limit=MOST_COUNTED, maxTimeMS=MOST_MILLISECONDS),
+        collection("transfers").count_documents({"debit": account}, limit=MOST_COUNTED, maxTimeMS=MOST_MILLISECONDS),
     )
-    return (amount if credit == account else 0) - (amount if debit == account else 0)
+    return int(came), int(went)
 
 
 async def transfer(transfer_id: str) -> dict[str, Any] | None:

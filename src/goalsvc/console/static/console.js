@@ -1,5 +1,5 @@
-// What pages do beyond HTML: `/` goes to the search, times show the reader's zone on hover, ids are copied by a click, and the
-// live tail follows new lines. Every page works without it.
+// What pages do beyond HTML: `/` goes to the search, a click on the time line to its cause, times show the reader's zone on
+// hover, and the live tail follows new lines. Every page works without it.
 "use strict";
 
 document.addEventListener("keydown", (event) => {
@@ -15,6 +15,11 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "k" && rows.length) {
     rows[Math.max(at - 1, 0)].focus();
   }
+});
+
+document.querySelector("svg[data-base]")?.addEventListener("click", (event) => {
+  const shape = event.target.closest("[data-to]");
+  if (shape) location.assign(event.currentTarget.dataset.base + shape.dataset.to);
 });
 
 for (const time of document.querySelectorAll("time[datetime]")) {
