@@ -18,6 +18,7 @@ from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.redis import open_redis
 from goalsvc.integrations.rtc import open_rtc
 from goalsvc.integrations.storage import open_store
+from goalsvc.integrations.tracecontext import open_spans
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import open_database
@@ -86,7 +87,11 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
         breakers = Breakers()
         notifier = await stack.enter_async_context(open_notifier(settings, breaker=breakers.of("pusher")))
         cache = RedisCache(redis)
-        recorder, events = BulkRecorder(), EventLog(database)
+        exporter = open_spans(log.warning)
+        if exporter is not None:
+            stack.push_async_callback(exporter.close)
+        recorder = BulkRecorder(None if exporter is None else exporter.export)
+        events = EventLog(database)
         stack.push_async_callback(events.close)
         queue = ArqQueue(redis, TASKS, clock, JobSigner.from_settings(settings))
         stack.push_async_callback(recorder.flush)

@@ -59,6 +59,7 @@ class TestContracts:
             "Only the bus knows blinker",
             "Only the queue and the worker know arq",
             "Only the database module, and the name of its session, know Motor",
+            "Only the exporter of spans knows OpenTelemetry",
             "Only integrations and the command line make HTTP calls",
         }
 

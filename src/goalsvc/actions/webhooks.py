@@ -16,6 +16,7 @@ from goalsvc.context import Context
 from goalsvc.domain.addresses import is_public
 from goalsvc.domain.call import Call
 from goalsvc.domain.events import selected_types
+from goalsvc.domain.origin import Cause, Origin
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.event_log import EventDocument
 from goalsvc.models.webhooks import Delivery, Secret, WebhookEndpoint, selects
@@ -24,6 +25,8 @@ from goalsvc.models.webhooks import Delivery, Secret, WebhookEndpoint, selects
 MOST_ENDPOINTS = 50
 MOST_REPLAYED = 10_000
 _BATCH = 500
+#: To how many traces of replayed events the replay's own trace links.
+_MOST_LINKS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
     query = EventDocument.get_motor_collection().find(where, {"type": 1, "cause": 1, "created_at": 1})
     count = 0
     batch: list[tuple[str, Mapping[str, Any]]] = []
+    linked: list[str] = []
     async for event in query.sort([("created_at", ASCENDING)]).limit(MOST_REPLAYED + 1):
         if count == MOST_REPLAYED:
             await Delivery.owe(batch, context.clock.now(), again=True)
@@ -151,11 +155,21 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
             continue
         count += 1
         batch.append((endpoint.id, event))
+        if count <= _MOST_LINKS and _spans_of(event):
+            linked.extend(_spans_of(event))
+            context.note(traceparent=linked)
         if len(batch) == _BATCH:
             await Delivery.owe(batch, context.clock.now(), again=True)
             batch = []
     await Delivery.owe(batch, context.clock.now(), again=True)
     return Replayed(count, None)
+
+
+def _spans_of(event: Mapping[str, Any]) -> list[str]:
+    """Returns the root of the trace to which an event goes back, if there is one."""
+    cause = Cause.read(event.get("cause"))
+    text = Origin(cause.root or "", cause=cause).traceparent
+    return [text] if text else []
 
 
 async def resend(context: Context, event_id: str) -> int:
@@ -165,4 +179,6 @@ async def resend(context: Context, event_id: str) -> int:
         raise NotFoundError(f"there is no event {event_id}")
     endpoints = await WebhookEndpoint.find({"enabled": True}).to_list()
     selected = [(endpoint.id, event) for endpoint in endpoints if selects(endpoint.types, event["type"])]
+    if spans := _spans_of(event):
+        context.note(traceparent=spans)
     return await Delivery.owe(selected, context.clock.now(), again=True)

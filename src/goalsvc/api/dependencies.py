@@ -10,7 +10,7 @@ from goalsvc import logs
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.ids import USER_ID, USER_ID_RULE
-from goalsvc.domain.origin import Cause, Origin
+from goalsvc.domain.origin import Cause, Origin, accepted_traceparent
 from goalsvc.models.paging import Order, Paging
 from goalsvc.resources import Resources
 
@@ -27,7 +27,11 @@ async def call_context(request: Request) -> Context:
     if not isinstance(call, Call):  # a route that is not an operation of the API
         return context
     cause = Cause(
-        call=call.operation, key=call.caller.name, request_id=call.request_id, happened_at=context.clock.now()
+        call=call.operation,
+        key=call.caller.name,
+        request_id=call.request_id,
+        happened_at=context.clock.now(),
+        traceparent=accepted_traceparent(request.headers.get("traceparent")),
     )
     origin = Origin.new(cause)
     logs.About(trace_id=origin.cause.trace_id).stay()

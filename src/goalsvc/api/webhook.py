@@ -24,7 +24,7 @@ from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
-from goalsvc.domain.origin import Cause, Origin
+from goalsvc.domain.origin import Cause, Origin, accepted_traceparent
 from goalsvc.domain.outcome import Answer, Done, Failed, Reason, Report, Returned
 from goalsvc.domain.performance import STALE_AFTER
 from goalsvc.domain.trace import follow_ups_of, node_of, segment_document, signal_node
@@ -181,7 +181,12 @@ def user_id_of(event: WireEvent) -> str | None:
 
 
 async def take(
-    context: Context, wire: WireEvent, at: datetime, app_key: str | None = None, body: bytes = b""
+    context: Context,
+    wire: WireEvent,
+    at: datetime,
+    app_key: str | None = None,
+    body: bytes = b"",
+    traceparent: str | None = None,
 ) -> Report | None:
     """Sends one event's signal, keeps what it owes, and writes its trace. None when it is none of our business."""
     received, begun = context.clock.now(), perf_counter()
@@ -197,7 +202,7 @@ async def take(
         identity = event_id(wire.name, wire.channel, user_id, to_epoch_milliseconds(at))
         kind = ChannelOccupied if sender == OCCUPIED else ChannelVacated
         event: PresenceEvent = kind(channel=channel, user_id=user_id, at=at, event_id=identity)
-        origin = Origin.new(Cause(goal_id=goal_id, event_id=identity, happened_at=at))
+        origin = Origin.new(Cause(goal_id=goal_id, event_id=identity, happened_at=at, traceparent=traceparent))
         with logs.About(goal_id=goal_id, trace_id=origin.cause.trace_id):
             report = await context.bus.send(context.within(origin), event)
         assert report is not None  # noqa: S101 - for the type checker
@@ -348,13 +353,15 @@ async def answer_webhook(request: Request) -> Response:
         _refusals_of(request).record(context, request, error, size)
         raise
     app_key = request.headers["x-pusher-key"]
+    parent = accepted_traceparent(request.headers.get("traceparent"))
     LATENESS.observe((now - at).total_seconds())
     with UNDER_WAY.one_more(), DURATION.time():
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             if len(events) == 1:
-                reports = [await take(context, events[0], at, app_key, body)]
+                reports = [await take(context, events[0], at, app_key, body, parent)]
             else:
-                reports = list(await asyncio.gather(*(take(context, wire, at, app_key, body) for wire in events)))
+                takes = (take(context, wire, at, app_key, body, parent) for wire in events)
+                reports = list(await asyncio.gather(*takes))
     failures = [failure for report in reports if report is not None for failure in report.failures]
     if failures:
         WEBHOOKS.labels("failed").inc()

@@ -4,12 +4,18 @@ An origin is handed down as a value: by the webhook or the call to the bus, by t
 job to the task. Effects that last (transfers, assets, events, …) store its cause in their own document.
 """
 
+import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Self
 
 from bson import ObjectId
+
+#: W3C Trace Context, version 00; ids of zeros alone are not valid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 #: The sender part of the place of a task in the trace, where a receiver's place has the sender of its signal.
 TASK = "task"
@@ -32,10 +38,17 @@ class Cause:
     happened_at: datetime | None = None
     root: str | None = None
     """The id of the trace's root: the segment of that webhook, call or run."""
+    traceparent: str | None = None
+    """The span of the caller below which that root belongs (W3C Trace Context)."""
 
     @property
     def trace_id(self) -> str:
-        """The id of the trace, 32 hexadecimal digits: the root's id behind zeros; empty where there is no trace."""
+        """The id of the trace, 32 hexadecimal digits; empty where there is no trace.
+
+        It is the caller's own, if the call came with a `traceparent`; else the root's id behind zeros.
+        """
+        if self.traceparent is not None:
+            return self.traceparent[3:35]
         return f"{self.root:0>32}" if self.root else ""
 
     def document(self) -> dict[str, Any]:
@@ -89,6 +102,14 @@ class Origin:
         """The place as a text, `{segment}#{place}`; empty where there is no trace."""
         return f"{self.segment}#{self.place}" if self.segment else ""
 
+    @property
+    def traceparent(self) -> str:
+        """The span of the place as `traceparent` names it; empty where there is no trace."""
+        if not self.segment or not self.cause.trace_id:
+            return ""
+        flags = self.cause.traceparent[-2:] if self.cause.traceparent is not None else "01"
+        return f"00-{self.cause.trace_id}-{span_id(self.segment, self.place)}-{flags}"
+
     def at(self, sender: str, receiver: str) -> "Origin":
         """Another place in the same segment, with the same cause."""
         return Origin(self.segment, f"{sender}/{receiver}", self.cause)
@@ -100,4 +121,17 @@ class Origin:
         return Origin(segment, f"{TASK}/{name}", cause)
 
 
+def span_id(segment: str, place: str) -> str:
+    """The id of the span of a place, 16 hexadecimal digits."""
+    return blake2b(f"{segment}#{place}".encode(), digest_size=8).hexdigest()
+
+
+def accepted_traceparent(given: str | None) -> str | None:
+    """The value of a `traceparent` header, if it is a valid one of version 00."""
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+
+
 NOWHERE = Origin()
+
+#: The task, or the delivery, that is being done at this moment; outgoing calls say so.
+CURRENT: ContextVar[Origin] = ContextVar("goalsvc_origin", default=NOWHERE)

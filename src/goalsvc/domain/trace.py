@@ -79,6 +79,8 @@ def segment_document(
         document["goal_id"] = goal_id
     if parent:
         document["parent"] = parent
+    if origin.cause.traceparent is not None:
+        document["traceparent"] = origin.cause.traceparent
     document["counts"] = counts_of(node)
     return document
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import certifi
 
+from goalsvc.integrations.tracecontext import exporting, outgoing
+
 if TYPE_CHECKING:  # see `Outbound._open`
     import aiohttp
 
@@ -34,7 +36,7 @@ class Outbound:
     """
 
     def __init__(self, *, connections: int) -> None:
-        self._connections = connections
+        self._connections, self._exporting = connections, exporting()
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
@@ -47,7 +49,11 @@ class Outbound:
 
         try:
             request = session.request(
-                method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                data=content,
+                headers={**headers, **outgoing(self._exporting)},
+                allow_redirects=False,
             )
             async with request as answer:
                 return answer.status, await answer.read()

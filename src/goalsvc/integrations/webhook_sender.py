@@ -12,6 +12,7 @@ from standardwebhooks.webhooks import Webhook
 from goalsvc.domain.webhooks import ANSWER_SECONDS, KEPT_BYTES
 from goalsvc.errors import GoalsvcError
 from goalsvc.integrations.egress import EgressRules, GuardedTransport
+from goalsvc.integrations.tracecontext import exporting, outgoing
 from goalsvc.settings import Settings
 
 _USER_AGENT = "goalsvc-webhooks/1"
@@ -35,7 +36,7 @@ class WebhookSender:
     """Posts events. Each host has connections of its own, so a slow one holds up no other."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+        self._client, self._exporting = client, exporting()
 
     async def send(self, url: str, secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> Answer:
         """Posts the signed body; never raises for what the endpoint or the network does."""
@@ -46,6 +47,7 @@ class WebhookSender:
             "webhook-id": message_id,
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": signatures(secrets, message_id, at, body),
+            **outgoing(self._exporting),
         }
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beanie import Document
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 DROPPED = Counter("goalsvc_records_dropped_total", "Traces and tracking events that could not be written.", ["kind"])
 
 Record = Mapping[str, Any]
+Export = Callable[[Sequence[Record]], None]
 
 #: More than this is not kept in memory while the database does not answer.
 _MOST_WAITING = 50_000
@@ -28,8 +29,9 @@ _TRACES_REST_SECONDS = 0.25
 class BulkRecorder:
     """Takes records and writes them in batches that the load forms by itself."""
 
-    def __init__(self) -> None:
-        self._traces = _Kind("trace", TraceSegment, _TRACES_REST_SECONDS)
+    def __init__(self, export: Export | None = None) -> None:
+        """With `export`, each batch of segments is handed to it as well; it must not raise, and not wait."""
+        self._traces = _Kind("trace", TraceSegment, _TRACES_REST_SECONDS, export)
         self._tracking = _Kind("tracking", TrackingEvent)
 
     def trace(self, segment: Record) -> None:
@@ -48,8 +50,10 @@ class BulkRecorder:
 class _Kind:
     """Records of one collection."""
 
-    def __init__(self, kind: str, model: type[Document], rest_seconds: float = 0.0) -> None:
-        self._kind, self._model = kind, model
+    def __init__(
+        self, kind: str, model: type[Document], rest_seconds: float = 0.0, export: Export | None = None
+    ) -> None:
+        self._kind, self._model, self._export = kind, model, export
         self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=rest_seconds)
 
     def take(self, record: Record) -> None:
@@ -59,6 +63,8 @@ class _Kind:
         self.batches.take(record)
 
     async def _write(self, batch: Sequence[Record]) -> None:
+        if self._export is not None:
+            self._export(batch)
         try:
             await self._model.get_motor_collection().insert_many(batch, ordered=False)
         except BulkWriteError as error:

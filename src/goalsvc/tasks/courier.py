@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 
 from goalsvc.context import Context
 from goalsvc.domain.events import Event
+from goalsvc.domain.origin import CURRENT, Cause, Origin
 from goalsvc.domain.webhooks import DeliveryState, is_delivered, next_attempt
 from goalsvc.errors import CursorExpiredError, GoalsvcError
 from goalsvc.integrations.webhook_sender import Answer, WebhookSender
@@ -128,6 +129,8 @@ class Courier:
             answer = Answer(None, "the event has expired")
         else:
             secrets = endpoint.valid_secrets(now)
+            cause = Cause.read(event.get("cause"))
+            CURRENT.set(Origin(cause.root or "", cause=cause))
             answer = await self._sender.send(endpoint.url, secrets, delivery.event_id, now, payload_of(event))
         delivered = is_delivered(answer.status)
         attempt = _attempt_document(answer) | {"at": now, "ms": round((perf_counter() - begun) * 1000, 1)}

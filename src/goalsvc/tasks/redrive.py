@@ -22,6 +22,8 @@ async def redrive_letter(context: Context, letter_id: str, by: str | None = None
     if letter is None:
         return None
     origin = Origin.read(letter.parent, letter.cause)
+    if origin.traceparent:
+        context.note(traceparent=origin.traceparent)
     if letter.promise is None:
         context.queue.enqueue(Job(letter.id, letter.task, letter.arguments, origin=origin))
     else:

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from goalsvc import logs
 from goalsvc.context import Context
-from goalsvc.domain.origin import Cause, Origin
+from goalsvc.domain.origin import CURRENT, Cause, Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import (
@@ -121,6 +121,7 @@ class Runner:
         at, begun = context.clock.now(), perf_counter()
         outcome: Outcome | None = None
         error: Exception | None = None
+        entered = CURRENT.set(own)
         try:
             if job.promise is not None:
                 inner = context.within(own, PromiseRef.parse(job.promise))
@@ -135,6 +136,8 @@ class Runner:
             error = RetryableError(f"{task.name} took longer than {task.timeout_seconds:g} s")
         except Exception as raised:
             error = raised
+        finally:
+            CURRENT.reset(entered)
         answer: Answer = outcome if error is None and outcome is not None else Failed(_told(error))
         idle = isinstance(outcome, Returned) and job.promise is None  # a periodic run that changed nothing
         if idle:
