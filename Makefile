@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: client client-code docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ media: setup ## run all tests of clips, also those that take minutes
 e2e: setup ## run only the tests against a real Pusher-protocol server and its clients (needs node)
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
-check: setup ## lint, types, import contracts, spelling
+check: setup client-code ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -62,6 +62,12 @@ docs: setup ## build the documentation site into dist/site, strictly; `make docs
 
 docs-serve: setup ## serve the documentation on this machine
 	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8008
+
+client-code: setup
+	@$(BIN)/python clients/python/generate.py
+
+client: client-code ## make the typed Python client from the OpenAPI document, as a wheel in dist/
+	cd clients/python && $(abspath $(BIN))/python -m hatchling build -t wheel -d $(abspath dist)
 
 alerts: setup ## check and test the alerts (needs promtool)
 	promtool check rules deploy/prometheus/goalsvc.rules.yml

@@ -39,8 +39,9 @@ from goalsvc.api.stopping import Stopping
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
 from goalsvc.context import ClipCutter, Context
-from goalsvc.domain.books import BOOKS, findings_of
+from goalsvc.domain.books import BOOKS, findings_of, legs_of
 from goalsvc.domain.escrow import escrow_account, user_account
+from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
 from goalsvc.integrations.breaker import Breakers
@@ -556,6 +557,7 @@ class World:
         """Asserts what docs/specification.md#promises says is true once the queue is quiet."""
         await self.settle()
         self._check_money()
+        self._check_events_of_transfers()
         report = await self.get("/v1/reports/audit")
         assert [each for each in report["findings"] if each["code"] not in self.expected_findings] == []
         assert self.promises_due() == []
@@ -574,6 +576,19 @@ class World:
         contents = {name: self.all(name) for name in BOOKS}
         findings = [finding for finding in findings_of(contents) if finding.code not in self.expected_findings]
         assert [finding.message for finding in findings] == []
+
+    def _check_events_of_transfers(self) -> None:
+        """A backend that hears events alone knows each transfer, once."""
+        log = self.database.events
+        position = (self.database.counters.find_one({"_id": "events"}) or {}).get("position", 0)
+        if log.count_documents({"sequence": {"$exists": True}}) < position:
+            return  # some of them have expired
+        shown = [event["data"] for event in log.find({"type": {"$in": list(TELLING_OF_TRANSFERS)}})]
+        transfers = [data["transfer"] for data in shown if "transfer" in data]
+        told = Counter((each["id"], each["debit"], each["credit"], each["amount"]) for each in transfers)
+        # A transfer without a cause is another service's.
+        ours = [each for each in self.all("transfers") if "cause" in each or each["_id"] in {one[0] for one in told}]
+        assert told == Counter((each["_id"], *legs_of(each), each["amount"]) for each in ours)
 
     def _check_progress(self, goal: Document) -> None:
         """Progress is the seconds performed, by the law of the clock."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.domain.books import findings_of
+from goalsvc.domain.books import findings_of, legs_of
+from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.goals import PERFORMED, GoalKind
 from goalsvc.domain.ids import derived_id
 
@@ -120,6 +121,20 @@ def _money(simulation: Simulation, contents: Mapping[str, list[Document]], goals
         if accounts.get(f"user:{user}", 0) != expected:
             yield f"{user} has {accounts.get(f'user:{user}', 0)} tokens, and should have {expected}"
     yield from _shares(contents)
+    yield from _told(simulation, contents)
+
+
+def _told(simulation: Simulation, contents: Mapping[str, list[Document]]) -> Iterator[str]:
+    """Of each transfer an event tells, also where a process was killed between the two."""
+    events = [(event["type"], event["data"]) for event in contents.get("events", [])]
+    events += [(event.type, event.data) for event in simulation.events.written.values()]
+    transfers = [data["transfer"] for type_, data in events if type_ in TELLING_OF_TRANSFERS and "transfer" in data]
+    told = {(each["id"], each["debit"], each["credit"], each["amount"]) for each in transfers}
+    for transfer in contents.get("transfers", []):
+        # What another service has moved is no transfer of ours.
+        by_hand = str(transfer["_id"]).startswith("hold-exclusive:")
+        if not by_hand and (transfer["_id"], *legs_of(transfer), transfer["amount"]) not in told:
+            yield f"no event tells of transfer {transfer['_id']}"
 
 
 def _purses(simulation: Simulation, goals: Goals) -> Purses:

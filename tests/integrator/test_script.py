@@ -11,10 +11,7 @@ import httpx
 import pytest
 
 from goalsvc.devstack.waiting import holds_within
-from tests.cli.conftest import stack
 from tests.integrator.generated import GeneratedClient, GeneratedListener
-
-__all__ = ["stack"]  # the `goalsvc dev` that the tests of the command line have too
 
 T = TypeVar("T")
 

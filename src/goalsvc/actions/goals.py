@@ -223,6 +223,7 @@ async def _hold(context: Context, goal: Goal, price: int, viewer: str) -> None:
         metadata={"goal_id": str(goal.id)},
         from_user_id=viewer,
         cause=context.origin.cause.about(str(goal.id)),
+        event="hold.created",
     )
 
     async def insert(session: DatabaseSession) -> None:

@@ -11,8 +11,8 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.ids import key_digest
 from goalsvc.errors import ConflictError, InvalidError
-from goalsvc.models.events import of_order
 from goalsvc.models.ledger import Order
+from goalsvc.models.transfer_events import of_order
 from goalsvc.models.wallet import Transfer
 from goalsvc.models.withdrawal import CONFIRMED, RETURNED, Withdrawal
 from goalsvc.tasks.withdrawals import conclude_withdrawal, known_withdrawal

@@ -27,8 +27,8 @@ from goalsvc.domain.events import Event
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.origin import Cause
 from goalsvc.errors import ConflictError, NotFoundError
-from goalsvc.models.events import of_transfer
 from goalsvc.models.ledger import Order, move_within
+from goalsvc.models.transfer_events import of_transfer
 from goalsvc.models.wallet import Account, Earning, Transfer
 
 #: How many open contributions, and how many open requests, of the user are looked at, the latest first.
@@ -146,6 +146,7 @@ class _Work:
             from_user_id=None if debt else self.user_id,
             cause=self.cause,
             overdraft=debt,
+            event="debt.created" if debt else "reversal.taken",
         )
         await move_within(order, self.now, session)
 
@@ -218,6 +219,7 @@ class _Work:
             metadata={"doc_id": doc_id, "user_id": self.user_id, "reversal": self.deposit.id},
             to_user_id=self.user_id,
             cause=self.cause,
+            event="escrow.reversed",
         )
         await move_within(order, self.now, session)
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from goalsvc import __version__
-from goalsvc.api.event_answers import EVENT
+from goalsvc.api.event_answers import example_of_event
 from goalsvc.api.events import EventView
 from goalsvc.domain.events import EVENT_TYPES
 from goalsvc.signals import notices
@@ -269,7 +269,7 @@ def _event_message(name: str, told: str, payload: JsonSchemaValue) -> Json:
         "tags": [{"name": "event"}],
         "contentType": "application/json",
         "payload": payload,
-        "examples": [{"name": name, "payload": EVENT if name == EVENT["type"] else EVENT | {"type": name, "data": {}}}],
+        "examples": [{"name": name, "payload": example_of_event(name)}],
     }
 
 

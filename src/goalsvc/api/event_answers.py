@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from goalsvc.domain.events import EVENT_TYPES
+from goalsvc.domain.events import EVENT_TYPES, TELLING_OF_TRANSFERS
 
 _AT = "2026-01-01T20:07:00Z"
 _GOAL_ID, _SESSION_ID = "68143584d6945d32e732cc21", "68143584d6945d32e732cc20"
@@ -31,6 +31,18 @@ EVENT: dict[str, Any] = {
         }
     },
     "cause": _CAUSE,
+}
+
+#: A transfer as an event tells of it; the same in all events, whatever the verb.
+_TRANSFER: dict[str, Any] = {
+    "id": "deposit-u-bob-2-0f6b3c9d2a4e8f7061524334a1b2c3d4e5f60718",
+    "debit": "issuer",
+    "credit": "user:u-bob-2",
+    "to_user_id": "u-bob-2",
+    "amount": 250,
+    "tags": ["deposit"],
+    "metadata": {},
+    "created_at": _AT,
 }
 
 _ENDPOINT: dict[str, Any] = {
@@ -92,6 +104,13 @@ def webhooks() -> dict[str, Any]:
     return {name: {"post": _webhook(name, told)} for name, told in EVENT_TYPES.items()}
 
 
+def example_of_event(name: str) -> dict[str, Any]:
+    """An event of that type."""
+    if name == EVENT["type"]:
+        return EVENT
+    return EVENT | {"type": name, "data": {"transfer": _TRANSFER} if name in TELLING_OF_TRANSFERS else {}}
+
+
 def _webhook(name: str, told: str) -> dict[str, Any]:
     headers = {
         "webhook-id": "The event's id; the same in every attempt.",
@@ -114,7 +133,7 @@ def _webhook(name: str, told: str) -> dict[str, Any]:
             "content": {
                 "application/json": {
                     "schema": {"$ref": "#/components/schemas/EventView"},
-                    "example": EVENT if name == EVENT["type"] else EVENT | {"type": name, "data": {}},
+                    "example": example_of_event(name),
                 }
             },
         },

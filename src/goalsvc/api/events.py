@@ -39,7 +39,10 @@ class EventView(BaseModel):
     goal_id: str | None = Field(default=None, examples=["68143584d6945d32e732cc21"])
     session_id: str | None = Field(default=None, examples=["68143584d6945d32e732cc20"])
     user_ids: list[str] = Field(description="Whom it concerns.", examples=[["u-alice-1"]])
-    data: dict[str, Any] = Field(description="What it is about; for a goal's event the whole goal, as `goal`.")
+    data: dict[str, Any] = Field(
+        description="What it is about; for a goal's event the whole goal, as `goal`; where tokens moved the transfer, as "
+        "`transfer`: `debit` pays `amount` to `credit`. Each transfer has exactly one such event."
+    )
     cause: dict[str, Any] = Field(description="The webhook, call or periodic task that it goes back to.")
 
     @classmethod

@@ -25,13 +25,21 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "goal.ended": "A goal became inactive, whatever the cause.",
     "goal.updated": "A goal's time, metadata or later levels were changed by a call.",
     "goal.refunded": "The payout of a completed goal was returned, in whole or in part.",
+    "goal.refunded.individual": "One share of such a refund went from the streamer's wallet to the user who had paid.",
     "contribution.created": "A viewer contributed tokens to a FundingGoal.",
+    "hold.created": "The price of a request was set aside in its escrow.",
+    "hold.moved": "The hold of an agreed request became the escrow of its exclusive.",
+    "fee.taken": "The platform's fee was taken from a payout.",
     "escrow.completed.individual": "One share of an escrow was paid to the streamer.",
     "escrow.completed": "Every share of an escrow was paid.",
     "escrow.refunded.individual": "One share of an escrow was returned to its contributor.",
     "escrow.refunded": "Every share of an escrow was refunded.",
     "deposit.created": "Tokens were added to a wallet from outside.",
     "deposit.reversed": "A deposit was reversed (a chargeback).",
+    "reversal.taken": "Tokens of a reversed deposit were taken from the user's wallet.",
+    "escrow.reversed": "Tokens of a reversed deposit left an open escrow: they are in the user's wallet, to be taken.",
+    "debt.created": "A user owes tokens, because a reversal or a refund found too few in the wallet.",
+    "debt.repaid": "Income of a user repaid a debt, in whole or in part.",
     "withdrawal.created": "Tokens were set aside for a payout to the outside.",
     "withdrawal.confirmed": "A payout was made; the tokens left the ledger.",
     "withdrawal.returned": "A payout was not made; the tokens are back in the wallet.",
@@ -45,6 +53,27 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "dead_letter.created": "A task was tried for the last time and needs an operator.",
     "endpoint.disabled": "A webhook endpoint failed for three days and was disabled.",
 }
+
+#: The types whose `data.transfer` is a transfer. Each transfer has exactly one such event, so they suffice to keep books.
+TELLING_OF_TRANSFERS: Final = (
+    "adjustment.created",
+    "contribution.created",
+    "debt.created",
+    "debt.repaid",
+    "deposit.created",
+    "escrow.completed.individual",
+    "escrow.refunded.individual",
+    "escrow.reversed",
+    "fee.taken",
+    "goal.refunded.individual",
+    "hold.created",
+    "hold.moved",
+    "reversal.taken",
+    "transfer.created",
+    "withdrawal.confirmed",
+    "withdrawal.created",
+    "withdrawal.returned",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

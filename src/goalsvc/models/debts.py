@@ -8,11 +8,12 @@ from goalsvc.domain.escrow import debt_account, user_account
 from goalsvc.models.wallet import Account, Transfer
 
 
-async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: DatabaseSession) -> None:
-    """Within a transaction: lets the income of users who owe tokens (`owes`) repay their debts first."""
+async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: DatabaseSession) -> Sequence[Transfer]:
+    """Within a transaction: lets the income of users who owe tokens (`owes`) repay their debts first; the repayments."""
+    repayments: list[Transfer] = []
     users = sorted({transfer.to_user_id for transfer in transfers if transfer.to_user_id and _is_income(transfer)})
     if not users:
-        return
+        return repayments
     accounts = Account.get_motor_collection()
     owing = {"_id": {"$in": [user_account(user) for user in users]}, "owes": True}
     async for account in accounts.find(owing, session=session):
@@ -38,8 +39,10 @@ async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: Dat
                 cause=cause.cause,
             )
             await Transfer.insert_many([repayment], session=session)
+            repayments.append(repayment)
         if repaid >= owed:
             await accounts.update_one({"_id": account["_id"]}, {"$unset": {"owes": True}}, session=session)
+    return repayments
 
 
 def _is_income(transfer: Transfer) -> bool:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
-from pydantic import BaseModel
 
+from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.events import Event, users
 from goalsvc.domain.funding import Taken
 from goalsvc.domain.goals import Conditions, GoalKind, Level, level_of
@@ -16,24 +16,13 @@ from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Answer, Done
 from goalsvc.models.clip import Asset
 from goalsvc.models.goal import Goal
-from goalsvc.models.ledger import Order
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.session import Session
+from goalsvc.models.transfer_events import of_transfer, plain
 from goalsvc.signals.events import EscrowEvent, EscrowShareEvent, GoalCompleted, GoalEnded, GoalEvent
 
 #: The API operation that declines a request.
 DECLINE = "decline"
-
-
-def plain(value: Any) -> Any:
-    """A value of a document as an event tells it: ids as strings, without what is absent."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, ObjectId) else value
 
 
 # -- goals ------------------------------------------------------------------------------------------------------------
@@ -144,7 +133,15 @@ def of_signal(signal: object, cause: Cause, goal_id: str | None) -> Iterator[Eve
 def _of_escrow(signal: EscrowEvent, cause: Cause, goal_id: str | None) -> Event:
     names = [field.name for field in fields(signal) if field.name not in ("event_id", "at")]
     values = {name: plain(getattr(signal, name)) for name in names}
-    user_id = signal.to_user_id if isinstance(signal, EscrowShareEvent) else values.get("to_user_id")
+    user_id = values.get("to_user_id")
+    if isinstance(signal, EscrowShareEvent) and signal.amount:
+        values["transfer"] = {
+            "id": signal.transfer_id,
+            "debit": escrow_account(signal.escrow_id),
+            "credit": user_account(signal.to_user_id),
+            "to_user_id": signal.to_user_id,
+            "amount": signal.amount,
+        }
     return Event(
         type=signal.sender,
         identity=signal.event_id,
@@ -183,33 +180,6 @@ def of_session(type_: str, session: Session, at: datetime, cause: Cause) -> Even
         user_ids=users(session.user_id),
         cause=cause,
     )
-
-
-_OF_A_TRANSFER = ("from_user_id", "to_user_id", "amount", "tags", "metadata", "created_at")
-
-
-def of_transfer(type_: str, transfer: Mapping[str, Any], *, goal_id: str | None = None, **more: Any) -> Event:
-    """An event about a transfer's document: `contribution.created`, `withdrawal.*`, …; `more` is added to its data.
-
-    A transfer has one event of each type; the time and the cause are its own. Write it in the transfer's transaction.
-    """
-    shown = {"id": transfer["_id"], **plain({name: transfer.get(name) for name in _OF_A_TRANSFER})}
-    return Event(
-        type=type_,
-        identity=transfer["_id"],
-        created_at=transfer["created_at"],
-        data={"transfer": shown, **plain(more)},
-        goal_id=goal_id,
-        user_ids=users(transfer.get("from_user_id"), transfer.get("to_user_id")),
-        cause=Cause.read(transfer.get("cause")),
-    )
-
-
-def of_order(type_: str, order: Order, at: datetime, *, goal_id: str | None = None, **more: Any) -> Event:
-    """An event about a transfer that is made at `at`: `deposit.created`, `withdrawal.*`, … See `of_transfer`."""
-    fields_ = {name: getattr(order, name) for name in _OF_A_TRANSFER if name != "created_at"}
-    document = {"_id": order.transfer_id, "created_at": at, "cause": order.cause.document(), **fields_}
-    return of_transfer(type_, document, goal_id=goal_id, **more)
 
 
 def of_contribution(goal: Goal, taken: Taken, transfer: Mapping[str, Any]) -> Event:

@@ -26,6 +26,8 @@ from goalsvc.errors import (
     TransferConflictError,
 )
 from goalsvc.models.debts import repay_debts
+from goalsvc.models.event_log import insert_events
+from goalsvc.models.transfer_events import of_posted
 from goalsvc.models.wallet import Account, Transfer
 
 T = TypeVar("T")
@@ -53,6 +55,8 @@ class Order:
     """The account for which the reference is unique."""
     overdraft: bool = False
     """Whether `debit` may become negative, as a debt does."""
+    event: str | None = None
+    """The type of the event that tells of it, written in the same transaction; None: its caller tells."""
     guard: "Guard | None" = None
     claim: Any = None
     """What the guard needs to know of this order."""
@@ -302,7 +306,14 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
         debit = min(paid)
         raise await _refusal(paying[debit][0].order, paid[debit], session)
     await Transfer.insert_many(made, session=session)
-    await repay_debts(transfers, batch[0].now, session)
+    repayments = await repay_debts(transfers, batch[0].now, session)
+    told = [
+        *((waiting.order.event, transfer) for waiting, transfer in zip(batch, transfers, strict=True)),
+        *(("fee.taken", fee) for fee in fees),
+        *(("debt.repaid", repayment) for repayment in repayments),
+    ]
+    if events := [of_posted(type_, transfer) for type_, transfer in told if type_ is not None]:
+        await insert_events(events, session)
     for waiting in batch:
         if waiting.also is not None:
             await waiting.also(session)

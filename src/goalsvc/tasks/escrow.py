@@ -312,6 +312,7 @@ def _order_of(
         from_user_id=from_user_id,
         to_user_id=None if to_platform else to_user_id,
         settlement=settlement,
+        event="fee.taken" if to_platform else None,
         guard=verify_claims,
         claim=Claim(
             promise=context.promise,
@@ -429,5 +430,6 @@ async def hold_exclusive(
         guard=verify_claims,
         claim=Claim(promise=context.promise),
         cause=context.origin.cause,
+        event="hold.moved",
     )
     return await _post(context, order)

@@ -138,5 +138,6 @@ class _Share:
             to_user_id=payer,
             cause=self.cause,
             overdraft=debt,
+            event="debt.created" if debt else "goal.refunded.individual",
         )
         await move_within(order, self.now, session)

@@ -89,7 +89,7 @@ async def _move(
             order = escrow.share_order(
                 context, escrow_id, event, share.to_user_id, amounts.get(share.doc_id), share.metadata, fee_bps
             )
-            share.amount = order.amount
+            share.amount = order.amount if order.to_user_id is not None else 0
             if share.transfer_id in made:
                 share.moved = Returned(Reason.ALREADY_PAID)
                 return

@@ -5,8 +5,8 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError
-from goalsvc.models.events import of_order
 from goalsvc.models.ledger import Order
+from goalsvc.models.transfer_events import of_order
 from goalsvc.models.withdrawal import PENDING, RETURNED, Withdrawal
 from goalsvc.tasks.task import task
 
@@ -59,7 +59,7 @@ async def conclude_withdrawal(
     async def note(session: DatabaseSession) -> None:
         if await Withdrawal.conclude(withdrawal_id, state, now, session, reason=reason) is None:
             raise ConflictError("withdrawal_concluded", f"withdrawal {withdrawal_id} is not pending")
-        await context.events.write([of_order(f"withdrawal.{state}", order, now)], session)
+        await context.events.write([of_order(f"withdrawal.{state}", order, now, user_id=withdrawal.user_id)], session)
 
     try:
         _, new = await context.ledger.post(order, now, note)
