@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from goalsvc.clock import Clock
 from goalsvc.database_session import DatabaseSession
@@ -18,6 +18,7 @@ from goalsvc.domain.events import Event
 from goalsvc.domain.funding import Contributed, Contribution
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.moves import Move, Moved
+from goalsvc.domain.orders import Order, Posted
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.outcome import Reason, Report
 from goalsvc.domain.promises import Job, PromiseRef
@@ -146,8 +147,8 @@ class Ledger(Protocol):
     """Moves tokens between accounts (`goalsvc.models.ledger.Ledger`)."""
 
     async def post(
-        self, order: Any, now: datetime, also: Callable[[DatabaseSession], Awaitable[None]] | None = None
-    ) -> tuple[Any, bool]:
+        self, order: Order, now: datetime, also: Callable[[DatabaseSession], Awaitable[None]] | None = None
+    ) -> tuple[Posted, bool]:
         """Makes the transfer, once, together with what `also(session)` does; the transfer, and whether it is new."""
         ...
 

@@ -14,7 +14,7 @@ from bson import ObjectId
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, user_account
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import derived_id
-from goalsvc.models.ledger import Order
+from goalsvc.domain.orders import Order
 
 from .simulation import STREAMER, Simulation, run
 

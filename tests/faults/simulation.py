@@ -35,6 +35,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.moves import Move
+from goalsvc.domain.orders import Order
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.errors import GoalsvcError
@@ -42,7 +43,7 @@ from goalsvc.integrations.pace import NoticePace
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS, WITH_PROMISES, Database
-from goalsvc.models.ledger import Ledger, Order
+from goalsvc.models.ledger import Ledger
 from goalsvc.models.shared import SharedCollection, Sharing
 from goalsvc.receivers import ALL as RECEIVERS
 from goalsvc.settings import Settings

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from goalsvc.domain.escrow import ISSUER, Settlement, escrow_account, user_account
+from goalsvc.domain.orders import Order
 from goalsvc.errors import ConflictError, GoalsvcError, InsufficientFundsError, TransferConflictError
-from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Account
 from tests.world import World
 

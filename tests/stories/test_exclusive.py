@@ -4,7 +4,7 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.escrow import escrow_account, user_account
-from goalsvc.models.ledger import Order
+from goalsvc.domain.orders import Order
 from tests.world import World, joined, left
 
 from .outline import answers_to

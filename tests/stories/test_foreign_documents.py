@@ -7,7 +7,7 @@ import pytest
 from bson import Int64, ObjectId
 
 from goalsvc.domain.escrow import ISSUER, escrow_account
-from goalsvc.models.ledger import Order
+from goalsvc.domain.orders import Order
 from tests.world import World
 
 from .outline import outline_of

@@ -21,12 +21,12 @@ from goalsvc.domain.call import Call
 from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_escrow, user_account
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.domain.ids import USER_ID, USER_ID_RULE
+from goalsvc.domain.orders import Order
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
 from goalsvc.models.events import of_goal
 from goalsvc.models.exclusivity import Parties
 from goalsvc.models.goal import KINDS, Goal
-from goalsvc.models.ledger import Order
 from goalsvc.models.session import Session
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.events import promise_of

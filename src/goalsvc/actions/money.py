@@ -10,10 +10,9 @@ from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.ids import key_digest
+from goalsvc.domain.orders import Order, Posted
 from goalsvc.errors import ConflictError, InvalidError
-from goalsvc.models.ledger import Order
 from goalsvc.models.transfer_events import of_order
-from goalsvc.models.wallet import Transfer
 from goalsvc.models.withdrawal import CONFIRMED, RETURNED, Withdrawal
 from goalsvc.tasks.withdrawals import conclude_withdrawal, known_withdrawal
 
@@ -44,7 +43,7 @@ NO_PARTICULARS = Particulars()
 
 async def deposit(
     context: Context, user_id: str, amount: int, key: str, particulars: Particulars = NO_PARTICULARS
-) -> tuple[Transfer, bool]:
+) -> tuple[Posted, bool]:
     """Adds tokens that come from outside to a user's wallet; the transfer, and whether it was made now."""
     order = Order(
         transfer_id=f"deposit-{user_id}-{key_digest(key)}",
@@ -61,7 +60,7 @@ async def deposit(
     return await _post_and_tell(context, order, "deposit.created")
 
 
-async def _post_and_tell(context: Context, order: Order, event_type: str) -> tuple[Transfer, bool]:
+async def _post_and_tell(context: Context, order: Order, event_type: str) -> tuple[Posted, bool]:
     """Makes the transfer, and writes the event of it in the same transaction."""
     now = context.clock.now()
 
@@ -79,7 +78,7 @@ async def adjust(
     reason: str,
     key: str,
     particulars: Particulars = NO_PARTICULARS,
-) -> tuple[Transfer, bool]:
+) -> tuple[Posted, bool]:
     """Corrects a wallet by tokens from or to the issuer, with a reason."""
     adds = direction == "credit"
     order = Order(
@@ -105,7 +104,7 @@ async def tip(
     amount: int,
     key: str,
     particulars: Particulars = NO_PARTICULARS,
-) -> tuple[Transfer, bool]:
+) -> tuple[Posted, bool]:
     """Moves tokens from one user's wallet to another's. Raises ConflictError `self_payment`."""
     if from_user_id == to_user_id:
         raise ConflictError("self_payment", "from_user_id and to_user_id are the same user")

@@ -25,9 +25,10 @@ from goalsvc.domain.escrow import (
 )
 from goalsvc.domain.events import Event
 from goalsvc.domain.ids import derived_id, exclusive_of
+from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.errors import ConflictError, NotFoundError
-from goalsvc.models.ledger import Order, move_within
+from goalsvc.models.ledger import move_within
 from goalsvc.models.transfer_events import of_transfer
 from goalsvc.models.wallet import Account, Earning, Transfer
 

@@ -12,10 +12,10 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
+from goalsvc.domain.orders import Posted
 from goalsvc.domain.shown import shown
 from goalsvc.models.paging import Rows
 from goalsvc.models.user import User
-from goalsvc.models.wallet import Transfer
 
 T = TypeVar("T")
 PartT = TypeVar("PartT", bound="Part")
@@ -153,7 +153,7 @@ class TransferView(View):
     reversed_at: datetime | None = Field(default=None, description="When a deposit was reversed.")
 
     @classmethod
-    def of(cls, transfer: Transfer) -> "TransferView":
+    def of(cls, transfer: Posted) -> "TransferView":
         """The view of that transfer."""
         return cls(
             id=transfer.id,

@@ -4,47 +4,24 @@ A job in Redis is only a hint. One that was planted, that is left over, or that 
 no promise that covers it, and moves nothing.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
 from goalsvc.database_session import DatabaseSession
-from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount, transfer_id_of
+from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount
+from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.reading import mapping, sequence
 from goalsvc.errors import ConflictError, InvalidError, NotPromisedError
 from goalsvc.models.goal import Goal
-from goalsvc.models.ledger import Order
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.wallet import Earning, readable_earning
 
 #: What an earning's `state` is once it is settled that way.
 SETTLED_STATE = {Settlement.PAY: "paid", Settlement.REFUND: "refunded"}
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a movement of tokens rests on."""
-
-    promise: PromiseRef | None
-    escrow_id: str | None = None
-    event: str | None = None
-    user_id: str | None = None
-    """The user whose share it is."""
-    earning_id: ObjectId | None = None
-    """The earning that is settled; None where the goal's promise itself names the amount."""
-    doc_id: str = ""
-    fee_bps: int = 0
-
-    @property
-    def transfer_id(self) -> str | None:
-        """The one id that the transfer of this share may have."""
-        if self.event is None or self.escrow_id is None or self.user_id is None:
-            return None
-        return transfer_id_of(self.event, self.escrow_id, self.doc_id, self.user_id)
 
 
 def split(amount: int, fee_bps: int) -> tuple[int, int]:
@@ -57,29 +34,34 @@ def split(amount: int, fee_bps: int) -> tuple[int, int]:
 
 
 async def verify_claims(orders: Sequence[Order], now: datetime, session: DatabaseSession) -> None:
-    """Within a transaction: raises NotPromisedError unless a promise covers each order, and settles the orders' earnings.
+    """Within a transaction: raises NotPromisedError unless a promise covers each order's claim, and settles their earnings.
+
+    Orders without a claim rest on a call; they are left alone.
 
     Raises ConflictError `settled_otherwise` for an earning that was settled the other way.
     """
-    promises = await _promises_of(orders, session)
-    by_earning: dict[ObjectId, Order] = {}
-    for order in orders:
-        claim: Claim = order.claim
+    claimed = [(order, order.claim) for order in orders if order.claim is not None]
+    if not claimed:
+        return
+    promises = await _promises_of({claim.promise for _, claim in claimed}, session)
+    by_earning: dict[ObjectId, tuple[Order, Claim]] = {}
+    for order, claim in claimed:
         promise = promises.get(claim.promise) if claim.promise is not None else None
         if promise is None or not _covers(promise, order, claim):
             raise NotPromisedError(f"no document promises transfer {order.transfer_id}")
         if claim.earning_id is not None:
-            by_earning[claim.earning_id] = order
+            by_earning[claim.earning_id] = order, claim
     if by_earning:
         await _settle_earnings(by_earning, now, session)
 
 
-async def _promises_of(orders: Sequence[Order], session: DatabaseSession) -> Mapping[PromiseRef, Mapping[str, Any]]:
-    """Returns the promises that these orders name, as far as their goals hold them, or dead letters in their stead.
+async def _promises_of(
+    named: Set[PromiseRef | None], session: DatabaseSession
+) -> Mapping[PromiseRef, Mapping[str, Any]]:
+    """Returns these promises, as far as their goals hold them, or dead letters in their stead.
 
     A share that failed for the last time takes the promise of them all into its dead letter; the others are still owed.
     """
-    named = {order.claim.promise for order in orders}
     wanted = {ref for ref in named if ref is not None and ref.collection == "goals"}
     if not wanted:
         return {}
@@ -126,13 +108,15 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
             return False
 
 
-async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, session: DatabaseSession) -> None:
+async def _settle_earnings(
+    claimed: Mapping[ObjectId, tuple[Order, Claim]], now: datetime, session: DatabaseSession
+) -> None:
     earnings = Earning.get_motor_collection()
-    cursor = earnings.find({"_id": {"$in": list(orders)}}, session=session)
+    cursor = earnings.find({"_id": {"$in": list(claimed)}}, session=session)
     found = {earning["_id"]: readable_earning(earning) async for earning in cursor}
     states = set()
-    for earning_id, order in orders.items():
-        earning, claim = found.get(earning_id), order.claim
+    for earning_id, (order, claim) in claimed.items():
+        earning = found.get(earning_id)
         if earning is None or f"_{claim.escrow_id}" not in earning:
             raise NotPromisedError(f"escrow {claim.escrow_id} holds no earning {earning_id}")
         check_amount(earning)
@@ -147,7 +131,7 @@ async def _settle_earnings(orders: Mapping[ObjectId, Order], now: datetime, sess
         states.add(state)
     (state,) = states  # the orders of one transaction have one settlement in common
     changes = {"$set": {"state": state, "settled_at": now}}
-    await earnings.update_many({"_id": {"$in": list(orders)}}, changes, session=session)
+    await earnings.update_many({"_id": {"$in": list(claimed)}}, changes, session=session)
 
 
 def check_amount(holder: Mapping[str, Any], what: str = "earning") -> None:

@@ -5,8 +5,8 @@ same transfer is never made twice, and the sum of all accounts is always zero.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import FEES, ISSUER, Settlement, is_amount
-from goalsvc.domain.origin import NO_CAUSE, Cause
+from goalsvc.domain.orders import Order
 from goalsvc.errors import (
     ConflictError,
     GoalsvcError,
@@ -25,55 +25,13 @@ from goalsvc.errors import (
     NotPromisedError,
     TransferConflictError,
 )
+from goalsvc.models.claims import verify_claims
 from goalsvc.models.debts import repay_debts
 from goalsvc.models.event_log import insert_events
 from goalsvc.models.transfer_events import of_posted
 from goalsvc.models.wallet import Account, Transfer
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A transfer that is to be made."""
-
-    transfer_id: str
-    debit: str
-    credit: str
-    amount: int
-    tags: Sequence[str] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    from_user_id: str | None = None
-    to_user_id: str | None = None
-    settlement: Settlement | None = None
-    fee: int = 0
-    """What goes from `debit` to the account `fees` besides, by a transfer of its own (`fee-{transfer_id}`)."""
-    cause: Cause = NO_CAUSE
-    """What it goes back to; stored in the transfer, and not part of its content."""
-    reference: str | None = None
-    account: str | None = None
-    """The account for which the reference is unique."""
-    overdraft: bool = False
-    """Whether `debit` may become negative, as a debt does."""
-    event: str | None = None
-    """The type of the event that tells of it, written in the same transaction; None: its caller tells."""
-    guard: "Guard | None" = None
-    claim: Any = None
-    """What the guard needs to know of this order."""
-
-    def same_as(self, transfer: Transfer) -> bool:
-        """Whether that transfer is this one; the time at which it was made does not matter."""
-        return (
-            (transfer.debit in ("", self.debit) and transfer.credit in ("", self.credit))
-            and (transfer.amount, transfer.from_user_id, transfer.to_user_id)
-            == (self.amount, self.from_user_id, self.to_user_id)
-            and list(transfer.tags) == list(self.tags)
-            and transfer.reference == self.reference
-        )
-
-
-#: Checks orders of one transaction that carry it, and writes what belongs to them; what it raises undoes the transaction.
-Guard = Callable[[Sequence[Order], datetime, DatabaseSession], Awaitable[None]]
 
 
 class Transactions(Protocol):
@@ -148,8 +106,8 @@ class Ledger:
         """Makes the transfer, and `also(session)` in the same transaction; the transfer, and whether it was made now.
 
         Raises InvalidError (an amount that is not above 0), InsufficientFundsError, TransferConflictError (the id is taken by
-        another transfer), ConflictError `settled_otherwise`, LedgerBusyError, and what the order's guard raises; in each case
-        nothing was changed.
+        another transfer), ConflictError `settled_otherwise`, LedgerBusyError, NotPromisedError (no promise covers the claim of
+        the order); in each case nothing was changed.
         """
         if not is_amount(order.amount):
             raise InvalidError("amount", f"must be a whole number greater than 0, is {order.amount!r}")
@@ -274,7 +232,7 @@ def _fee_of(waiting: _Waiting) -> Transfer:
 async def move_within(order: Order, now: datetime, session: DatabaseSession) -> Transfer:
     """Makes one transfer within a transaction that does more than that; see `Ledger.transaction`.
 
-    Raises InsufficientFundsError, ConflictError, and what the order's guard raises: the transaction is then undone.
+    Raises InsufficientFundsError, ConflictError, NotPromisedError: the transaction is then undone.
     """
     waiting = _Waiting(order, now, None, asyncio.get_running_loop().create_future())
     transfer = _transfer_of(waiting)
@@ -300,7 +258,7 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
         ),
     ]
     written = await Account.get_motor_collection().bulk_write(changes, session=session)
-    await _ask_guards(batch, session)
+    await verify_claims([waiting.order for waiting in batch], batch[0].now, session)
     if written.matched_count + written.upserted_count < len(changes):
         # An account that receives is found or made; so it is one that pays. Of several, each is then tried by itself.
         debit = min(paid)
@@ -317,15 +275,6 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
     for waiting in batch:
         if waiting.also is not None:
             await waiting.also(session)
-
-
-async def _ask_guards(batch: Sequence[_Waiting], session: DatabaseSession) -> None:
-    guards: dict[Guard, list[Order]] = {}
-    for waiting in batch:
-        if waiting.order.guard is not None:
-            guards.setdefault(waiting.order.guard, []).append(waiting.order)
-    for guard, orders in guards.items():
-        await guard(orders, batch[0].now, session)
 
 
 def _by_debit(batch: Sequence[_Waiting]) -> list[list[_Waiting]]:

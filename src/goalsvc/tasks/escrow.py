@@ -27,14 +27,14 @@ from goalsvc.domain.escrow import (
     transfer_id_of,
     user_account,
 )
+from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError, NotYetError
-from goalsvc.models.claims import Claim, check_amount, split, verify_claims
+from goalsvc.models.claims import check_amount, split
 from goalsvc.models.goal import Goal
-from goalsvc.models.ledger import Order
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks.escrow_records import (
     all_announced,
@@ -313,7 +313,6 @@ def _order_of(
         to_user_id=None if to_platform else to_user_id,
         settlement=settlement,
         event="fee.taken" if to_platform else None,
-        guard=verify_claims,
         claim=Claim(
             promise=context.promise,
             escrow_id=escrow_id,
@@ -427,7 +426,6 @@ async def hold_exclusive(
         credit=escrow_account(to_escrow_id),
         amount=amount,
         tags=[tag_of(from_escrow_id), tag_of(to_escrow_id)],
-        guard=verify_claims,
         claim=Claim(promise=context.promise),
         cause=context.origin.cause,
         event="hold.moved",

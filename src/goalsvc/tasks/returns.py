@@ -10,12 +10,13 @@ from bson import ObjectId
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import debt_account, user_account
+from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
-from goalsvc.models.ledger import Order, move_within
+from goalsvc.models.ledger import move_within
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks.task import RetryPolicy, task
 

@@ -3,9 +3,9 @@
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
+from goalsvc.domain.orders import Order
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError
-from goalsvc.models.ledger import Order
 from goalsvc.models.transfer_events import of_order
 from goalsvc.models.withdrawal import PENDING, RETURNED, Withdrawal
 from goalsvc.tasks.task import task
