@@ -1,7 +1,14 @@
 """`goalsvc send`, against a running API."""
 
+import json
+from datetime import UTC, datetime
+from typing import cast
+
 import httpx
 import pytest
+
+from goalsvc.commands.api import Api
+from goalsvc.commands.send import Sent, outcome_of
 
 from .command_line import Cli, assert_one_sentence, run_cli
 
@@ -27,9 +34,46 @@ def test_a_time_of_long_ago_is_refused_by_the_api(cli: Cli, show: str, at: str) 
 
 
 def test_other_channels(cli: Cli) -> None:
-    assert cli("send", "member_added", "--channel", "private-user@bob").out.endswith("accepted\n")
+    told = cli("send", "member_added", "--channel", "private-user@no-such", "--user", "no-such").out
+    assert "trigger_online          returned  unknown_user (there is no such user)" in told
+    assert "not_a_goal_channel" not in told
     told = cli("send", "member_added", "--channel", "somebody-elses").out
-    assert "ignored: the channel is not one of goalsvc's" in told
+    assert "ignored: unknown_channel (the channel is not one of goalsvc's)" in told
+    told = cli("send", "client_event", "--channel", "private-user@bob").out
+    assert "ignored: unknown_event" in told
+
+
+def test_what_came_of_it_is_what_the_trace_says(cli: Cli, show: str) -> None:
+    told = cli("send", "member_added", "--goal", show, "--user", "mallory").out
+    assert "karaoke_control         returned  not_a_participant (only the performer" in told
+    assert "clock" not in told.splitlines()[-1]  # the goal's own line: nothing runs
+    assert "karaoke_control         done" in cli("send", "member_added", "--goal", show, "--user", "alice").out
+    again = cli("send", "member_added", "--goal", show, "--user", "alice").out
+    assert "karaoke_control         returned  already_running (the clock runs already)" in again
+
+
+def test_as_json(cli: Cli, show: str) -> None:
+    sent = json.loads(cli("send", "member_added", "--goal", show, "--user", "mallory", "--json").out)
+    assert sent["event"] == {"name": "member_added", "channel": f"presence-enc-goal@{show}", "user_id": "mallory"}
+    assert sent["outcome"]["request_id"] == sent["request_id"]
+    answers = {one["receiver"]: one.get("reason", one["outcome"]) for one in sent["outcome"]["answers"]}
+    assert answers["karaoke_control"] == "not_a_participant"
+    assert answers["track_channel_presence"] == "done"
+    assert sent["goal"]["id"] == show
+
+
+class Traceless:
+    """An API whose trace shows nothing."""
+
+    async def get(self, _path: str, **_query: str) -> dict[str, list[str]]:
+        return {"items": []}
+
+
+async def test_without_a_trace_nothing_is_claimed() -> None:
+    assert await outcome_of(cast(Api, Traceless()), "req_1", within_seconds=0) is None
+    event = {"name": "member_added", "channel": "private-user@bob"}
+    _, told = Sent(event, datetime(2026, 3, 1, tzinfo=UTC), "req_1", None, None).lines()
+    assert told == "  no trace of it appeared within 2 s: what came of it is not known"
 
 
 def test_an_unknown_goal(cli: Cli) -> None:
@@ -51,7 +95,9 @@ def test_wrong_keys(cli: Cli, show: str) -> None:
 
 def test_nobody_there(show: str) -> None:
     for command in (("send", "member_added", "--goal", show), ("trace", show), ("dead-letters",)):
-        assert_one_sentence(run_cli(*command, API_URL="http://127.0.0.1:1"), "cannot be reached", "GOALSVC_API_URL")
+        assert_one_sentence(
+            run_cli(*command, API_URL="http://127.0.0.1:1"), "cannot be reached", "`goalsvc dev`", "GOALSVC_API_URL"
+        )
 
 
 def test_somebody_else_there(stack: dict[str, str], show: str) -> None:

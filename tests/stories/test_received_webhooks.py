@@ -73,6 +73,34 @@ async def test_a_refused_webhook_is_there_without_an_event(world: World) -> None
     assert "channel" not in row
 
 
+async def test_the_events_of_one_request_are_found_at_once_with_what_each_receiver_answered(world: World) -> None:
+    await hears(world, "member_added")
+    answer = await hears(world, "member_added", "channel_occupied")
+    request_id = answer.headers["x-request-id"]
+    rows = (await world.get(f"/v1/webhooks?request_id={request_id}"))["items"]
+    assert sorted(row["name"] for row in rows) == ["channel_occupied", "member_added"]
+    assert {row["request_id"] for row in rows} == {request_id}
+    for row in rows:
+        answers = {one["receiver"]: one for one in row["answers"]}
+        assert answers["karaoke_control"] == {
+            "receiver": "karaoke_control",
+            "outcome": "returned",
+            "reason": "unknown_goal",
+        }
+        assert answers["track_channel_presence"]["outcome"] == "done"
+    world.clock.move_on(31)
+    assert (await world.get(f"/v1/webhooks?request_id={request_id}"))["items"] == []
+
+
+async def test_a_refused_webhook_is_found_by_its_request(world: World) -> None:
+    answer = await world.webhook({"time_ms": 1, "events": []})
+    await world.context.recorder.flush()
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    (row,) = (await world.get(f"/v1/webhooks?request_id={answer.json()['request_id']}"))["items"]
+    assert "stale_webhook" in row["reason"]
+    assert row["answers"] == []
+
+
 @pytest.mark.parametrize("after", ["x", "-", "1x-", "²-", "123456789012345-a"])
 async def test_a_place_that_was_not_given_out_is_refused(world: World, after: str) -> None:
     answer = await world.call("GET", f"/v1/webhooks?after={after}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query
@@ -11,13 +11,30 @@ from pydantic import Field, ValidationError
 from goalsvc.api.dependencies import ContextOf
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import CallOf, operations
-from goalsvc.api.views import Page, Text, Time, View, absent
+from goalsvc.api.views import Page, Part, Text, Time, View, absent
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
 from goalsvc.models.trace_roots import Place, roots_after
 
 router = operations("/v1/webhooks", "Webhook")
+
+#: How far back the events of one request are looked for.
+_ONE_REQUEST = timedelta(seconds=30)
+
+
+class AnswerView(Part):
+    """What one receiver answered to the event."""
+
+    receiver: str = Field(examples=["karaoke_control"])
+    outcome: Literal["done", "returned", "failed"]
+    reason: Text = absent("Why it returned or failed, or what it did.", examples=["not_a_participant"])
+
+    @classmethod
+    def all_of(cls, node: Mapping[str, Any]) -> list[Self]:
+        """The answers to the signal that the webhook's node sent; empty where it sent none."""
+        receivers = [receiver for signal in node.get("children") or () for receiver in signal.get("children") or ()]
+        return [cls(receiver=one["name"], outcome=one["outcome"], reason=one.get("reason")) for one in receivers]
 
 
 class ReceivedWebhookView(View):
@@ -34,15 +51,20 @@ class ReceivedWebhookView(View):
     happened_at: Time = absent("When Pusher made it.")
     app_key: Text = absent("The app key that signed it.")
     event_id: Text = absent("Its identity: a repeat has the same.")
+    request_id: Text = absent("The `X-Request-ID` of the request that brought it.")
+    answers: list[AnswerView] = Field(
+        default=[], description="What each receiver answered; empty where none was called."
+    )
     body: Text = absent("The webhook's body, where it is kept (`GOALSVC_KEEP_WEBHOOKS`); needs `read:payload`.")
 
     @classmethod
     def of(cls, segment: Mapping[str, Any], *, with_body: bool) -> Self:
         """The view of that root of the trace."""
         node = segment.get("node") or {}
-        names = set(cls.model_fields) - {"id", "at", "goal_id"} - (set() if with_body else {"body"})
+        names = set(cls.model_fields) - {"id", "at", "goal_id", "answers"} - (set() if with_body else {"body"})
         fields = {name: shown(node[name]) for name in names if node.get(name) is not None}
-        return cls(id=str(segment["_id"]), at=segment["at"], goal_id=segment.get("goal_id"), **fields)
+        about = {"at": segment["at"], "goal_id": segment.get("goal_id"), "answers": AnswerView.all_of(node)}
+        return cls(id=str(segment["_id"]), **about, **fields)
 
 
 @router.get(
@@ -55,18 +77,26 @@ async def list_webhooks(
         str | None, Query(max_length=100, description="`next` of the page before; absent: from now on.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many rows at most.")] = 100,
+    request_id: Annotated[
+        str | None,
+        Query(
+            max_length=128,
+            description="Only events that the request with this `X-Request-ID` brought within the last 30 s.",
+        ),
+    ] = None,
 ) -> Page[ReceivedWebhookView]:
     """Events of webhooks in the order in which they arrived, from the trace; a row appears about a second after it arrived.
 
     `next` is always there: continue with it, also after an empty page. For watching and recording; what must not be missed is
-    in `GET /v1/events`.
+    in `GET /v1/events`. With `request_id`, a row appears as soon as it is written.
     """
     now = context.clock.now()
-    place = Place.parse(after) if after is not None else Place(now)
+    since = now if request_id is None else now - _ONE_REQUEST
+    place = Place.parse(after) if after is not None else Place(since)
     if place is None:
         raise InvalidError("after", "is not one that this list gave out")
     with_body = Scope.READ_PAYLOAD in call.caller.scopes
-    found = await roots_after(place, now, limit, kind="webhook")
+    found = await roots_after(place, now, limit, kind="webhook", request_id=request_id)
     items = []
     for _, row in found:
         with suppress(ValidationError):  # one that cannot be shown affects no other

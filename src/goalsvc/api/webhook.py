@@ -218,7 +218,12 @@ async def take(
     node = node_of("webhook", wire.name[:_LONGEST_NAME], answer, received, (perf_counter() - begun) * 1000, children)
     if sender is not None:
         node["sender"] = sender
-    told = {"event_id": origin.cause.event_id, "user_id": user_id, "app_key": app_key}
+    told = {
+        "event_id": origin.cause.event_id,
+        "user_id": user_id,
+        "app_key": app_key,
+        "request_id": CURRENT.get() or None,
+    }
     node |= {name: value[:_LONGEST_NAME] for name, value in told.items() if value is not None}
     node |= {"channel": wire.channel[:_LONGEST_NAME], "happened_at": at}
     if goal_id is not None:
@@ -327,6 +332,7 @@ class Refusals:
         announced = request.headers.get("content-length", "")
         node["size"] = size or (min(int(announced), 2**53) if announced.isdecimal() and len(announced) < 20 else 0)
         node["app_key"] = request.headers.get("x-pusher-key", "")[:_LONGEST_NAME]
+        node["request_id"] = request_id.CURRENT.get()
         context.recorder.trace(segment_document(Origin.new(), None, None, now, node))
 
 
@@ -386,7 +392,8 @@ class DirectWebhook:
             return
         request = Request(scope, receive)
         response: Response
-        token = request_id.CURRENT.set(request_id.accepted_or_new(request.headers.get(request_id.HEADER)))
+        own_id = request_id.accepted_or_new(request.headers.get(request_id.HEADER))
+        token = request_id.CURRENT.set(own_id)
         try:
             response = await answer_webhook(request)
         except GoalsvcError as error:
@@ -397,4 +404,5 @@ class DirectWebhook:
             return  # no one is left to answer
         finally:
             request_id.CURRENT.reset(token)
+        response.headers[request_id.HEADER] = own_id
         await response(scope, receive, send)

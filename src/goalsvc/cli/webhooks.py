@@ -23,13 +23,17 @@ def send(
         str, typer.Option(help="When: ISO 8601, epoch seconds or milliseconds, or relative as in -30s.")
     ] = "now",
     channel: Annotated[str | None, typer.Option(help="A channel by its name, instead of --goal.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print what was sent and what came of it as JSON.")
+    ] = False,
     api_url: ApiUrl = "",
 ) -> None:
-    """Sign a webhook as Pusher does, and send it."""
+    """Sign a webhook as Pusher does, send it, and say what came of it."""
     from goalsvc.commands.send import channel_of
     from goalsvc.commands.send import send as send_event
 
-    told = asyncio.run(send_event(target(api_url), name, channel=channel_of(goal, channel), user_id=user, at=at))
+    sent = asyncio.run(send_event(target(api_url), name, channel=channel_of(goal, channel), user_id=user, at=at))
+    told = json.dumps(sent.document(), indent=2, ensure_ascii=False) if json_output else "\n".join(sent.lines())
     sys.stdout.write(f"{told}\n")
 
 

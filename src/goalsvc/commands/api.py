@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from goalsvc.errors import GoalsvcError
+from goalsvc.request_id import HEADER
 
 #: Pusher itself waits 4 s for the answer to a webhook; a person at a terminal has more patience.
 _PATIENCE_SECONDS = 15.0
@@ -101,9 +102,10 @@ class Api:
         headers = {"Idempotency-Key": key} if key else None
         return await self._call(method, path, json=body, headers=headers)
 
-    async def notify(self, body: bytes) -> None:
-        """Posts a webhook's body, signed as Pusher signs it."""
+    async def notify(self, body: bytes, request_id: str | None = None) -> None:
+        """Posts a webhook's body, signed as Pusher signs it; `request_id` becomes its `X-Request-ID`."""
         headers = signed_headers(body, self._target.pusher_key, self._target.pusher_secret)
+        headers |= {} if request_id is None else {HEADER: request_id}
         answer = await self._request("POST", "/notify/pusher", content=body, headers=headers)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             problem = f"the API does not take the key {self._target.pusher_key!r} with its secret"
@@ -130,8 +132,8 @@ class Api:
             raise CommandError(message) from None
         except httpx.HTTPError as error:
             told = str(error) or type(error).__name__
-            message = f"the API at {self._target.api_url} cannot be reached ({told}): is it running? (GOALSVC_API_URL)"
-            raise CommandError(message) from None
+            hint = "start one with `goalsvc dev`, or name another by --api-url or GOALSVC_API_URL"
+            raise CommandError(f"the API at {self._target.api_url} cannot be reached ({told}): {hint}") from None
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.is_success:

@@ -1,9 +1,12 @@
 """`goalsvc send`: one webhook event, signed as Pusher signs it."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from time import monotonic
 from typing import Any
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
@@ -11,6 +14,11 @@ from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goa
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 from goalsvc.domain.channels import Channel, ChannelKind, goal_channel
+from goalsvc.request_id import new_id
+
+#: How long the trace of what was sent is waited for, and how often it is looked for.
+TRACE_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 0.1
 
 #: The events of Pusher's webhooks.
 PUSHER_EVENTS = (
@@ -29,8 +37,66 @@ def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
     return json.dumps({"time_ms": to_epoch_milliseconds(at), "events": list(events)}).encode()
 
 
-async def send(target: Target, name: str, *, channel: str, user_id: str | None, at: str) -> str:
-    """Sends the event and says in a line or two what came of it.
+#: What the reasons of receivers of a webhook mean, for a person at a terminal.
+_MEANINGS: Mapping[str, str] = {
+    "already_running": "the clock runs already",
+    "goal_inactive": "the goal has ended",
+    "not_a_participant": "only the performer, and the viewer of an exclusive, move this clock",
+    "not_running": "the clock does not run",
+    "other_goal_kind": "a goal of this kind has no clock",
+    "overtaken": "a later event of this user is known",
+    "unknown_goal": "there is no such goal",
+    "unknown_user": "there is no such user",
+    "unknown_event": "goalsvc does nothing with it",
+    "unknown_channel": "the channel is not one of goalsvc's",
+}
+#: The channel, or an event without a user, is not the business of these receivers.
+_NOT_WORTH_KNOWING = {"not_a_goal_channel", "not_a_stream_channel", "not_a_user_channel", "no_user"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A webhook event that the API accepted, and what is known of what came of it."""
+
+    event: Mapping[str, Any]
+    """`name`, `channel`, `user_id`?"""
+    at: datetime
+    request_id: str
+    outcome: Mapping[str, Any] | None
+    """The event as the trace shows it, with the answer of each receiver; None: no trace appeared in time."""
+    goal: Mapping[str, Any] | None
+    """The goal as it is now; None when the event is about no goal, or about one that does not exist."""
+
+    def document(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        known = {"event": self.event, "at": _shown(self.at), "request_id": self.request_id}
+        return {**known, "outcome": self.outcome, "goal": self.goal}
+
+    def lines(self) -> list[str]:
+        """The event; the receivers that did something or returned for a reason worth knowing; the goal."""
+        of_user = f" of {self.event['user_id']}" if "user_id" in self.event else ""
+        told = [f"{self.event['name']} on {self.event['channel']}{of_user}, {_shown(self.at)}: accepted"]
+        return told + self._outcome() + ([_told_of_goal(self.goal)] if self.goal is not None else [])
+
+    def _outcome(self) -> list[str]:
+        if self.outcome is None:
+            return [f"  no trace of it appeared within {TRACE_SECONDS:g} s: what came of it is not known"]
+        answers = [one for one in self.outcome["answers"] if one.get("reason") not in _NOT_WORTH_KNOWING]
+        told = [f"  {one['receiver']:<24}{_answered(one)}" for one in answers]
+        return told if self.outcome["answers"] else [f"  ignored: {_reason(self.outcome)}"]
+
+
+def _answered(answer: Mapping[str, Any]) -> str:
+    return f"{answer['outcome']:<9} {_reason(answer)}".rstrip()
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    reason = answer.get("reason", "")
+    return f"{reason} ({_MEANINGS[reason]})" if reason in _MEANINGS else reason
+
+
+async def send(target: Target, name: str, *, channel: str, user_id: str | None, at: str) -> Sent:
+    """Sends the event, and looks up in the trace what came of it.
 
     Raises CommandError: Pusher has no event of that name, no server answers, the webhook is refused, or the goal that it is
     about does not exist.
@@ -42,27 +108,40 @@ async def send(target: Target, name: str, *, channel: str, user_id: str | None, 
     event = {"name": name, "channel": channel} | ({"user_id": user_id} if user_id is not None else {})
     instant_of(at, from_epoch_milliseconds(10**12))  # a wrong form is an error before the API is asked for its time
     async with Api.open(target) as api:
-        instant = whole_milliseconds(instant_of(at, await now_at(api)))
-        await api.notify(webhook_body(instant, [event]))
-        told = f"{name} on {channel}{f' of {user_id}' if user_id is not None else ''}, {_shown(instant)}: accepted"
+        instant, request_id = whole_milliseconds(instant_of(at, await now_at(api))), new_id()
+        await api.notify(webhook_body(instant, [event]), request_id)
         parsed = Channel.parse(channel)
-        if parsed is None:
-            return f"{told}, and ignored: the channel is not one of goalsvc's"
-        if parsed.kind is not ChannelKind.GOAL:
-            return told
-        return f"{told}\n{await _state_of(api, parsed.about)}"
+        outcome = await outcome_of(api, request_id)
+        goal = await _goal(api, parsed.about) if parsed is not None and parsed.kind is ChannelKind.GOAL else None
+        return Sent(event, instant, request_id, outcome, goal)
 
 
-async def _state_of(api: Api, goal_id: str) -> str:
+async def outcome_of(api: Api, request_id: str, within_seconds: float = TRACE_SECONDS) -> Mapping[str, Any] | None:
+    """The event of that request as the trace shows it; None when no trace of it appears in time. Raises CommandError."""
+    until = monotonic() + within_seconds
+    while True:
+        rows: Sequence[Mapping[str, Any]] = (await api.get("/v1/webhooks", request_id=request_id))["items"]
+        if rows:
+            return rows[0]
+        if monotonic() > until:
+            return None
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+async def _goal(api: Api, goal_id: str) -> Mapping[str, Any]:
     try:
-        goal = await api.get(goal_path(goal_id))
+        goal: Mapping[str, Any] = await api.get(goal_path(goal_id))
     except ApiRefusedError as error:
         if error.code != "not_found":
             raise
         raise CommandError(f"the webhook was accepted and changed nothing: there is no goal {goal_id}") from None
+    return goal
+
+
+def _told_of_goal(goal: Mapping[str, Any]) -> str:
     target = f" of {goal['levels'][-1]['target']}" if goal["levels"] else ""
     state = "active" if goal["active"] else "ended"
-    return f"{goal['kind']} {goal_id}: {state}{_told_of_clock(goal['context'])}, progress {goal['progress']}{target}"
+    return f"{goal['kind']} {goal['id']}: {state}{_told_of_clock(goal['context'])}, progress {goal['progress']}{target}"
 
 
 def _told_of_clock(clock: Mapping[str, str]) -> str:

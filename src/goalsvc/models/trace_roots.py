@@ -36,11 +36,12 @@ class Place:
 
 
 async def roots_after(
-    place: Place, now: datetime, most: int, kind: str | None = None
+    place: Place, now: datetime, most: int, kind: str | None = None, request_id: str | None = None
 ) -> list[tuple[Place, Mapping[str, Any]]]:
     """Returns at most so many roots after that place, of one kind or of all, as they are stored, oldest first.
 
-    Roots of the last second are left for the next call. Raises PyMongoError.
+    Roots of the last second are left for the next call; of one request (`request_id`), all that are written are returned.
+    Raises PyMongoError.
     """
     where: dict[str, Any] = {
         "at": {"$gte": place.at, "$lte": now - SETTLES},
@@ -49,6 +50,8 @@ async def roots_after(
     }
     if kind is not None:
         where["node.kind"] = kind
+    if request_id is not None:
+        where |= {"at": {"$gte": place.at}, "node.request_id": request_id}
     found = TraceSegment.get_motor_collection().find(where).sort([("at", ASCENDING), ("_id", ASCENDING)]).limit(most)
     rows = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
     return [(Place(row["at"], str(row["_id"])), row) for row in rows]
