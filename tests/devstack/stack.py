@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from goalsvc.devstack.ports import free_port
 from goalsvc.devstack.waiting import holds_within
@@ -56,6 +56,24 @@ class Stack:
         assert line, self.errors()
         content: dict[str, Any] = json.loads(line)
         return content
+
+    def addresses(self) -> dict[str, str]:
+        """What it prints for a person once all is ready."""
+        told: dict[str, str] = {}
+        while "JWT key" not in told:
+            name, _, value = self.output.readline().strip().partition("  ")
+            told[name] = value.strip()
+        return told
+
+    @property
+    def output(self) -> IO[str]:
+        """Its standard output."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def line(self) -> str:
+        """The next line of its standard output."""
+        return self.output.readline()
 
     def errors(self) -> str:
         return self._errors.read_text()

@@ -81,3 +81,40 @@ class TestHeld:
             DataDirectory(tmp_path / "file" / "data").held(),
         ):
             pass
+
+
+@pytest.fixture
+def of_dev(tmp_path: Path) -> Path:
+    """A directory as a `goalsvc dev` leaves it."""
+    data = DataDirectory(tmp_path / "data")
+    with data.held():
+        data.ports_for(["a"])
+        (data.path / "mongod").mkdir()
+        (data.path / "mongod" / "file").write_bytes(b"x" * 1000)
+    return data.path
+
+
+class TestRemoval:
+    def test_takes_all_of_it(self, of_dev: Path) -> None:
+        sizes: list[int] = []
+        assert DataDirectory(of_dev).remove(sizes.append) == []
+        assert not of_dev.exists()
+        assert sizes[0] >= 1000
+
+    def test_leaves_what_is_not_devs(self, of_dev: Path) -> None:
+        (of_dev / "notes.txt").write_text("mine")
+        assert DataDirectory(of_dev).remove(lambda _size: None) == ["notes.txt"]
+        assert [path.name for path in of_dev.iterdir()] == ["notes.txt"]
+
+    def test_is_refused_while_a_dev_runs_on_it(self, of_dev: Path) -> None:
+        with DataDirectory(of_dev).held(), pytest.raises(DataDirectoryError, match="another `goalsvc dev`"):
+            DataDirectory(of_dev).remove(lambda _size: None)
+        assert (of_dev / "mongod" / "file").exists()
+
+    def test_is_refused_of_another_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "mongod").mkdir()
+        with pytest.raises(DataDirectoryError, match="is not a data directory of `goalsvc dev`"):
+            DataDirectory(tmp_path).remove(lambda _size: None)
+        with pytest.raises(DataDirectoryError, match="there is no directory"):
+            DataDirectory(tmp_path / "none").remove(lambda _size: None)
+        assert (tmp_path / "mongod").exists()

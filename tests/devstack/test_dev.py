@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import re
+import select
 import signal
 import socket
 import socketserver
 import threading
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -209,6 +213,56 @@ class TestTheDataDirectory:
                 os.kill(pid, signal.SIGKILL)
         first.end()
         assert names_in(start_stack(port=first.port).ready()["mongodb_url"]) == ["kept"]
+
+
+def trace(url: str, name: str) -> None:
+    """Writes the trace of a webhook that was refused."""
+    at = datetime(2026, 3, 1, 20, tzinfo=UTC)
+    node = {"kind": "webhook", "name": name, "outcome": "failed", "reason": "bad_signature", "children": []}
+    with MongoClient[dict[str, Any]](url) as client:
+        client.get_default_database()["traces"].insert_one({"_id": name, "at": at, "node": node})
+
+
+class TestTalking:
+    def test_each_thing_that_happens_is_one_line(self, start_stack: StartStack) -> None:
+        stack = start_stack("talking")
+        told = stack.addresses()
+        assert told["console"] == f"http://127.0.0.1:{stack.port}/console"
+        assert holds_within(10, lambda: is_shown(stack, told["MongoDB"]))
+
+    def test_unless_it_is_told_to_be_quiet(self, start_stack: StartStack) -> None:
+        stack = start_stack("talking", "quiet")
+        trace(stack.addresses()["MongoDB"], "refused")
+        assert stack.stop() == (0, "")
+
+
+def is_shown(stack: Stack, url: str) -> bool:
+    """Whether a trace that is written now is shown; the first may be written before dev looks."""
+    trace(url, f"refused-{uuid.uuid4().hex[:8]}")
+    ready, _, _ = select.select([stack.output], [], [], 0.3)
+    if not ready:
+        return False
+    line = stack.line()
+    assert re.fullmatch(r"20:00:00  webhook   refused-\w{8} {13}- {25}failed bad_signature\n", line), line
+    return True
+
+
+class TestReload:
+    def test_a_change_of_the_source_restarts_api_and_worker_alone(
+        self, start_stack: StartStack, tmp_path: Path
+    ) -> None:
+        source = tmp_path / "source"
+        source.mkdir()
+        stack = start_stack("reload")
+        before = stack.ready()["pids"]
+        (source / "module.py").write_text("changed = True")
+        again = ("api is ready again", "worker is ready again")
+        assert holds_within(10, lambda: all(words in stack.errors() for words in again)), stack.errors()
+        assert "module.py changed: the API and the worker start again" in stack.errors()
+        assert birth_of(before["mongod"]) is not None
+        assert birth_of(before["valkey"]) is not None
+        assert birth_of(before["api"]) is None
+        assert http_status(stack.port, "/readyz") == 200
 
 
 class TestTheEnd:

@@ -75,6 +75,43 @@ class TestSupervisor:
         stop.set()
         await running
 
+    async def test_restarts_what_reloads_and_nothing_else(self, tmp_path: Path) -> None:
+        told, stop = Told(), asyncio.Event()
+        supervisor = Supervisor(
+            [part("code", SLEEPS), part("data", SLEEPS)],
+            tmp_path,
+            tell=told,
+            running_changed=lambda _pids: None,
+            reloading=["code"],
+        )
+        running = asyncio.create_task(supervisor.run(stop, lambda: None))
+        for part_name in ("code", "data"):
+            await told.until(f"{part_name} is ready")
+        for times in range(12):  # more often than a part may die
+            before = supervisor.pids
+            supervisor.restart()
+            await told.until("code is ready again", times + 1)
+            assert supervisor.pids["data"] == before["data"]
+            assert supervisor.pids["code"] != before["code"]
+        assert not any("starting it again" in line for line in told.lines)
+        stop.set()
+        await running
+
+    async def test_waits_for_a_change_when_what_reloads_cannot_start(self, tmp_path: Path) -> None:
+        told, stop = Told(), asyncio.Event()
+        source = tmp_path / "source.py"
+        source.write_text("raise SystemExit('a slip of the pen')")
+        never = Part("code", (sys.executable, str(source)), lambda _pid: "pause" in source.read_text())
+        supervisor = Supervisor([never], tmp_path, tell=told, running_changed=lambda _pids: None, reloading=["code"])
+        running = asyncio.create_task(supervisor.run(stop, lambda: None))
+        await told.until("a slip of the pen")
+        await told.until("code is started again when its source changes")
+        source.write_text(SLEEPS)
+        supervisor.restart()
+        await told.until("code is ready")
+        stop.set()
+        await running
+
     async def test_stops_what_needs_others_before_them(self, tmp_path: Path) -> None:
         told, stop = Told(), asyncio.Event()
         running: list[set[str]] = []

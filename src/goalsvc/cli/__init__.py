@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from goalsvc import __version__
-from goalsvc.cli import clock, dead_letters, keys, looking, running, webhooks
+from goalsvc.cli import clock, dead_letters, dev, keys, looking, running, webhooks
 from goalsvc.errors import GoalsvcError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for _part in (running.app, webhooks.app, looking.app):
     app.add_typer(_part)
+app.add_typer(dev.dev, name="dev")
 app.add_typer(dead_letters.dead_letters, name="dead-letters")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(clock.clock, name="clock")

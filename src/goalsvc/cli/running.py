@@ -108,18 +108,6 @@ def worker(
 
 
 @app.command()
-def dev(
-    port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.")] = 8000,
-    data_dir: Annotated[Path, typer.Option(help="Where the data lives; it survives a restart.")] = Path(".goalsvc"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print one line of JSON once all is ready.")] = False,
-) -> None:
-    """Run everything on this machine, on real parts: MongoDB, Valkey, S3, stand-ins for Pusher and BytePlus, API, worker."""
-    from goalsvc.devstack import run_dev
-
-    raise typer.Exit(run_dev(port=port, data_dir=data_dir, json_output=json_output))
-
-
-@app.command()
 def demo(
     keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
         ".goalsvc-demo"

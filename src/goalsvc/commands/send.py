@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
+from goalsvc.commands.answers import reason_of, worth_knowing
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goal_path
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
@@ -35,23 +36,6 @@ PUSHER_EVENTS = (
 def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
     """A webhook's body: these events, all of them at that time."""
     return json.dumps({"time_ms": to_epoch_milliseconds(at), "events": list(events)}).encode()
-
-
-#: What the reasons of receivers of a webhook mean, for a person at a terminal.
-_MEANINGS: Mapping[str, str] = {
-    "already_running": "the clock runs already",
-    "goal_inactive": "the goal has ended",
-    "not_a_participant": "only the performer, and the viewer of an exclusive, move this clock",
-    "not_running": "the clock does not run",
-    "other_goal_kind": "a goal of this kind has no clock",
-    "overtaken": "a later event of this user is known",
-    "unknown_goal": "there is no such goal",
-    "unknown_user": "there is no such user",
-    "unknown_event": "goalsvc does nothing with it",
-    "unknown_channel": "the channel is not one of goalsvc's",
-}
-#: The channel, or an event without a user, is not the business of these receivers.
-_NOT_WORTH_KNOWING = {"not_a_goal_channel", "not_a_stream_channel", "not_a_user_channel", "no_user"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +65,10 @@ class Sent:
     def _outcome(self) -> list[str]:
         if self.outcome is None:
             return [f"  no trace of it appeared within {TRACE_SECONDS:g} s: what came of it is not known"]
-        answers = [one for one in self.outcome["answers"] if one.get("reason") not in _NOT_WORTH_KNOWING]
-        told = [f"  {one['receiver']:<24}{_answered(one)}" for one in answers]
-        return told if self.outcome["answers"] else [f"  ignored: {_reason(self.outcome)}"]
-
-
-def _answered(answer: Mapping[str, Any]) -> str:
-    return f"{answer['outcome']:<9} {_reason(answer)}".rstrip()
-
-
-def _reason(answer: Mapping[str, Any]) -> str:
-    reason = answer.get("reason", "")
-    return f"{reason} ({_MEANINGS[reason]})" if reason in _MEANINGS else reason
+        if not self.outcome["answers"]:
+            return [f"  ignored: {reason_of(self.outcome)}"]
+        answers = worth_knowing(self.outcome["answers"])
+        return [f"  {one['receiver']:<24}{one['outcome']:<9} {reason_of(one)}".rstrip() for one in answers]
 
 
 async def send(target: Target, name: str, *, channel: str, user_id: str | None, at: str) -> Sent:

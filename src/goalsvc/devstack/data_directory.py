@@ -4,7 +4,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ class DataDirectoryError(GoalsvcError):
     """The data directory cannot be used; the message says why."""
 
     code = "data_directory"
+
+
+#: All that a `goalsvc dev` makes in its data directory; the lock comes last.
+_ENTRIES = ("mongod", "valkey", "logs", "clock", "ports.json", "running.json", ".gitignore", "lock")
 
 
 class DataDirectory:
@@ -58,6 +63,32 @@ class DataDirectory:
             lock.flush()
             yield
 
+    def remove(self, ask: Callable[[int], None]) -> list[str]:
+        """Removes dev's data, and the directory if nothing else is in it; returns the names of what else there is.
+
+        Before, `ask` is told how many bytes it is, and may raise. Raises DataDirectoryError for a directory that is not one of
+        dev's, and while a `goalsvc dev` runs on it.
+        """
+        self._insist_that_it_is_devs()
+        with self.held():
+            ask(sum(file.lstat().st_size for entry in _ENTRIES for file in _files(self.path / entry)))
+            self.end_what_was_left_behind()
+            try:
+                for entry in _ENTRIES:
+                    _remove(self.path / entry)
+                left = sorted(path.name for path in self.path.iterdir())
+                if not left:
+                    self.path.rmdir()
+            except OSError as error:
+                raise DataDirectoryError(f"{self.path} cannot be removed: {error.strerror}") from None
+        return left
+
+    def _insist_that_it_is_devs(self) -> None:
+        if not self.path.is_dir():
+            raise DataDirectoryError(f"there is no directory {self.path}: nothing is to be removed")
+        if not ((self.path / "lock").is_file() and self.logs.is_dir() and self._ports.is_file()):
+            raise DataDirectoryError(f"{self.path} is not a data directory of `goalsvc dev`: nothing was removed")
+
     def ports_for(self, names: Iterable[str], besides: Iterable[int] = ()) -> dict[str, int]:
         """A free port for each part, the one that it had last time if that can be had, and remembers them."""
         remembered = _read(self._ports)
@@ -90,6 +121,18 @@ class DataDirectory:
         holds_within(10, lambda: all(birth_of(pid) is None for pid in left.values()))
         self._running.unlink(missing_ok=True)
         return sorted(left)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file at that path, or all files below it."""
+    return (found for found in (path, *path.rglob("*")) if found.is_file() and not found.is_symlink())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

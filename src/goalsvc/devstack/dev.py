@@ -1,20 +1,14 @@
 """`goalsvc dev`: everything on this machine, on real parts."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from goalsvc.devstack.data_directory import DataDirectory
 from goalsvc.devstack.environment import (
@@ -24,14 +18,14 @@ from goalsvc.devstack.environment import (
     private_parts,
     quarantine_bucket,
 )
+from goalsvc.devstack.following import follow
 from goalsvc.devstack.mongod import mongod_part
 from goalsvc.devstack.parts import Part, api_part, s3_part, standins_part, valkey_part, worker_part
 from goalsvc.devstack.ports import HOST, free_port, is_free
 from goalsvc.devstack.process import PartFailedError
 from goalsvc.devstack.supervisor import Supervisor
+from goalsvc.devstack.voice import Voice
 from goalsvc.errors import GoalsvcError, SettingsError
-
-_IN_THE_JSON = ("api", "worker", "mongod", "valkey", "s3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +38,14 @@ class Commands:
     )
     """Given the port."""
     worker: tuple[str, ...] = (sys.executable, "-m", "goalsvc", "worker")
+    source: Path = Path(__file__).parents[1]
+    """What they are made from; watched with `reload`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    talking: bool
+    reload: bool
 
 
 class PortTakenError(GoalsvcError):
@@ -57,16 +59,20 @@ def run_dev(
     port: int = 8000,
     data_dir: Path = Path(".goalsvc"),
     json_output: bool = False,
+    quiet: bool = False,
+    reload: bool = False,
     commands: Commands | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> int:
     """Runs the stack until Ctrl-C, SIGTERM or SIGHUP, and gives the exit status: 0 after a stop, 1 if it cannot run.
 
-    `port` is the API's (0: any free one); data, logs and what must be remembered are kept in `data_dir`. With
-    `json_output` the one thing printed on standard output is a JSON object, once all is ready. `environment` (the
-    process's own if None) says what to use instead of private parts. Call it on the main thread, outside any event loop.
+    `port` is the API's (0: any free one); data, logs and what must be remembered are kept in `data_dir`. Once all is ready,
+    a line is printed for each thing that happens, unless `quiet`. With `json_output` the one thing printed on standard output
+    is a JSON object, once all is ready. With `reload` a change of goalsvc's source restarts the API and the worker.
+    `environment` (the process's own if None) says what to use instead of private parts. Call it on the main thread, outside
+    any event loop.
     """
-    voice = _Voice(json_output)
+    voice = Voice(json_output)
     given = dict(os.environ if environment is None else environment)
     data = DataDirectory(data_dir.absolute())
     try:
@@ -77,7 +83,8 @@ def run_dev(
                 raise PortTakenError(
                     f"port {port} on {HOST} is taken by another program: stop it, or choose another with --port"
                 )
-            asyncio.run(_run(port or free_port(), data, voice, commands or Commands(), given))
+            options = _Options(talking=not quiet and not json_output, reload=reload)
+            asyncio.run(_run(port or free_port(), data, voice, commands or Commands(), given, options))
     except KeyboardInterrupt:  # before the event loop took it over: nothing had been started
         return 0
     except GoalsvcError as error:
@@ -89,14 +96,20 @@ def run_dev(
     return 0
 
 
-async def _run(port: int, data: DataDirectory, voice: "_Voice", commands: Commands, given: Mapping[str, str]) -> None:
+async def _run(
+    port: int, data: DataDirectory, voice: Voice, commands: Commands, given: Mapping[str, str], options: _Options
+) -> None:
     began_at = time.monotonic()
     ports = {PrivatePart(name): number for name, number in data.ports_for(private_parts(given), besides=[port]).items()}
     environment = environment_for(given, ports, port) | {"GOALSVC_DEV_DIR": str(data.path)}
     parts = _parts(data.path, ports, port, environment, commands)
-    supervisor = Supervisor(parts, data.logs, tell=voice.tell, running_changed=data.remember_running)
+    reloading = ("api", "worker") if options.reload else ()
+    supervisor = Supervisor(
+        parts, data.logs, tell=voice.tell, running_changed=data.remember_running, reloading=reloading
+    )
 
     stop = asyncio.Event()
+    addresses = Addresses.of(environment, port)
 
     def on_signal() -> None:
         if stop.is_set():
@@ -105,16 +118,52 @@ async def _run(port: int, data: DataDirectory, voice: "_Voice", commands: Comman
             voice.tell("stopping")
             stop.set()
 
-    def when_ready() -> None:
-        voice.announce(
-            Addresses.of(environment, port), supervisor.pids, environment, given, time.monotonic() - began_at
-        )
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     voice.tell(f"starting {', '.join(part.name for part in parts)}; their logs are in {data.logs}")
-    await supervisor.run(stop, when_ready)
+    async with _beside() as begin:
+
+        def when_ready() -> None:
+            voice.announce(addresses, supervisor.pids, environment, given, time.monotonic() - began_at)
+            if options.talking:
+                begin(_talk(addresses, voice))
+
+        if options.reload:
+            begin(_reload(commands.source, supervisor, voice))
+        await supervisor.run(stop, when_ready)
+
+
+async def _talk(addresses: Addresses, voice: Voice) -> None:
+    """Shows what happens until it is cancelled; the stack goes on without it."""
+    try:
+        async for line in follow(addresses.mongodb_url):
+            voice.show(line, f"{addresses.api_url}/console")
+    except Exception as error:
+        voice.complain(f"what happens is no longer shown: {error!r}")
+
+
+async def _reload(source: Path, supervisor: Supervisor, voice: Voice) -> None:
+    """Restarts the API and the worker whenever a file of the source changes, until it is cancelled."""
+    import watchfiles  # of the extra `dev`
+
+    async for changes in watchfiles.awatch(source):
+        names = sorted(str(Path(path).relative_to(source)) for _, path in changes)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        voice.tell(f"{names[0]}{more} changed: the API and the worker start again")
+        supervisor.restart()
+
+
+@asynccontextmanager
+async def _beside() -> AsyncIterator[Callable[[Coroutine[None, None, None]], None]]:
+    """Yields what begins work beside the parts; on leaving it is cancelled."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield lambda work: tasks.append(asyncio.create_task(work))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _parts(
@@ -145,88 +194,6 @@ def _parts(
         api_part(commands.api(api_port), api_port, environment, stores),
         worker_part(commands.worker, valkey, environment, stores),
     ]
-
-
-class _Screen(Console):
-    def on_broken_pipe(self) -> None:
-        """Lets the error through, where rich would end the process at once and leave the parts behind."""
-        raise BrokenPipeError
-
-
-class _Voice:
-    """Speaks to the user; a closed terminal is not a reason to fail."""
-
-    def __init__(self, json_output: bool) -> None:
-        self._json_output = json_output
-        self._progress = _Screen(stderr=True, highlight=False, soft_wrap=True)
-
-    def tell(self, line: str) -> None:
-        """A line of progress, on standard error."""
-        self._say(sys.stderr, lambda: self._progress.print(f"[dim]dev:[/dim] {escape(line)}"))
-
-    def complain(self, message: str) -> None:
-        """What went wrong, on standard error: one sentence, then perhaps the end of a log."""
-        self._say(
-            sys.stderr,
-            lambda: self._progress.print(f"[bold red]goalsvc dev:[/bold red] {escape(message)}"),
-        )
-
-    def announce(
-        self,
-        addresses: Addresses,
-        pids: Mapping[str, int],
-        environment: Mapping[str, str],
-        given: Mapping[str, str],
-        seconds: float,
-    ) -> None:
-        """All is ready."""
-        self.tell(f"ready after {seconds:.1f} s; Ctrl-C stops everything")
-        if self._json_output:
-            numbers: dict[str, int | list[int]] = {name: pids.get(name, []) for name in _IN_THE_JSON}
-            line = json.dumps({**asdict(addresses), "pids": numbers})
-            self._say(sys.stdout, lambda: print(line, flush=True))
-        else:
-            overview = _overview(addresses, environment, given)
-            self._say(sys.stdout, lambda: _Screen(soft_wrap=True).print(overview))
-
-    @staticmethod
-    def _say(stream: TextIO, speak: Callable[[], None]) -> None:
-        try:
-            speak()
-        except OSError:
-            # Python flushes its standard streams once more at its end: let that go somewhere.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-
-
-def _overview(addresses: Addresses, environment: Mapping[str, str], given: Mapping[str, str]) -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    rows = {
-        "API": addresses.api_url,
-        "docs": f"{addresses.api_url}/docs",
-        "console": f"{addresses.api_url}/console",
-        "examples": f"{addresses.api_url}/examples",
-        "MongoDB": addresses.mongodb_url,
-        "Redis": addresses.redis_url,
-        "S3": addresses.s3_endpoint_url,
-        "Pusher": addresses.pusher_url,
-        "BytePlus": addresses.byteplus_url,
-    }
-    keys = {
-        "API key": "GOALSVC_API_KEY",
-        "Pusher app id": "GOALSVC_PUSHER_APP_ID",
-        "Pusher key": "GOALSVC_PUSHER_KEY",
-        "Pusher secret": "GOALSVC_PUSHER_SECRET",
-        "JWT key": "GOALSVC_JWT_KEY",
-    }
-    # Only what is public is shown: a secret of the user's own does not belong on a screen.
-    rows |= {
-        name: f"as in {variable}" if given.get(variable) else environment[variable] for name, variable in keys.items()
-    }
-    for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", Text(value, overflow="fold"))
-    return table
 
 
 __all__ = ["Commands", "PartFailedError", "PortTakenError", "run_dev"]

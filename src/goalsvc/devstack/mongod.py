@@ -1,4 +1,4 @@
-"""A private `mongod` as a replica set (transactions need one), and the only place in the devstack that speaks MongoDB."""
+"""A private `mongod` as a replica set (transactions need one), and all that the devstack asks of its members."""
 
 import socket
 import struct

@@ -6,7 +6,7 @@ import re
 import signal
 import time
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from goalsvc.devstack.parts import Part
@@ -40,10 +40,12 @@ class Supervisor:
         tell: Callable[[str], None],
         running_changed: Callable[[Mapping[str, int]], None],
         longest_pause_seconds: float = 5.0,
+        reloading: Collection[str] = (),
     ) -> None:
         """`tell` takes a line for the user; `running_changed` the process id of every running part, at each change.
 
-        Before a part that keeps dying is started again there is a pause, each twice the last, up to the longest.
+        Before a part that keeps dying is started again there is a pause, each twice the last, up to the longest. A part among
+        `reloading` is started again by `restart`, and waits for it when it cannot start.
         """
         self._parts = parts
         self._logs = {part.name: PartLog(logs / f"{part.name}.log") for part in parts}
@@ -52,6 +54,7 @@ class Supervisor:
         self._longest_pause_seconds = longest_pause_seconds
         self._processes: dict[str, Process] = {}
         self._ready = {part.name: asyncio.Event() for part in parts}
+        self._restarts = {name: asyncio.Event() for name in reloading}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -82,6 +85,13 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop()
 
+    def restart(self) -> None:
+        """Ends the reloading parts, so that they are started anew, or starts those that wait for it."""
+        for name, asked in self._restarts.items():
+            asked.set()
+            if name in self._processes:
+                _signal(self._processes[name], signal.SIGTERM)
+
     def kill(self) -> None:
         """Kills what is still running, at a second signal."""
         for process in self._processes.values():
@@ -98,6 +108,8 @@ class Supervisor:
         while True:
             for need in sorted(part.needs):
                 await self._ready[need].wait()
+            if part.name in self._restarts:
+                self._restarts[part.name].clear()
             process = await self._start(part)
             started_at = time.monotonic()
             if await self._comes_to_work(part, process):
@@ -115,6 +127,8 @@ class Supervisor:
             self._running_changed(self.pids)
 
             sentence = why_it_ended(part.name, status, log.tail())
+            if await self._is_to_restart(part, f"{sentence}; the end of {log.path}:\n{log.tail()}", ready_at):
+                continue
             if not been_ready:
                 raise PartFailedError(f"{sentence}; the end of {log.path}:\n{log.tail()}")
             killed_by_somebody = status == -signal.SIGKILL and ready_at is not None
@@ -127,6 +141,16 @@ class Supervisor:
             self._tell(f"{sentence}; starting it again")
             if rapid_deaths:
                 await asyncio.sleep(min(0.1 * 2**rapid_deaths, self._longest_pause_seconds))
+
+    async def _is_to_restart(self, part: Part, why: str, ready_at: float | None) -> bool:
+        """Whether a part that ended was told to; one that reloads and could not start waits until it is."""
+        asked = self._restarts.get(part.name)
+        if asked is None or not (asked.is_set() or ready_at is None):
+            return False
+        if not asked.is_set():
+            self._tell(f"{why}\n{part.name} is started again when its source changes")
+            await asked.wait()
+        return True
 
     async def _start(self, part: Part) -> Process:
         output = self._logs[part.name].open_for_start()

@@ -23,6 +23,7 @@ async def deliver_notice(context: Context, *, channels: Sequence[str], event: st
     """Sends a notice to Pusher; at least once, so its data has an `event_id`. One that newer progress supersedes is dropped."""
     if event == GoalProgressUpdated.event and await _is_superseded(data):
         return Returned(Reason.OVERTAKEN)
+    context.note(notice=event)
     await context.notifier.trigger(channels, event, data)
     return Done(event)
 
@@ -65,6 +66,7 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
             event = announcements.progressed(goal, event_id, now, goal.progress - told, goal.progress)
             notice = GoalProgressUpdated.of(event, amount=event.amount)
             channels, data = notice.channels_of(event.streamer_id), msgspec.to_builtins(notice.data())
+            context.note(notice=notice.event)
             await context.notifier.trigger(channels, notice.event, data)
             sent = True
         finally:
@@ -87,6 +89,8 @@ async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcom
         return Returned(Reason.UNKNOWN_GOAL)
     follow_ups: list[FollowUp] = []
     paid = await Earning.paid_between(identity, max(above, goal.payers_told), goal.progress)
+    if paid:
+        context.note(notice=WalletUpdated.event)
     for payer in paid:
         notice = WalletUpdated(
             event_id=f"{goal_id}:{goal.progress}:{payer['user_id']}",
@@ -109,4 +113,6 @@ async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcom
     if not await Goal.fulfil_at(identity, PAYERS, goal.progress, payers_told=goal.progress):
         await Goal.changes({"_id": identity}, {"$max": {"payers_told": goal.progress}})
         raise NotYetError("others have contributed meanwhile", 0.001)
-    return Done(f"{len(paid)} payers", follow_ups=tuple(follow_ups), fulfils=Fulfils.NONE_YET)
+    return Done(
+        f"{len(paid)} payer{'' if len(paid) == 1 else 's'}", follow_ups=tuple(follow_ups), fulfils=Fulfils.NONE_YET
+    )
