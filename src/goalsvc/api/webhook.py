@@ -222,7 +222,7 @@ async def take(
         "event_id": origin.cause.event_id,
         "user_id": user_id,
         "app_key": app_key,
-        "request_id": CURRENT.get() or None,
+        "request_id": request_id.CURRENT.get() or None,
     }
     node |= {name: value[:_LONGEST_NAME] for name, value in told.items() if value is not None}
     node |= {"channel": wire.channel[:_LONGEST_NAME], "happened_at": at}
