@@ -119,7 +119,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is not None and settings.dev_dir:
         include(app, test_clock.router)
         examples.serve_examples(app)
-    app.include_router(console.router)
+    for router in console.ROUTERS:
+        app.include_router(router)
     app.include_router(health.router)
     app.include_router(asyncapi.router)
     docs.serve_docs(app)

@@ -68,7 +68,9 @@ def _targets_of(request: Request, response: Response | None) -> list[str]:
 
 
 async def _reason_of(request: Request) -> str | None:
-    """The `reason` that the caller gives in the body, if any."""
+    """The `reason` that the caller gives in the body, if any; a page of the console gives it beside the body."""
+    if given := getattr(request.state, "reason", ""):
+        return str(given)[:_LONGEST_REASON]
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):

@@ -1,29 +1,25 @@
 """The pages of the console: each parses its address, reads what it shows, and renders it."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from importlib.resources import files
 from typing import Annotated
-from urllib.parse import quote
 
-from bson import ObjectId
-from fastapi import APIRouter, Depends, Form, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Form, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
-from fastapi.routing import APIRoute
-from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from goalsvc.clock import from_epoch_milliseconds
-from goalsvc.console import access, explaining, live
+from goalsvc.console import access, acting, administration, explaining, live
+from goalsvc.console.acts import fields_of, offered
 from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import finding, health, money, overview, rows
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.rendering import HEADERS, page, picture
+from goalsvc.console.routing import Operator, base_of, console_router, missing, object_id
 from goalsvc.console.trees import folded
 from goalsvc.context import Context
 from goalsvc.domain.books import legs_of
-from goalsvc.domain.call import Caller
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.models.census import take_census
@@ -36,55 +32,9 @@ _LATELY = timedelta(minutes=15)
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
-class ConsoleRoute(APIRoute):
-    """A page: to those who may not read it, the log-in or what they lack; where the database is slow or away, it says so."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
-        """Returns the handler of the page, with what it answers instead."""
-        show = super().get_route_handler()
-
-        async def guarded(request: Request) -> Response:
-            try:
-                return await show(request)
-            except access.LogInError:
-                wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                to = f"{_base(request)}/login?to={quote(wanted, safe='')}"
-                return RedirectResponse(to, 303, headers=dict(HEADERS))
-            except access.ForbiddenError as error:
-                return page(request, "message.html", status=403, title="Not with this key", text=_lacks(error))
-            except ExecutionTimeout:
-                text = "The database took longer than three seconds to answer this page. Try again, or narrow the page."
-                return page(request, "message.html", status=503, title="The database is slow", text=text)
-            except PyMongoError:
-                text = "The database does not answer. Pusher repeats webhooks meanwhile."
-                return page(request, "message.html", status=503, title="No database", text=text)
-            except RequestValidationError as error:
-                text = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
-                return page(request, "message.html", status=422, title="This address is not right", text=text)
-
-        return guarded
-
-
-router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
-
-Operator = Annotated[Caller, Depends(access.reader)]
-
-
-def _lacks(error: access.ForbiddenError) -> str:
-    return f"Your key has not the scope {error.scope.value}, which this page requires."
-
-
-def _base(request: Request) -> str:
-    return str(request.scope.get("root_path", "")).rstrip("/") + "/console"
-
-
-def _missing(request: Request, caller: Caller, what: str) -> Response:
-    return page(request, "message.html", status=404, title="Nothing there", text=f"There is no {what}.", caller=caller)
-
-
-def _object_id(text: str) -> ObjectId | None:
-    return ObjectId(text) if ObjectId.is_valid(text) else None
-
+router = console_router()
+#: The routers of all pages.
+ROUTERS = (router, acting.router, administration.router)
 
 # -- coming in --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +55,7 @@ async def log_in(request: Request, key: Annotated[str, Form()] = "", to: Annotat
     caller = await access.caller_by_key(context, key.strip())
     if caller is None:
         return page(request, "login.html", status=401, to=to, wrong=True, closed=False)
-    base = _base(request)
+    base = base_of(request)
     answer = RedirectResponse(to if to.startswith(f"{base}/") and "//" not in to else base, 303, headers=dict(HEADERS))
     access.remember(answer, context, caller)
     return answer
@@ -114,7 +64,7 @@ async def log_in(request: Request, key: Annotated[str, Form()] = "", to: Annotat
 @router.post("/logout")
 async def log_out(request: Request) -> Response:
     """Forgets the key."""
-    answer = RedirectResponse(f"{_base(request)}/login", 303, headers=dict(HEADERS))
+    answer = RedirectResponse(f"{base_of(request)}/login", 303, headers=dict(HEADERS))
     if access.is_same_origin(request):
         access.forget(answer)
     return answer
@@ -144,7 +94,7 @@ async def search(request: Request, caller: Operator, q: Annotated[str, Query(max
     """Leads to the page that shows the thing of that id; lists them when there are several."""
     found = await finding.find(q)
     if len(found) == 1:
-        return RedirectResponse(_base(request) + found[0].path, 303, headers=dict(HEADERS))
+        return RedirectResponse(base_of(request) + found[0].path, 303, headers=dict(HEADERS))
     return page(request, "home.html", caller=caller, found=found, query=q)
 
 
@@ -155,10 +105,10 @@ async def search(request: Request, caller: Operator, q: Annotated[str, Query(max
 async def show_goal(request: Request, caller: Operator, goal_id: str) -> Response:
     """Shows a goal: how it stands, its time line, its story, its money, its trace."""
     context: Context = request.app.state.context
-    identity = _object_id(goal_id)
+    identity = object_id(goal_id)
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
-        return _missing(request, caller, f"goal {goal_id}")
+        return missing(request, caller, f"goal {goal_id}")
     return page(
         request,
         "goal.html",
@@ -173,6 +123,7 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         uncounted=explaining.uncounted(found.timeline),
         reason_text=explaining.reason_text,
         drawing=timelines.draw(found.timeline),
+        acts=offered(caller, *fields_of(found.goal.active, found.goal.kind.value, found.paid)),
     )
 
 
@@ -180,10 +131,10 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
 async def goal_timeline(request: Request, caller: Operator, goal_id: str) -> Response:
     """Returns the time line of a goal as a file."""
     context: Context = request.app.state.context
-    identity = _object_id(goal_id)
+    identity = object_id(goal_id)
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
-        return _missing(request, caller, f"goal {goal_id}")
+        return missing(request, caller, f"goal {goal_id}")
     return picture("timeline.svg", drawing=timelines.draw(found.timeline))
 
 
@@ -193,10 +144,10 @@ async def goal_seconds(
 ) -> Response:
     """Shows every join and leave and every stretch of a goal, from the latest on."""
     context: Context = request.app.state.context
-    identity = _object_id(goal_id)
+    identity = object_id(goal_id)
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
-        return _missing(request, caller, f"goal {goal_id}")
+        return missing(request, caller, f"goal {goal_id}")
     last = len(found.timeline.marks) if upto is None else upto
     earlier = max(0, last - _MOST_MARKS)
     return page(
@@ -220,8 +171,8 @@ async def goal_trace(
     root: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Shows the trace of a goal as a tree; receivers whose business it was not are folded to a count."""
-    if _object_id(goal_id) is None:
-        return _missing(request, caller, f"goal {goal_id}")
+    if object_id(goal_id) is None:
+        return missing(request, caller, f"goal {goal_id}")
     where = {"goal_id": goal_id, **({"root": root} if root else {})}
     segments = await rows("traces", where, sort=[("at", -1)], limit=_MOST_TREE_SEGMENTS + 1)
     trees = folded(segments[:_MOST_TREE_SEGMENTS], keep_returned=all_nodes)
@@ -251,7 +202,7 @@ async def show_escrow(
     statement = await money.statement(account, money.Before.parse(before))
     came, went = await money.numbers(account)
     goal_id = escrow_id.rpartition(":")[2]
-    identity = _object_id(goal_id)
+    identity = object_id(goal_id)
     why = await explain_goal(identity, context.clock.now()) if identity is not None else None
     sentence = explaining.held(statement.balance, came, went)
     return page(
@@ -272,7 +223,7 @@ async def show_transfer(request: Request, caller: Operator, transfer_id: str) ->
     found = await money.transfer(transfer_id)
     why = await explain_transfer(transfer_id) if found is not None else None
     if found is None or why is None:
-        return _missing(request, caller, f"transfer {transfer_id}")
+        return missing(request, caller, f"transfer {transfer_id}")
     steps = explaining.steps(why, Cause.read(found.get("cause")).goal_id)
     return page(request, "transfer.html", caller=caller, transfer=found, legs=legs_of(found), why=why, steps=steps)
 
@@ -295,12 +246,13 @@ async def show_user(
 async def show_session(request: Request, caller: Operator, session_id: str) -> Response:
     """Shows one stream's evening with its goals."""
     context: Context = request.app.state.context
-    identity = _object_id(session_id)
+    identity = object_id(session_id)
     found = await overview.session_page(identity) if identity is not None else None
     if found is None:
-        return _missing(request, caller, f"session {session_id}")
+        return missing(request, caller, f"session {session_id}")
     now = context.clock.now()
-    return page(request, "session.html", caller=caller, found=found, session=found.session, now=now)
+    acts = offered(caller, "end-session") if found.session.open else []
+    return page(request, "session.html", caller=caller, found=found, session=found.session, now=now, acts=acts)
 
 
 # -- operations -------------------------------------------------------------------------------------------------------
@@ -349,7 +301,7 @@ async def stream_live(
         tail = object()
         tails.add(tail)
         try:
-            async for text in live.follow(place, _base(request), state.context.clock, lambda: state.stopping.stopped):
+            async for text in live.follow(place, base_of(request), state.context.clock, lambda: state.stopping.stopped):
                 yield text
         finally:
             tails.discard(tail)
@@ -385,4 +337,6 @@ async def show_dead_letters(
         letters=letters,
         more=letters[-1]["_id"] if len(letters) == overview.MOST else None,
         now=context.clock.now(),
+        acts=offered(caller, "redrive"),
+        most=acting.MOST_AT_ONCE,
     )

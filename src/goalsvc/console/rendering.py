@@ -1,14 +1,17 @@
 """Pages as HTML: the templates, what they may call, and the headers that every answer of the console has."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.console.acts import ACTS
 from goalsvc.console.pictures.axis import duration_text
 from goalsvc.domain.books import legs_of
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; media-src 'self' https:",
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -37,6 +40,7 @@ def templates() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["new_key"] = lambda: token_hex(16)
     made.filters |= {
         "clock": clock_text,
         "instant": instant_text,
@@ -45,18 +49,31 @@ def templates() -> "Environment":
         "words": lambda code: str(code).replace("_", " "),
         "millis": to_epoch_milliseconds,
         "legs": legs_of,
+        "shown_json": lambda value: json.dumps(value, indent=1, ensure_ascii=False, default=str)[:20_000],
         "number": lambda value: f"{value:,}".replace(",", " "),
         "px": lambda value: f"{value:.1f}".rstrip("0").rstrip("."),
     }
     return made
 
 
-def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Returns a page with the headers of the console."""
+def page(request: Request, template: str, *, status: int = 200, media: str = "", **values: Any) -> HTMLResponse:
+    """Returns a page with the headers of the console; `media` is the host of what it plays."""
     root = request.scope.get("root_path", "").rstrip("/")
-    known = {"base": f"{root}/console", "path": request.url.path, "query": "", "caller": None}
+    done = ACTS.get(request.query_params.get("did", ""))
+    known: dict[str, Any] = {
+        "base": f"{root}/console",
+        "path": request.url.path,
+        "query": "",
+        "caller": None,
+        "back": "",
+        "notice": done.done if done is not None else "",
+        "acts": [],
+    }
     html = templates().get_template(template).render({**known, **values})
-    return HTMLResponse(html, status, headers=dict(HEADERS))
+    headers = dict(HEADERS)
+    if media:
+        headers["Content-Security-Policy"] += f"; media-src {media}"
+    return HTMLResponse(html, status, headers=headers)
 
 
 def picture(template: str, **values: Any) -> Response:

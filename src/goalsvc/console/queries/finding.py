@@ -43,8 +43,8 @@ async def _by_object_id(asked: str) -> list[Found]:
         found.append(Found(str(goal.get("_cls", "goal")).removeprefix("Goal."), asked, f"/goals/{asked}"))
     if await _one("sessions", {"_id": identity}, "_id"):
         found.append(Found("session", asked, f"/sessions/{asked}"))
-    if asset := await _one("assets", {"_id": identity}, "goal_id"):
-        found.append(Found("clip", asked, f"/goals/{asset['goal_id']}" if asset.get("goal_id") else "/"))
+    if await _one("assets", {"_id": identity}, "_id"):
+        found.append(Found("clip", asked, f"/clips/{asked}"))
     earning = await _one("earnings", {"_id": identity}, "transfer_id")
     if earning and earning.get("transfer_id"):
         found.append(Found("contribution", asked, _transfer_path(str(earning["transfer_id"]))))
@@ -59,9 +59,15 @@ async def _by_text(asked: str) -> list[Found]:
         found.append(Found("transfer", asked, _transfer_path(asked)))
     if await _one("dead_letters", {"_id": asked}, "_id"):
         found.append(Found("dead letter", asked, f"/dead-letters?id={quote(asked, safe='')}"))
-    event = await _one("events", {"_id": asked}, "goal_id")
-    if event and event.get("goal_id"):
-        found.append(Found("event", asked, f"/goals/{event['goal_id']}"))
+    referred = await rows("transfers", {"reference": asked}, limit=5, fields={"_id": 1})
+    found += [Found("transfer", str(row["_id"]), _transfer_path(str(row["_id"]))) for row in referred]
+    if await _one("events", {"_id": asked}, "_id"):
+        found.append(Found("event", asked, f"/events/{quote(asked, safe='')}"))
+    if await _one("webhook_endpoints", {"_id": asked}, "_id"):
+        found.append(Found("webhook endpoint", asked, f"/deliveries/{quote(asked, safe='')}"))
+    if audited := await _one("audit_events", {"request_id": asked}, "targets"):
+        target = str((audited.get("targets") or [""])[0])
+        found.append(Found("request", asked, f"/audit?target={quote(target, safe='')}"))
     return found
 
 

@@ -42,6 +42,11 @@ class GoalPage:
     cut: Sequence[str]
     """What is not shown, in words."""
 
+    @property
+    def paid(self) -> bool:
+        """Whether its escrow has paid anything to the streamer."""
+        return any(str(transfer["_id"]).startswith("escrow-") for transfer in self.money.latest)
+
 
 async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
     """Returns the page of that goal, None when there is no such goal."""

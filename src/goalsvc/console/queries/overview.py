@@ -1,5 +1,6 @@
 """What the pages of sessions, users, dead letters and health show."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,12 +8,13 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.console.queries import rows, total
+from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 
 MOST = 100
+MOST_COUNTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,28 @@ async def dead_letter_groups() -> list[LetterGroup]:
     return [LetterGroup(str(row["_id"].get("task")), str(row["_id"].get("reason")), row["count"]) for row in found]
 
 
+def _group(task: str, code: str) -> dict[str, Any]:
+    """The filter of the dead letters of a group; empty texts select all."""
+    where: dict[str, Any] = {"state": "dead"}
+    if task:
+        where["task"] = task
+    if code:
+        where["reason"] = {"$regex": f"^{re.escape(code)}(:|$)"}
+    return where
+
+
+async def letters_of_group(task: str, code: str, most: int) -> list[str]:
+    """Returns the ids of at most so many dead letters of a group, oldest first."""
+    found = await rows("dead_letters", _group(task, code), sort=[("_id", 1)], limit=most, fields={"_id": 1})
+    return [str(row["_id"]) for row in found]
+
+
+async def count_group(task: str, code: str) -> int:
+    """Returns how many dead letters are in a group; of very many, a lower bound."""
+    bounds = {"limit": MOST_COUNTED, "maxTimeMS": MOST_MILLISECONDS}
+    return int(await collection("dead_letters").count_documents(_group(task, code), **bounds))
+
+
 async def dead_letters(letter_id: str | None, before: str | None) -> list[dict[str, Any]]:
     """Returns dead letters: the one of that id, or the latest (before that id)."""
     if letter_id:
@@ -95,5 +119,5 @@ async def dead_letters(letter_id: str | None, before: str | None) -> list[dict[s
 async def latest_roots(since: datetime) -> list[dict[str, Any]]:
     """Returns the latest roots of the trace since an instant, latest first."""
     where = {"at": {"$gte": since}, "parent": {"$exists": False}}
-    fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel")}
+    fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel", "refs")}
     return await rows("traces", where, sort=[("at", -1)], limit=MOST, fields={"at": 1, "goal_id": 1, **fields})

@@ -1,0 +1,111 @@
+"""Operations of the API, called by pages: within this process, as the caller whom the cookie names.
+
+A page does what the API does, with the same checks of the scope, the same errors, the same audit and the same trace.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from starlette.types import Message
+
+from goalsvc.console import access
+from goalsvc.domain.call import Caller, Scope
+
+log = logging.getLogger("goalsvc.console")
+
+_KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "app", "extensions")
+#: What Starlette and FastAPI keep in the scope for the handlers of errors and for what is closed after an answer.
+_KEPT_PREFIXES = ("starlette.exception", "fastapi_")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation answered."""
+
+    status: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was done."""
+        return self.status < 300
+
+    @property
+    def code(self) -> str:
+        """The code of the error; empty when it was done."""
+        return str(self.body.get("code", "")) if not self.ok and isinstance(self.body, Mapping) else ""
+
+    @property
+    def refusal(self) -> str:
+        """Why it was not done, in the API's words."""
+        if not isinstance(self.body, Mapping):
+            return f"The API answered {self.status}."
+        return str(self.body.get("detail") or self.body.get("title") or f"The API answered {self.status}.")
+
+
+async def call_operation(
+    request: Request,
+    caller: Caller,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    query: Mapping[str, Any] | None = None,
+    key: str = "",
+    reason: str = "",
+) -> Answer:
+    """Calls an operation as that caller. `key` is its Idempotency-Key; `reason` is written into the audit."""
+    content = b"" if body is None else json.dumps(body).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    if key:
+        headers.append((b"idempotency-key", key.encode("ascii", "replace")))
+    kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    state = {"caller": caller, "key_name": caller.name, "request_id": request.state.request_id, "reason": reason}
+    asked = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+    scope = {
+        **kept,
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": urlencode(asked).encode(),
+        "headers": headers,
+        "state": state,
+    }
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    try:
+        await request.app.router(scope, receive, send)
+    except Exception:  # as of any call: it is logged, and the page says where to look
+        log.exception("the operation %s %s failed, called by a page", method, path)
+        return Answer(500, {"detail": f"The API failed; its log says why, at the request {request.state.request_id}."})
+    status = next(message["status"] for message in told if message["type"] == "http.response.start")
+    text = b"".join(message.get("body", b"") for message in told if message["type"] == "http.response.body")
+    try:
+        return Answer(status, json.loads(text))
+    except ValueError:
+        return Answer(status, None)
+
+
+async def read_operation(request: Request, caller: Caller, path: str, **query: Any) -> Any:
+    """Returns what a GET of the API answers; None for a 404. Raises ForbiddenError without the scope."""
+    answer = await call_operation(request, caller, "GET", path, query=query)
+    if answer.code == "insufficient_scope":
+        raise access.ForbiddenError(_scope_in(answer))
+    return answer.body if answer.ok else None
+
+
+def _scope_in(answer: Answer) -> Scope:
+    named = [scope for scope in Scope if f"`{scope.value}`" in answer.refusal]
+    return named[0] if named else Scope.ADMIN

@@ -1,0 +1,171 @@
+"""What operators do from pages: only from this console, only with a reason, only with the scope; all of it in the audit."""
+
+import re
+from typing import Any
+
+import httpx
+
+from goalsvc.domain.call import Scope
+from goalsvc.models.records import DeadLetter
+from tests.world import World
+
+from .conftest import FROM_HERE, a_key, log_in
+
+#: Each page, and the scope that it requires beside `read`.
+REQUIRED = {
+    "": None,
+    "/search?q=x": None,
+    "/live": None,
+    "/webhooks": None,
+    "/health": None,
+    "/dead-letters": None,
+    "/users/alice": None,
+    "/escrows/show_funding:0": None,
+    "/keys": "admin",
+    "/audit": "admin",
+    "/deliveries": "admin",
+}
+
+
+async def a_show(world: World) -> dict[str, Any]:
+    session = await world.post("/v1/sessions", {"user_id": "alice"})
+    levels = [{"title": "Ukulele", "target": 60}]
+    made: dict[str, Any] = await world.post(
+        "/v1/goals", {"kind": "ShowGoal", "session_id": session["id"], "levels": levels}
+    )
+    return made
+
+
+async def submit(browser: httpx.AsyncClient, act: str, **fields: str) -> httpx.Response:
+    return await browser.post(f"/console/act/{act}", data=fields, headers=FROM_HERE)
+
+
+class TestScopes:
+    async def test_of_every_page(self, world: World, browser: httpx.AsyncClient) -> None:
+        for scope in Scope:
+            for also in ([], ["read"]):
+                await log_in(browser, (await a_key(world, scope.value, *also))["key"])
+                for path, required in REQUIRED.items():
+                    scopes = {scope.value, *also}
+                    answer = await browser.get(f"/console{path}")
+                    lacking = [one for one in ("read", required) if one is not None and one not in scopes]
+                    assert answer.status_code == (403 if lacking else 200), (path, scopes)
+                    if lacking:
+                        assert f"has not the scope {lacking[0]}" in answer.text
+
+    async def test_of_an_act_are_checked_by_the_server_and_the_form_is_not_shown(
+        self, world: World, browser: httpx.AsyncClient
+    ) -> None:
+        goal = await a_show(world)
+        await log_in(browser, (await a_key(world, "read", "money"))["key"])
+        assert "/console/act/end" not in (await browser.get(f"/console/goals/{goal['id']}")).text
+        answer = await submit(browser, "end", id=goal["id"], reason="ill")
+        assert answer.status_code == 403
+        assert "requires the scope `operate`" in answer.text
+        assert (await world.get(f"/v1/goals/{goal['id']}"))["active"] is True
+        (refused,) = (await world.get("/v1/audit?operation=end_goal"))["items"]
+        assert (refused["outcome"], refused["via"]) == ("refused: insufficient_scope", "console")
+
+
+class TestActs:
+    async def test_are_done_with_a_reason_that_the_audit_keeps(self, world: World, operator: httpx.AsyncClient) -> None:
+        goal = await a_show(world)
+        page = (await operator.get(f"/console/goals/{goal['id']}")).text
+        key = re.search(r'/console/act/end".*?name="key" value="([0-9a-f]{32})"', page, re.DOTALL)
+        assert key is not None
+        fields = {"id": goal["id"], "key": key[1], "reason": "the performer is ill <b>"}
+        answer = await submit(operator, "end", **fields)
+        assert answer.headers["location"] == f"/console/goals/{goal['id']}?did=end"
+        assert "The goal was ended." in (await operator.get(answer.headers["location"])).text
+        assert (await world.get(f"/v1/goals/{goal['id']}"))["active"] is False
+        again = await submit(operator, "end", **fields)
+        assert again.status_code == 303, "the form sent twice is one act"
+        (done,) = (await world.get("/v1/audit?operation=end_goal"))["items"]
+        assert (done["reason"], done["via"], done["outcome"]) == ("the performer is ill <b>", "console", "done")
+        audit = (await operator.get("/console/audit")).text
+        assert "the performer is ill &lt;b&gt;" in audit
+
+    async def test_without_a_reason_or_from_another_site_are_refused(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        goal = await a_show(world)
+        answer = await submit(operator, "end", id=goal["id"], reason="  ")
+        assert (answer.status_code, "reason: required" in answer.text) == (422, True)
+        elsewhere: list[dict[str, str]] = [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
+        for path in ("/console/act/end", "/console/keys", "/console/redrive-group"):
+            for headers in [*elsewhere, {"Origin": "https://evil.test"}]:
+                data = {"id": goal["id"], "reason": "x"}
+                assert (await operator.post(path, data=data, headers=headers)).status_code == 403
+        assert (await world.get(f"/v1/goals/{goal['id']}"))["active"] is True
+
+    async def test_that_come_too_late_say_why(self, world: World, operator: httpx.AsyncClient) -> None:
+        goal = await a_show(world)
+        await world.post(f"/v1/goals/{goal['id']}/end", {})
+        answer = await submit(operator, "end", id=goal["id"], reason="ill")
+        assert (answer.status_code, "the goal is not active" in answer.text) == (409, True)
+        assert (await submit(operator, "explode", id="x", reason="y")).status_code == 404
+        assert (await submit(operator, "end", id="../keys", reason="y")).status_code in (404, 422)
+
+    async def test_of_a_browser_that_was_logged_out_lead_to_the_log_in(self, browser: httpx.AsyncClient) -> None:
+        answer = await submit(browser, "end", id="x", reason="y")
+        assert answer.headers["location"] == "/console/login"
+
+
+class TestRedriving:
+    async def test_a_group_tells_what_was_done_what_could_not_be_and_what_is_left(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        goal = await a_show(world)
+        world.has_dead_letters = True
+        session_id = goal["conditions"]["session_id"]
+        for number in range(102):
+            await bury(world, f"goals/{goal['id']}/StopRecord:{number:03d}", goal["id"], session_id)
+        await bury(world, "nowhere/impossible/StopRecord", None, session_id)
+        listed = (await operator.get("/console/dead-letters")).text
+        assert "Try 100 again" in listed
+        fields = {"task": "StopRecord", "code": "rtc_failed", "reason": "BytePlus is back"}
+        first = await operator.post("/console/redrive-group", data=fields, headers=FROM_HERE)
+        assert "100 StopRecord tasks were promised again; 3 dead letters of this group are left." in first.text
+        rest = await operator.post("/console/redrive-group", data=fields, headers=FROM_HERE)
+        assert "2 StopRecord tasks were promised again, 1 could not be; 1 dead letters" in rest.text
+        acts = await world.get("/v1/audit?operation=redrive&limit=1")
+        assert acts["items"][0]["reason"] == "BytePlus is back"
+
+
+async def bury(world: World, letter_id: str, goal_id: str | None, session_id: str) -> None:
+    collection, document, promise = letter_id.split("/")
+    await DeadLetter.bury(
+        DeadLetter(
+            _id=letter_id,
+            task="StopRecord",
+            arguments={"goal_id": goal_id or "", "session_id": session_id},
+            reason="rtc_failed: no answer",
+            at=world.clock.now(),
+            tries=5,
+            promise=f"{collection}/{document}/{promise}",
+            goal_id=goal_id,
+        )
+    )
+
+
+class TestKeys:
+    async def test_are_created_shown_once_rolled_and_revoked(self, world: World, operator: httpx.AsyncClient) -> None:
+        fields = {"name": "the shop", "scopes": ["read", "write"], "reason": "they sell tokens", "key": "a" * 32}
+        made = await operator.post("/console/keys", data=fields, headers=FROM_HERE)
+        shown = re.search(r"gsk_[A-Za-z0-9_-]{43}", made.text)
+        assert shown is not None
+        assert shown[0] not in (await operator.get("/console/keys")).text
+        (key,) = (await world.get("/v1/keys"))["items"]
+        assert (key["name"], key["scopes"]) == ("the shop", ["read", "write"])
+        data = {"id": key["id"], "reason": "a leak"}
+        rolled = await operator.post("/console/keys", data=data, headers=FROM_HERE)
+        assert re.search(r"gsk_[A-Za-z0-9_-]{43}", rolled.text)
+        revoked = await submit(operator, "revoke-key", id=key["id"], reason="a leak")
+        assert revoked.headers["location"] == "/console/keys?did=revoke-key"
+        assert (await world.get(f"/v1/keys/{key['id']}"))["revoked_at"] is not None
+
+    async def test_with_a_bad_name_say_which_rule_was_broken(self, operator: httpx.AsyncClient) -> None:
+        fields = {"name": "<b>", "scopes": ["read"], "reason": "x"}
+        answer = await operator.post("/console/keys", data=fields, headers=FROM_HERE)
+        assert answer.status_code == 422
+        assert "name" in answer.text
