@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _AT = "2026-01-01T20:00:00Z"
-_BY_TYPE: Mapping[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "null": None, "string": "text"}
+#: What stands for a text of which the document gives no example.
+NO_EXAMPLE = "text"
+_BY_TYPE: Mapping[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "null": None, "string": NO_EXAMPLE}
 
 
 def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 8) -> Any:

@@ -131,11 +131,22 @@ def doctor() -> None:
 
 
 @app.command()
-def openapi(_json_output: JsonAnyway = False) -> None:
-    """Print the OpenAPI document."""
+def openapi(
+    postman: Annotated[bool, typer.Option("--postman", help="As a Postman collection (v2.1), to be imported.")] = False,
+    _json_output: JsonAnyway = False,
+) -> None:
+    """Print the OpenAPI document.
+
+    Example: goalsvc openapi --postman > goalsvc.postman_collection.json
+    """
     from goalsvc.app import create_app
 
-    sys.stdout.write(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False) + "\n")
+    document = create_app().openapi()
+    if postman:
+        from goalsvc.api.postman import collection_of
+
+        document = collection_of(document)
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 @app.command()
