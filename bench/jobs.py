@@ -27,6 +27,7 @@ from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
@@ -62,6 +63,7 @@ async def run_ours(settings: Settings, jobs: int) -> tuple[float, float]:
         return Returned(Reason.ALREADY_DONE)
 
     runner = Runner((no_op,), WITH_PROMISES)
+    await prepare_indexes(settings, print)
     async with open_context(settings) as (context, resources):
         begun = perf_counter()
         for number in range(jobs):

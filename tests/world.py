@@ -51,6 +51,7 @@ from goalsvc.integrations.rtc import RecordedRtc
 from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.keyring import Keyring
+from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.arq_queue import ArqQueue, deserialize, serialize
@@ -698,6 +699,7 @@ def settings_of(mongodb_url: str, redis_url: str, **values: Any) -> Settings:
         "recording": "on",
         # The story's clock stands in the past; MongoDB drops old traces by its own.
         "trace_days": 20_000,
+        "tracking_days": 20_000,
         "event_days": 20_000,
     }
     return Settings(**(own | values))
@@ -717,6 +719,7 @@ async def open_world(
     settings = settings_of(mongodb_url, redis_url, **values)
     clock, runner = FakeClock(), Runner(TASKS, WITH_PROMISES)
     notifier, rtc, store = RecordedNotifier(), RecordedRtc(), MemoryStore()
+    await prepare_indexes(settings, print)
     async with AsyncExitStack() as stack:
         real, resources = await stack.enter_async_context(open_context(settings, clock=clock))
         await resources.redis.flushall()

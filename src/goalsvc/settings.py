@@ -214,6 +214,9 @@ class Settings(BaseSettings):
         description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",
     )
     trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
+    tracking_days: int = Field(
+        default=90, ge=0, description="How long tracking events and settled escrow figures are kept; 0: for ever."
+    )
     webhook_allow_private: bool = Field(
         default=False, description="Whether webhook endpoints may have a private or local address."
     )

@@ -79,9 +79,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
     """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
     clock = clock or clock_of(settings)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            open_database(settings.mongodb_url, trace_days=settings.trace_days, event_days=settings.event_days)
-        )
+        database = await stack.enter_async_context(open_database(settings.mongodb_url))
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         breakers = Breakers()

@@ -26,6 +26,7 @@ from goalsvc.integrations.child import Child
 from goalsvc.integrations.leases import Leases
 from goalsvc.integrations.webhook_sender import open_sender
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
 from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows
@@ -211,6 +212,7 @@ def worker_settings() -> type:
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
         logs.configure(settings)  # arq has set up its own by now
+        await prepare_indexes(settings, log.warning)
         async with open_worker(settings) as failed:
             failed.add_done_callback(_end_process_on_failure)
             yield

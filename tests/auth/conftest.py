@@ -14,6 +14,7 @@ from pymongo import MongoClient
 
 from goalsvc.app import create_app
 from goalsvc.models.keyring import Keyring
+from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.wiring import open_context
 from tests.world import START, FakeClock
@@ -85,6 +86,7 @@ async def open_gate(all_documents: MongoClient[Document], mongodb_url: str, redi
     """One app for a whole module: opening it takes longer than asking it."""
     settings = settings_with(mongodb_url, redis_url, cors_origins=["https://live.example.com"])
     clock = FakeClock()
+    await prepare_indexes(settings, print)
     async with open_context(settings, clock=clock) as (context, resources):
         app = create_app(settings)
         app.state.context, app.state.resources = context, resources

@@ -16,6 +16,7 @@ from goalsvc.domain.origin import Cause
 from goalsvc.errors import CursorExpiredError
 from goalsvc.models.database import Database, open_database
 from goalsvc.models.event_log import EventDocument, EventLog
+from goalsvc.models.migration import Keeping, make_indexes
 from tests.world import START
 
 pytestmark = pytest.mark.real
@@ -51,7 +52,8 @@ async def a_log(database: Database) -> AsyncIterator[EventLog]:
 async def database(documents: MongoClient[dict[str, Any]], mongodb_url: str) -> AsyncIterator[Database]:
     for name in ("events", "counters"):
         documents.get_default_database()[name].delete_many({})
-    async with open_database(mongodb_url, event_days=20_000) as opened:
+    await make_indexes(mongodb_url, Keeping(20_000, 20_000, 0))
+    async with open_database(mongodb_url) as opened:
         yield opened
 
 

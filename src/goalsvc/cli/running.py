@@ -108,6 +108,14 @@ def worker(
 
 
 @app.command()
+def migrate() -> None:
+    """Make the indexes that are missing, once for all processes; safe while they run, and to repeat."""
+    from goalsvc.commands.migrate import run_migrate
+
+    run_migrate(_settings())
+
+
+@app.command()
 def demo(
     keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
         ".goalsvc-demo"

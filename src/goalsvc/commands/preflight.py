@@ -4,6 +4,7 @@ What may still come (a server that starts, a replica set without a primary) is w
 will not work however long one waits ends the process with one sentence.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyErro
 
 from goalsvc.errors import SettingsError
 from goalsvc.models.database import CLIENT_OPTIONS, TRANSACTIONS_MISSING, database_of
+from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks.signing import JobSigner
 
@@ -107,6 +109,7 @@ def wait_for_services(
         if lasting := [each.text for each in complaints if each.lasting]:
             raise SettingsError("; ".join(lasting))
         if not complaints:
+            asyncio.run(prepare_indexes(settings, tell))
             return
         state = "; ".join(each.text for each in complaints)
         if state != told:

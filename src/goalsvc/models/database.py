@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from beanie import Document, init_beanie
 from bson.codec_options import DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
@@ -23,7 +22,6 @@ from goalsvc.models.event_log import Counter, EventDocument
 from goalsvc.models.exclusivity import ExclusiveSlot
 from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, ShowGoal, TriggerGoal
 from goalsvc.models.idempotency import IdempotencyRecord
-from goalsvc.models.indexes import ensure_indexes
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
 from goalsvc.models.seal import Seal
@@ -124,35 +122,16 @@ def database_of(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_database(
-    url: str, *, trace_days: int = 30, event_days: int = 30, pool_size: int = 100
-) -> AsyncIterator[Database]:
-    """Connects to MongoDB, makes what indexes are missing, and binds the documents to the database that the URL names."""
+async def open_database(url: str, *, pool_size: int = 100) -> AsyncIterator[Database]:
+    """Connects to MongoDB and binds the documents to the database that the URL names. Makes no index (`models.migration`)."""
     name = database_of(url)
     client: Any = AsyncIOMotorClient(url, tz_aware=True, maxPoolSize=pool_size, appname="goalsvc", **CLIENT_OPTIONS)
     try:
         await client[name].command("ping")
         await init_beanie(database=client[name], document_models=list(DOCUMENTS), skip_indexes=True)
-        wanted = {model.get_settings().name: model.get_settings().indexes for model in DOCUMENTS}
-        for collection, indexes in wanted.items():
-            await ensure_indexes(client[name][collection], [each.index for each in indexes or ()])
-        await _let_end(client[name], "traces", "at", trace_days)
-        await _let_end(client[name], "events", "created_at", event_days)
-        await _let_end(client[name], "deliveries", "created_at", event_days)
         yield Database(client, name)
     finally:
         client.close()
-
-
-async def _let_end(database: Any, collection: str, field: str, days: int) -> None:
-    """Makes the index by which MongoDB drops old documents, or changes its time when the setting was changed."""
-    seconds = days * 86_400
-    try:
-        index = IndexModel([(field, ASCENDING)], name="end", expireAfterSeconds=seconds)
-        await database[collection].create_indexes([index])
-    except PyMongoError:
-        command = {"collMod": collection, "index": {"name": "end", "expireAfterSeconds": seconds}}
-        await database.command(command)
 
 
 def check_url(url: str) -> None:

@@ -1,9 +1,13 @@
-"""Indexes: those that are missing are made; one with the same keys under another name is accepted as it is."""
+"""Indexes: those that are missing are made; one with the same keys under another name is accepted as it is.
+
+`goalsvc migrate` makes them all. A process that starts makes only those of small collections, where it takes no time.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pymongo import IndexModel
+from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
@@ -12,28 +16,93 @@ RETIRED: Mapping[str, Sequence[str]] = {
     "sessions": ("promises", "open"),
     "users": ("promises",),
 }
+#: An index of a collection with at most so many documents is made by any process that finds it missing.
+SMALL = 10_000
+#: The name of our own indexes by which MongoDB drops old documents.
+END = "end"
 
 _NOT_FOUND = frozenset({26, 27})
 _CONFLICTS = frozenset({85, 86})
+_UNAUTHORIZED = 13
+
+Keys = tuple[tuple[str, object], ...]
 
 
-async def ensure_indexes(collection: Any, wanted: Sequence[IndexModel]) -> None:
-    """Makes those of the wanted indexes whose keys no index of the collection has."""
-    try:
-        known = await collection.index_information()
-    except OperationFailure as error:
-        if error.code not in _NOT_FOUND:
-            raise
-        known = {}
-    keys = {tuple((str(name), int_of(order)) for name, order in index["key"]) for index in known.values()}
-    for name in RETIRED.get(collection.name, ()):
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When MongoDB drops the documents of a collection: so many days after the date in `field`; 0: never."""
+
+    field: str
+    days: int
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the index."""
+        return ((self.field, ASCENDING),)
+
+    @property
+    def seconds(self) -> int:
+        """The age at which a document is dropped."""
+        return self.days * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The indexes of a collection."""
+
+    collection: str
+    indexes: Sequence[IndexModel]
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a collection lacks."""
+
+    collection: str
+    indexes: Sequence[IndexModel]
+    ending: Ending | None
+
+    def __bool__(self) -> bool:
+        return bool(self.indexes) or self.ending is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the indexes, with the collection's."""
+        own = [str(index.document["name"]) for index in self.indexes] + ([END] if self.ending is not None else [])
+        return [f"{self.collection}.{name}" for name in own]
+
+    @property
+    def decides(self) -> bool:
+        """Whether one of them keeps two documents from being the same: nothing may be written without it."""
+        return any(index.document.get("unique") for index in self.indexes)
+
+
+async def what_is_missing(database: Any, wanted: Wanted) -> Missing:
+    """Returns the indexes of the collection that are missing, and its ending if it is another."""
+    known = await _known(database[wanted.collection])
+    retired = RETIRED.get(wanted.collection, ())
+    keys = {_keys_of(index) for name, index in known.items() if name not in retired}
+    lacking = [index for index in wanted.indexes if _keys(index.document["key"]) not in keys]
+    ending = wanted.ending
+    return Missing(wanted.collection, lacking, None if ending is None or _ends_so(known, ending) else ending)
+
+
+async def is_small(database: Any, collection: str) -> bool:
+    """Returns whether an index of the collection is made at once."""
+    return bool(await database[collection].estimated_document_count() <= SMALL)
+
+
+async def make(database: Any, wanted: Wanted) -> list[str]:
+    """Makes what is missing and drops what is retired. Returns the names of what was made or changed."""
+    collection = database[wanted.collection]
+    missing = await what_is_missing(database, wanted)
+    known = await _known(collection)
+    for name in RETIRED.get(wanted.collection, ()):
         if name in known:
             await _drop(collection, name)
-            keys.discard(tuple((str(field), int_of(order)) for field, order in known[name]["key"]))
-    for index in wanted:
+    for index in missing.indexes:
         document = index.document
-        if tuple((name, int_of(order)) for name, order in document["key"].items()) in keys:
-            continue
         if document["name"] in known:  # other keys have that name
             document = {name: value for name, value in document.items() if name != "name"}
             index = IndexModel(list(document.pop("key").items()), **document)
@@ -42,9 +111,58 @@ async def ensure_indexes(collection: Any, wanted: Sequence[IndexModel]) -> None:
         except OperationFailure as error:
             if error.code not in _CONFLICTS:  # another process, or another service, has made it meanwhile
                 raise
+    if missing.ending is not None:
+        await _let_end(database, collection, missing.ending, await _known(collection))
+    return missing.names
 
 
-def int_of(order: object) -> object:
+async def _known(collection: Any) -> dict[str, dict[str, Any]]:
+    try:
+        known: dict[str, dict[str, Any]] = await collection.index_information()
+    except OperationFailure as error:
+        if error.code not in _NOT_FOUND:
+            raise
+        return {}
+    return known
+
+
+def _ends_so(known: Mapping[str, Mapping[str, Any]], ending: Ending) -> bool:
+    same = [index for index in known.values() if _keys_of(index) == ending.keys]
+    if not ending.days:
+        return not any("expireAfterSeconds" in index for index in same)
+    return any(index.get("expireAfterSeconds") == ending.seconds for index in same)
+
+
+async def _let_end(database: Any, collection: Any, ending: Ending, known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Makes the index by which MongoDB drops old documents, changes its time, or drops it."""
+    name = next((name for name, index in known.items() if _keys_of(index) == ending.keys), None)
+    if not ending.days:
+        if name is not None:
+            await _drop(collection, name)
+        return
+    index = IndexModel([(ending.field, ASCENDING)], name=END, expireAfterSeconds=ending.seconds)
+    if name is None:
+        await collection.create_indexes([index])
+        return
+    change = {"name": name, "expireAfterSeconds": ending.seconds}
+    try:
+        await database.command({"collMod": collection.name, "index": change})
+    except OperationFailure as error:
+        if error.code != _UNAUTHORIZED:
+            raise
+        await _drop(collection, name)  # `collMod` is not in the role readWrite
+        await collection.create_indexes([index])
+
+
+def _keys_of(index: Mapping[str, Any]) -> Keys:
+    return tuple((str(name), _int_of(order)) for name, order in index["key"])
+
+
+def _keys(key: Mapping[str, object]) -> Keys:
+    return tuple((name, _int_of(order)) for name, order in key.items())
+
+
+def _int_of(order: object) -> object:
     """The order of a key: another service's driver may have written 1.0 for 1."""
     return int(order) if isinstance(order, float) else order
 
