@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from goalsvc.commands.words import counted
 from goalsvc.devstack.waiting import holds_within
 
 from .command_line import Cli, assert_one_sentence
@@ -36,7 +37,7 @@ def letter(stack: dict[str, Any], api: httpx.Client, cli: Cli) -> str:
 
 def test_listed_and_tried_again(stack: dict[str, Any], cli: Cli, letter: str) -> None:
     listed = cli("dead-letters").out
-    assert f"{letter}\n    StopRecord, 1 tries, " in listed
+    assert f"{letter}\n    StopRecord, 1 try, " in listed
     assert cli("dead-letters", "list").out == listed
     assert letter in [each["id"] for each in json.loads(cli("dead-letters", "list", "--json").out)]
 
@@ -55,7 +56,8 @@ def test_listed_and_tried_again(stack: dict[str, Any], cli: Cli, letter: str) ->
 def test_all_of_them(cli: Cli, letter: str) -> None:
     done = cli("dead-letters", "redrive", "--all").out.splitlines()
     assert letter in done[:-1]
-    assert done[-1] == f"{len(done) - 1} dead letters are tried again"
+    assert done[-1] == f"{counted(len(done) - 1, 'dead letter')} tried again"
+    assert json.loads(cli("dead-letters", "redrive", "--all", "--json").out) == {"redriven": []}
     assert letter not in cli("dead-letters").out
 
 

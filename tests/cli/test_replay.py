@@ -61,6 +61,13 @@ def test_every_form_of_time(cli: Cli, api: httpx.Client, show: str, recording: W
     assert seconds_of(api, show) == 9
 
 
+def test_as_json(cli: Cli, show: str, recording: WriteRecording) -> None:
+    done = cli("replay", str(recording(webhook("member_added", show, time_ms=5))), "--keep-time", "--json")
+    answered = json.loads(done.out)
+    assert (answered["line"], answered["status"]) == (1, 400)
+    assert answered["problem"].startswith("stale_webhook: ")
+
+
 def test_from_standard_input(cli: Cli, show: str) -> None:
     done = cli("replay", "-", stdin=json.dumps(webhook("member_added", show, time_ms=5)))
     assert done.out == f"line 1: member_added presence-enc-goal@{show}: 200\n"
@@ -73,13 +80,13 @@ def test_with_its_own_time_it_is_stale(cli: Cli, show: str, recording: WriteReco
     first, second = done.out.splitlines()
     assert first.startswith(f"line 1: member_added presence-enc-goal@{show}: 400 stale_webhook: the webhook is of 1970")
     assert second.endswith(": 200")
-    assert (done.status, done.err) == (1, "goalsvc: 1 of 2 webhooks were refused\n")
+    assert (done.status, done.err) == (1, "goalsvc: 1 of 2 webhooks refused\n")
 
 
 def test_with_the_wrong_secret(cli: Cli, show: str, recording: WriteRecording) -> None:
     done = cli("replay", str(recording(webhook("member_added", show, time_ms=5))), PUSHER_SECRET="wrong")
     assert ": 401 bad_signature: " in done.out
-    assert (done.status, done.err) == (1, "goalsvc: 1 of 1 webhooks were refused\n")
+    assert (done.status, done.err) == (1, "goalsvc: 1 of 1 webhook refused\n")
 
 
 @pytest.mark.parametrize(

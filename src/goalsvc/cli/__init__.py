@@ -8,6 +8,7 @@ import typer
 
 from goalsvc import __version__
 from goalsvc.cli import clock, dead_letters, dev, keys, looking, running, webhooks
+from goalsvc.cli.options import examples
 from goalsvc.errors import GoalsvcError
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="goalsvc keeps the score and the money of live performances.",
+    epilog=examples("goalsvc demo", "goalsvc dev", "goalsvc send --help"),
 )
 for _part in (running.app, webhooks.app, looking.app):
     app.add_typer(_part)

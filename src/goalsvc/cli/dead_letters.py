@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-from goalsvc.cli.options import ApiUrl, target
+from goalsvc.cli.options import ApiUrl, examples, target
 
-dead_letters = typer.Typer(help="Tasks that were tried for the last time: list them, try them again.")
+dead_letters = typer.Typer(
+    help="Tasks that were tried for the last time: list them, try them again.",
+    epilog=examples("goalsvc dead-letters list", "goalsvc dead-letters redrive --all"),
+)
 
 
 @dead_letters.callback(invoke_without_command=True)
@@ -18,7 +21,9 @@ def _dead_letters(context: typer.Context) -> None:
         list_dead_letters()
 
 
-@dead_letters.command("list")
+@dead_letters.command(
+    "list", epilog=examples("goalsvc dead-letters list", "goalsvc dead-letters list --redriven --json")
+)
 def list_dead_letters(
     redriven: Annotated[bool, typer.Option("--redriven", help="Those that were tried again, instead.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print them as the API gives them.")] = False,
@@ -37,20 +42,29 @@ def list_dead_letters(
         sys.stdout.write("no dead letters\n")
 
 
-@dead_letters.command("redrive")
+@dead_letters.command(
+    "redrive",
+    epilog=examples(
+        "goalsvc dead-letters redrive goals/68143584d6945d32e732cc21/escrow_out", "goalsvc dead-letters redrive --all"
+    ),
+)
 def redrive_dead_letters(
     letter_id: Annotated[str | None, typer.Argument(help="Id of the letter.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the ids of those that are tried again.")] = False,
     api_url: ApiUrl = "",
 ) -> None:
     """Try a dead letter again, or all of them. Safe: what was done before is not done twice."""
     from goalsvc.commands.api import CommandError
     from goalsvc.commands.dead_letters import redrive_all, redrive_letter
+    from goalsvc.commands.words import counted
 
     if (letter_id is None) != every:
         raise CommandError("say which: the id of a dead letter, or --all")
     if letter_id is not None:
         asyncio.run(redrive_letter(target(api_url), letter_id))
-        sys.stdout.write(f"{letter_id} is tried again\n")
+        redriven, told = [letter_id], f"{letter_id} is tried again"
     else:
-        sys.stdout.write(f"{asyncio.run(redrive_all(target(api_url), typer.echo))} dead letters are tried again\n")
+        redriven = asyncio.run(redrive_all(target(api_url), (lambda _id: None) if json_output else typer.echo))
+        told = f"{counted(len(redriven), 'dead letter')} tried again"
+    sys.stdout.write((json.dumps({"redriven": redriven}) if json_output else told) + "\n")

@@ -5,12 +5,17 @@ from typing import Annotated
 
 import typer
 
+from goalsvc.cli.options import examples
+
 dev = typer.Typer()
 
 _DATA_DIR = Path(".goalsvc")
 
 
-@dev.callback(invoke_without_command=True)
+@dev.callback(
+    invoke_without_command=True,
+    epilog=examples("goalsvc dev", "goalsvc dev --port 0 --data-dir /tmp/goalsvc --quiet", "goalsvc dev reset --yes"),
+)
 def run(
     context: typer.Context,
     port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.")] = 8000,
@@ -29,7 +34,7 @@ def run(
     raise typer.Exit(run_dev(port=port, data_dir=data_dir, json_output=json_output, quiet=quiet, reload=reload))
 
 
-@dev.command()
+@dev.command(epilog=examples("goalsvc dev reset", "goalsvc dev reset --data-dir /tmp/goalsvc --yes"))
 def reset(
     context: typer.Context,
     data_dir: Annotated[

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from goalsvc.cli.options import ApiUrl, AsJson, JsonAnyway, target
+from goalsvc.cli.options import ApiUrl, AsJson, JsonAnyway, examples, target
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc trace 68143584d6945d32e732cc21", "goalsvc trace 68143584d6945d32e732cc21 --json"))
 def trace(
     goal_id: Annotated[str, typer.Argument(help="Id of the goal.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print it as the API gives it.")] = False,
@@ -30,13 +30,13 @@ def trace(
         open_screen().print(tree_of(goal_id, found["events"]))
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc why 68143584d6945d32e732cc21"))
 def why(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Id of a transfer, or of a goal.")],
     json_output: AsJson = False,
     api_url: ApiUrl = "",
 ) -> None:
-    """Say why a transfer was made, or why a goal is not paid, for example: goalsvc why 68143584d6945d32e732cc21."""
+    """Say why a transfer was made, or why a goal is not paid."""
     from goalsvc.commands.why import lines_of, read_why
 
     answer = asyncio.run(read_why(target(api_url), identity))
@@ -44,7 +44,7 @@ def why(
     sys.stdout.write(text + "\n")
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc audit", "goalsvc audit --seal --json"))
 def audit(
     seal: Annotated[bool, typer.Option("--seal", help="Seal the days that have closed, then audit.")] = False,
     json_output: AsJson = False,
@@ -58,7 +58,12 @@ def audit(
     raise typer.Exit(0 if report["ok"] else 1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "goalsvc listen --forward-to http://127.0.0.1:3000/hook",
+        "goalsvc listen --forward-to http://127.0.0.1:3000/hook --types 'goal.*,escrow.*'",
+    )
+)
 def listen(
     forward_to: Annotated[str, typer.Option(help="Where each event is posted, as in http://127.0.0.1:3000/hook.")],
     types: Annotated[str | None, typer.Option(help="Only these types, as in goal.*,escrow.*.")] = None,
@@ -67,7 +72,7 @@ def listen(
     json_output: AsJson = False,
     api_url: ApiUrl = "",
 ) -> None:
-    """Post each event, signed, to a server on this machine: goalsvc listen --forward-to http://127.0.0.1:3000/hook."""
+    """Post each event, signed, to a server on this machine."""
     from goalsvc.commands.listen import listen_to
 
     listening = listen_to(
@@ -77,7 +82,13 @@ def listen(
         asyncio.run(listening)
 
 
-@app.command("api")
+@app.command(
+    "api",
+    epilog=examples(
+        "goalsvc api GET '/v1/goals?active=true'",
+        "goalsvc api POST /v1/wallets/bob/deposits '{\"amount\": 100}'",
+    ),
+)
 def api_call(
     method: Annotated[str, typer.Argument(help="GET, POST, PUT, PATCH or DELETE.")],
     path: Annotated[str, typer.Argument(help="The path with its query, as in /v1/goals?active=true.")],

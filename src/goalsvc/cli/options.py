@@ -14,6 +14,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print it as the API gives 
 JsonAnyway = Annotated[bool, typer.Option("--json", help="Changes nothing: what is printed is JSON.")]
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they are."""
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
+
+
 def target(api_url: str = "") -> "Target":
     """Where the API is and what it is spoken to with: as in the environment, else as `goalsvc dev` has it."""
     from goalsvc.commands.api import Target

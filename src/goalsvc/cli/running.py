@@ -5,13 +5,14 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goalsvc import garbage
-from goalsvc.cli.options import JsonAnyway
+from goalsvc.cli.options import JsonAnyway, examples
 from goalsvc.domain.lanes import Lane
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _wait_for_services(settings: "Settings") -> None:
         raise typer.Exit(130) from None
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc serve", "goalsvc serve --host 0.0.0.0 --workers 2 --root-path /goals"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
@@ -85,7 +86,7 @@ def serve(
     )
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc worker", "goalsvc worker --lane money --lane notices"))
 def worker(
     lane: Annotated[
         list[Lane] | None, typer.Option(help="Run this lane only, in this process; may be given several times.")
@@ -107,7 +108,7 @@ def worker(
         asyncio.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc migrate"))
 def migrate() -> None:
     """Make the indexes that are missing, once for all processes; safe while they run, and to repeat."""
     from goalsvc.commands.migrate import run_migrate
@@ -115,7 +116,7 @@ def migrate() -> None:
     run_migrate(_settings())
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc demo", "goalsvc demo --keep-dir /tmp/goalsvc-demo"))
 def demo(
     keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
         ".goalsvc-demo"
@@ -127,26 +128,25 @@ def demo(
     raise typer.Exit(run_demo(keep_dir))
 
 
-@app.command()
-def doctor() -> None:
+@app.command(epilog=examples("goalsvc doctor", "goalsvc doctor --json"))
+def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Say what is missing on this machine, or wrong in the settings."""
     from goalsvc.devstack import check
 
     findings = check()
-    for finding in findings:
+    if json_output:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False) + "\n")
+    for finding in findings if not json_output else ():
         sys.stdout.write(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.name}: {finding.message}\n")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc openapi", "goalsvc openapi --postman"))
 def openapi(
     postman: Annotated[bool, typer.Option("--postman", help="As a Postman collection (v2.1), to be imported.")] = False,
     _json_output: JsonAnyway = False,
 ) -> None:
-    """Print the OpenAPI document.
-
-    Example: goalsvc openapi --postman > goalsvc.postman_collection.json
-    """
+    """Print the OpenAPI document."""
     from goalsvc.app import create_app
 
     document = create_app().openapi()
@@ -157,7 +157,7 @@ def openapi(
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc asyncapi"))
 def asyncapi(_json_output: JsonAnyway = False) -> None:
     """Print the AsyncAPI document: the notices that Pusher carries, and the events for the platform's backend."""
     from goalsvc.api.asyncapi import asyncapi_document

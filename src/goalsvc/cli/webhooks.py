@@ -4,17 +4,24 @@ import asyncio
 import contextlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 
-from goalsvc.cli.options import ApiUrl, AsJson, target
+from goalsvc.cli.options import ApiUrl, AsJson, examples, target
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "goalsvc send member_added --goal 68143584d6945d32e732cc21 --user alice",
+        "goalsvc send channel_vacated --goal 68143584d6945d32e732cc21 --at -30s --json",
+        "goalsvc send member_added --channel private-user@alice --user alice",
+    )
+)
 def send(
     name: Annotated[str, typer.Argument(help="Pusher's name of the event: member_added, channel_vacated, …")],
     goal: Annotated[str | None, typer.Option(help="Id of the goal whose channel it is about.")] = None,
@@ -37,9 +44,9 @@ def send(
     sys.stdout.write(f"{told}\n")
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc tail", "goalsvc tail --json"))
 def tail(json_output: AsJson = False, api_url: ApiUrl = "") -> None:
-    """Print Pusher's webhooks as they come, one line for each event, for example: goalsvc tail --json."""
+    """Print Pusher's webhooks as they come, one line for each event."""
     from goalsvc.commands.webhooks import follow_webhooks, line_of
 
     async def print_all() -> None:
@@ -50,13 +57,13 @@ def tail(json_output: AsJson = False, api_url: ApiUrl = "") -> None:
         asyncio.run(print_all())
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc record show.jsonl", "goalsvc record -"))
 def record(
     file: Annotated[Path, typer.Argument(help="Where they are added, one line each; - for standard output.")],
     json_output: Annotated[bool, typer.Option("--json", help="Tell of each as JSON.")] = False,
     api_url: ApiUrl = "",
 ) -> None:
-    """Write Pusher's webhooks into a file as they come, for `goalsvc replay`: goalsvc record show.jsonl."""
+    """Write Pusher's webhooks into a file as they come, for `goalsvc replay`."""
     from goalsvc.commands.api import CommandError
     from goalsvc.commands.webhooks import follow_webhooks, line_of, recorded
 
@@ -81,17 +88,18 @@ def record(
         raise CommandError(f"{file} cannot be written: {error.strerror}") from None
 
 
-@app.command()
+@app.command(epilog=examples("goalsvc replay show.jsonl", "goalsvc replay show.jsonl --keep-time"))
 def replay(
     file: Annotated[Path, typer.Argument(help="Recorded webhooks, one JSON object with a `body` a line; - for stdin.")],
     keep_time: Annotated[
         bool, typer.Option("--keep-time", help="Keep the times; else all are moved so that the last one is now.")
     ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print each webhook with its answer as JSON.")] = False,
     api_url: ApiUrl = "",
 ) -> None:
     """Sign recorded webhooks anew, and send them."""
     from goalsvc.commands.api import CommandError
-    from goalsvc.commands.replay import read_recording
+    from goalsvc.commands.replay import Answered, read_recording
     from goalsvc.commands.replay import replay as send_again
 
     try:
@@ -99,4 +107,8 @@ def replay(
             recording = read_recording(lines, str(file))
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
-    asyncio.run(send_again(target(api_url), recording, keep_time=keep_time, tell=typer.echo))
+
+    def tell(answered: Answered) -> None:
+        typer.echo(json.dumps(asdict(answered), ensure_ascii=False) if json_output else answered.told)
+
+    asyncio.run(send_again(target(api_url), recording, keep_time=keep_time, tell=tell))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from goalsvc.commands.api import Api, Target
+from goalsvc.commands.words import counted
 
 #: An audit reads every transfer that was ever made.
 _PATIENCE_SECONDS = 3600.0
@@ -18,12 +19,14 @@ async def audit_books(target: Target, *, seal: bool) -> dict[str, Any]:
 
 def told(report: dict[str, Any]) -> str:
     """Returns a report in lines: the figures, then each finding with the id of its document."""
-    figures = f"{report['accounts']} accounts, {report['transfers']} transfers, {report['earnings']} earnings"
-    lines = [f"{figures}, {report['escrows_held']} escrows that hold tokens, {report['days_sealed']} days sealed"]
+    figures = [counted(report[f"{thing}s"], thing) for thing in ("account", "transfer", "earning")]
+    figures.append(f"{counted(report['escrows_held'], 'escrow')} with tokens")
+    figures.append(f"{counted(report['days_sealed'], 'day')} sealed")
+    lines = [", ".join(figures)]
     if report.get("sealed"):
         lines.append(f"sealed now: {', '.join(report['sealed'])}")
     lines += [f"{finding['code']}  {finding['id']}\n    {finding['message']}" for finding in report["findings"]]
     if report["wrong"] > len(report["findings"]):
         lines.append(f"… and {report['wrong'] - len(report['findings'])} more")
-    lines.append("nothing is wrong" if report["ok"] else f"{report['wrong']} findings")
+    lines.append("nothing is wrong" if report["ok"] else counted(report["wrong"], "finding"))
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from goalsvc.commands.api import Api, ApiRefusedError, Target
+from goalsvc.commands.words import counted
 
 _PAGE = "200"
 
@@ -28,7 +29,9 @@ async def list_letters(target: Target, *, state: str) -> list[dict[str, Any]]:
 
 def told(letter: Mapping[str, Any]) -> str:
     """A letter in two lines: its id, and what became of its task."""
-    return f"{letter['id']}\n    {letter['task']}, {letter['tries']} tries, {letter['at']}: {letter['reason']}"
+    return (
+        f"{letter['id']}\n    {letter['task']}, {counted(letter['tries'], 'try')}, {letter['at']}: {letter['reason']}"
+    )
 
 
 async def redrive_letter(target: Target, letter_id: str) -> None:
@@ -37,11 +40,11 @@ async def redrive_letter(target: Target, letter_id: str) -> None:
         await _redrive(api, letter_id)
 
 
-async def redrive_all(target: Target, tell: Callable[[str], None]) -> int:
-    """Tries every dead letter again and tells its id; how many they were. Raises CommandError."""
+async def redrive_all(target: Target, tell: Callable[[str], None]) -> list[str]:
+    """Tries every dead letter again and tells its id; returns the ids. Raises CommandError."""
     async with Api.open(target) as api:
         ids = [letter["id"] async for letter in _letters(api, "dead")]
-        redriven = 0
+        redriven = []
         for letter_id in ids:
             try:
                 await _redrive(api, letter_id)
@@ -50,7 +53,7 @@ async def redrive_all(target: Target, tell: Callable[[str], None]) -> int:
                     raise
                 continue
             tell(letter_id)
-            redriven += 1
+            redriven.append(letter_id)
     return redriven
 
 

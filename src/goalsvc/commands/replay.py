@@ -14,6 +14,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
+from goalsvc.commands.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,22 @@ class Recorded:
         """Its events in a few words."""
         events = [event for event in self.content["events"] if isinstance(event, dict)]
         return ", ".join(f"{event.get('name')} {event.get('channel')}" for event in events) or "no events"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a webhook that was sent anew was answered."""
+
+    line: int
+    events: str
+    status: int
+    problem: str | None = None
+    """`code: message` of a refusal."""
+
+    @property
+    def told(self) -> str:
+        """All of it in one line."""
+        return f"line {self.line}: {self.events}: {self.status}{f' {self.problem}' if self.problem else ''}"
 
 
 def read_recording(lines: Iterable[str], name: str) -> list[Recorded]:
@@ -85,7 +102,7 @@ def _time_of(content: dict[str, Any], place: str) -> datetime | None:
 
 
 async def replay(
-    target: Target, recording: Iterable[Recorded], *, keep_time: bool, tell: Callable[[str], None]
+    target: Target, recording: Iterable[Recorded], *, keep_time: bool, tell: Callable[[Answered], None]
 ) -> None:
     """Sends the webhooks in their order, and tells of each how it was answered.
 
@@ -100,10 +117,10 @@ async def replay(
         for webhook in webhooks:
             try:
                 await api.notify(webhook.body_at(shift))
-                answer = "200"
+                answer = Answered(webhook.line, webhook.told, 200)
             except ApiRefusedError as error:
                 refused += 1
-                answer = f"{error.status} {error.code}: {error.message}"
-            tell(f"line {webhook.line}: {webhook.told}: {answer}")
+                answer = Answered(webhook.line, webhook.told, error.status, f"{error.code}: {error.message}")
+            tell(answer)
     if refused:
-        raise CommandError(f"{refused} of {len(webhooks)} webhooks were refused")
+        raise CommandError(f"{refused} of {counted(len(webhooks), 'webhook')} refused")
