@@ -21,7 +21,6 @@ UsageError = typer.BadParameter.__mro__[1]
 WITHOUT_JSON = {
     "goalsvc serve": "runs until it is stopped",
     "goalsvc worker": "runs until it is stopped",
-    "goalsvc migrate": "makes indexes, and logs what it made",
     "goalsvc demo": "tells a story; what it is about is in its exit status",
     "goalsvc dev reset": "asks, and removes",
 }
@@ -98,6 +97,7 @@ def test_no_exception_outlives_its_command() -> None:
         (2, "event", "2 events"),
         (1, "try", "1 try"),
         (3, "try", "3 tries"),
+        (2, "index", "2 indexes"),
     ],
 )
 def test_words_are_in_the_number_of_their_figure(number: int, thing: str, told: str) -> None:

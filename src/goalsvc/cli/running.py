@@ -108,12 +108,14 @@ def worker(
         asyncio.run(run_worker(settings, lane or (), ends_with_stdin=end_with_stdin))
 
 
-@app.command(epilog=examples("goalsvc migrate"))
-def migrate() -> None:
+@app.command(epilog=examples("goalsvc migrate", "goalsvc migrate --json"))
+def migrate(
+    json_output: Annotated[bool, typer.Option("--json", help="Print the names of the new indexes as JSON.")] = False,
+) -> None:
     """Make the indexes that are missing, once for all processes; safe while they run, and to repeat."""
     from goalsvc.commands.migrate import run_migrate
 
-    run_migrate(_settings())
+    run_migrate(_settings(), as_json=json_output)
 
 
 @app.command(epilog=examples("goalsvc demo", "goalsvc demo --keep-dir /tmp/goalsvc-demo"))
