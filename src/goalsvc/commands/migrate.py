@@ -14,7 +14,10 @@ from goalsvc.settings import Settings
 
 
 def run_migrate(settings: Settings, *, as_json: bool = False) -> None:
-    """Makes what is missing and prints a line for each index, or one JSON object. Raises SettingsError when MongoDB cannot be worked with."""
+    """Makes what is missing and prints a line for each index, or one JSON object.
+
+    Raises SettingsError when MongoDB cannot be worked with.
+    """
     if complaint := mongodb_complaint(settings.mongodb_url):
         raise SettingsError(complaint.text)
     try:
