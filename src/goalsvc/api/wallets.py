@@ -88,6 +88,13 @@ async def list_transfers(
         ),
     ] = None,
     reference: Annotated[str | None, Query(max_length=256, description="Only transfers with this reference.")] = None,
+    event_id: Annotated[
+        str | None,
+        Query(
+            max_length=128,
+            description="Only transfers that this webhook event caused: `event_id` of their `cause`, and of the trace's root.",
+        ),
+    ] = None,
     begin: Annotated[Instant | None, Query(alias="from", description="Only those made at or after this.")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[TransferView]:
@@ -101,6 +108,8 @@ async def list_transfers(
         conditions.append({"tags": tag_of(escrow_id)})
     if reference is not None:
         conditions.append({"reference": reference})
+    if event_id is not None:
+        conditions.append({"cause.event_id": event_id})
     if window := between(begin, end):
         conditions.append({"created_at": window})
     where = {"$and": conditions} if conditions else {}

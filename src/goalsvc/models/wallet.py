@@ -153,6 +153,11 @@ class Transfer(Lenient):
             IndexModel([("to_user_id", ASCENDING), ("created_at", ASCENDING)], name="listed_to", sparse=True),
             IndexModel([("tags", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_tags"),
             IndexModel(
+                [("cause.event_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)],
+                name="caused",
+                partialFilterExpression={"cause.event_id": {"$exists": True}},
+            ),
+            IndexModel(
                 [("account", ASCENDING), ("reference", ASCENDING)],
                 name="reference",
                 unique=True,
