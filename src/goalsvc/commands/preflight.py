@@ -13,7 +13,17 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from redis import Redis
-from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from goalsvc.errors import SettingsError
 from goalsvc.models.database import CLIENT_OPTIONS, TRANSACTIONS_MISSING, database_of
@@ -72,12 +82,48 @@ def _unreachable(error: ServerSelectionTimeoutError) -> str:
     return f"cannot be reached: {str(error).split(',')[0].splitlines()[0][:200]}"
 
 
+_CLUSTER = "is a Redis Cluster; goalsvc needs one primary, whose keys are all in one place"
+_OF_A_CLUSTER = ("ASK ", "CLUSTERDOWN", "CROSSSLOT", "MOVED ")
+_PROBE = "goalsvc:ready:probe"
+#: Each command that goalsvc runs, in a form that changes nothing but keys of the probe's own.
+_COMMANDS: tuple[tuple[str | int | float, ...], ...] = (
+    ("ping",), ("time",), ("info", "memory"), ("script", "load", "return 1"), ("evalsha", "0" * 40, 0),
+    ("set", _PROBE, "1"), ("psetex", _PROBE, 1000, "1"), ("get", _PROBE), ("incr", _PROBE), ("decr", _PROBE),
+    ("expire", _PROBE, 1), ("pexpire", _PROBE, 1000), ("exists", _PROBE), ("del", _PROBE),
+    ("hset", _PROBE, "f", "1"), ("hget", _PROBE, "f"), ("hmget", _PROBE, "f"), ("unlink", _PROBE),
+    ("lpush", _PROBE, "1"), ("ltrim", _PROBE, 0, 0), ("blpop", _PROBE, 0.01), ("del", _PROBE),
+    ("zadd", _PROBE, 1, "m"), ("zcard", _PROBE), ("zcount", _PROBE, 0, 1), ("zrange", _PROBE, 0, 1),
+    ("zrangebyscore", _PROBE, 0, 1), ("zrem", _PROBE, "m"),
+)  # fmt: skip
+
+
+def _refused_commands(client: Any) -> list[str]:
+    """Returns the commands that the user's rights (ACL) do not contain."""
+    with client.pipeline(transaction=False) as pipe:
+        for command in _COMMANDS:
+            pipe.execute_command(*command)
+        answers = pipe.execute(raise_on_error=False)
+    refused = [
+        str(command[0])
+        for command, answer in zip(_COMMANDS, answers, strict=True)
+        if isinstance(answer, NoPermissionError)
+    ]
+    return list(dict.fromkeys(refused))
+
+
 def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | None:
     """Returns what is wrong with the Redis or Valkey behind that URL; None when goalsvc can work with it."""
     name = "GOALSVC_REDIS_URL"
     try:
         with Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds) as client:
             client.set("goalsvc:ready", "1", ex=60)
+            client.exists("goalsvc:ready", "arq:ready")  # two keys that a Cluster has in two places
+            refused = _refused_commands(client)
+            if refused:
+                told = (
+                    f"the user may not run all commands that are needed ({', '.join(refused)}): see docs/operations.md"
+                )
+                return Complaint(f"{name}: {told}", lasting=True)
     except AuthenticationError:
         return Complaint(f"{name}: the credentials are refused", lasting=True)
     except ReadOnlyError:
@@ -86,6 +132,14 @@ def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | Non
         return Complaint(f"{name}: loads its data at this moment", lasting=False)
     except ResponseError as error:
         text = str(error).splitlines()[0][:200]
+        if isinstance(error, AskError | ClusterError | ClusterCrossSlotError) or text.startswith(_OF_A_CLUSTER):
+            return Complaint(f"{name}: {_CLUSTER}", lasting=True)
+        if text.startswith("unknown command"):
+            return Complaint(f"{name}: is a Sentinel; name the address of the primary that it watches", lasting=True)
+        if isinstance(error, NoPermissionError):
+            return Complaint(
+                f"{name}: the user may not write keys goalsvc* and arq:*: see docs/operations.md", lasting=True
+            )
         if text.startswith(("NOAUTH", "NOPERM", "WRONGPASS")) or "uthentication required" in text:
             return Complaint(f"{name}: the credentials are refused", lasting=True)
         return Complaint(f"{name}: refuses a write: {text}", lasting=False)
