@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ explained: setup ## play a show with 5,000 contributions, and find each of its p
 
 docs: setup ## build the documentation site into dist/site, strictly; `make docs-serve` serves it
 	$(BIN)/mkdocs build --quiet
+
+reference: setup ## write docs/reference and docs/llms.txt anew from the code
+	$(BIN)/python -m tests.house.reference
 
 docs-serve: setup ## serve the documentation on this machine
 	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8008
