@@ -59,8 +59,8 @@ def _settings() -> tuple[str, str, Iterable[str]]:
     text = (
         "All settings are environment variables, read by each process at its start. AWS's own variables (`AWS_ACCESS_KEY_ID`, "
         "…) give the credentials for the bucket, OpenTelemetry's own (`OTEL_…`) switch spans on, and "
-        "`GOALSVC_DEV_MONGOD_CACHE_GB` (0.25) bounds the cache of `goalsvc dev`'s MongoDB. `goalsvc doctor` says what is missing "
-        "or wrong."
+        "`GOALSVC_DEV_MONGOD_CACHE_GB` (0.25) bounds the cache of `goalsvc dev`'s MongoDB. `goalsvc doctor` says what is "
+        "missing or wrong."
     )
     return "Settings", text, _table(["variable", "default", "limits", "meaning"], rows)
 
@@ -143,9 +143,9 @@ def _one_line(text: str | None) -> str:
 def _events() -> tuple[str, str, Iterable[str]]:
     text = (
         "What the platform's backend is told, by `GET /v1/events` and by outgoing webhooks. Each event has `id`, `type`, "
-        "`created_at`, `sequence`, `goal_id`, `session_id`, `user_ids`, `data` and `cause`; `data` of a goal's event has the whole goal. *Transfer*: `data.transfer` is a "
-        "transfer; each transfer has exactly one such event. `/asyncapi.json` has the schemas, and the notices that clients "
-        "receive through Pusher."
+        "`created_at`, `sequence`, `goal_id`, `session_id`, `user_ids`, `data` and `cause`; `data` of a goal's event has the "
+        "whole goal. *Transfer*: `data.transfer` is a transfer; each transfer has exactly one such event. `/asyncapi.json` has "
+        "the schemas, and the notices that clients receive through Pusher."
     )
     rows = [[f"`{name}`", told, "yes" if name in TELLING_OF_TRANSFERS else "–"] for name, told in EVENT_TYPES.items()]
     return "Events", text, _table(["type", "when", "transfer"], rows)
@@ -202,7 +202,7 @@ _PAGES: Mapping[str, Callable[[], tuple[str, str, Iterable[str]]]] = {
 # -- llms.txt ---------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Reads `mkdocs.yml`, whose tags for Python names mean nothing here."""
 
 
