@@ -19,6 +19,9 @@ REQUIRED = {
     "/webhooks": None,
     "/health": None,
     "/dead-letters": None,
+    "/start": None,
+    "/reconciliation": None,
+    "/replay": None,
     "/users/alice": None,
     "/escrows/show_funding:0": None,
     "/keys": "admin",
@@ -92,7 +95,7 @@ class TestActs:
         answer = await submit(operator, "end", id=goal["id"], reason="  ")
         assert (answer.status_code, "reason: required" in answer.text) == (422, True)
         elsewhere: list[dict[str, str]] = [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
-        for path in ("/console/act/end", "/console/keys", "/console/redrive-group"):
+        for path in ("/console/act/end", "/console/keys", "/console/redrive-group", "/console/replay"):
             for headers in [*elsewhere, {"Origin": "https://evil.test"}]:
                 data = {"id": goal["id"], "reason": "x"}
                 assert (await operator.post(path, data=data, headers=headers)).status_code == 403

@@ -11,6 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from goalsvc_client.generated.models import (
+    ContributionBody,
+    DepositBody,
+    NewFundingGoal,
+    SessionBody,
+    TipBody,
+    WithdrawalBody,
+)
 from standardwebhooks.webhooks import Webhook
 
 from goalsvc_client import (
@@ -20,14 +28,6 @@ from goalsvc_client import (
     UnreachableError,
     WebhookVerificationError,
     verify_webhook,
-)
-from goalsvc_client.generated.models import (
-    ContributionBody,
-    DepositBody,
-    NewFundingGoal,
-    SessionBody,
-    TipBody,
-    WithdrawalBody,
 )
 
 from .conftest import CLIENT, generator

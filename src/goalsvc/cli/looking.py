@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,34 @@ def why(
     answer = asyncio.run(read_why(target(api_url), identity))
     text = json.dumps(answer, indent=2, ensure_ascii=False) if json_output else "\n".join(lines_of(answer))
     sys.stdout.write(text + "\n")
+
+
+@app.command(epilog=examples("goalsvc show webhooks.jsonl", "goalsvc show webhooks.jsonl --out pictures"))
+def show(
+    recording: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, as goalsvc record writes it.")],
+    out: Annotated[Path | None, typer.Option(help="Where the pictures go, one SVG for each goal.")] = None,
+    performer: Annotated[str, typer.Option(help="Whose performance it is; else the first user who joined.")] = "",
+    json_output: AsJson = False,
+) -> None:
+    """Draw the time line of each goal of a recording, without a server."""
+    from goalsvc.commands.api import CommandError
+    from goalsvc.commands.replay import read_recording
+    from goalsvc.commands.show import shown_of, svg_of
+
+    try:
+        with recording.open(encoding="utf-8") as lines:
+            found = shown_of(read_recording(lines, str(recording)), performer)
+    except OSError as error:
+        raise CommandError(f"{recording} cannot be read: {error.strerror}") from None
+    for shown in found:
+        if json_output:
+            told = {"goal_id": shown.goal_id, "sentence": shown.sentence}
+            sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(shown.sentence + "\n")
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            out.joinpath(f"{shown.goal_id}.svg").write_text(svg_of(shown), "utf-8")
 
 
 @app.command(epilog=examples("goalsvc audit", "goalsvc audit --seal --json"))

@@ -3,10 +3,12 @@
 A page does what the API does, with the same checks of the scope, the same errors, the same audit and the same trace.
 """
 
+import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -61,21 +63,45 @@ async def call_operation(
 ) -> Answer:
     """Calls an operation as that caller. `key` is its Idempotency-Key; `reason` is written into the audit."""
     content = b"" if body is None else json.dumps(body).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    headers = [(b"content-type", b"application/json")]
     if key:
         headers.append((b"idempotency-key", key.encode("ascii", "replace")))
-    kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     state = {"caller": caller, "key_name": caller.name, "request_id": request.state.request_id, "reason": reason}
     asked = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+    return await _ask(request, method, path, content, headers, state, urlencode(asked).encode())
+
+
+async def send_webhook(request: Request, body: bytes) -> Answer:
+    """Hands the service a webhook as Pusher would, signed with its own key."""
+    secrets: Mapping[str, str] = request.app.state.webhook_secrets
+    key, secret = next(iter(secrets.items()), ("", ""))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-pusher-key", key.encode()),
+        (b"x-pusher-signature", hmac.new(secret.encode(), body, sha256).hexdigest().encode()),
+    ]
+    return await _ask(request, "POST", "/notify/pusher", body, headers, {"request_id": request.state.request_id}, b"")
+
+
+async def _ask(
+    request: Request,
+    method: str,
+    path: str,
+    content: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    state: Mapping[str, Any],
+    query: bytes,
+) -> Answer:
+    kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     scope = {
         **kept,
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
-        "query_string": urlencode(asked).encode(),
-        "headers": headers,
-        "state": state,
+        "query_string": query,
+        "headers": [*headers, (b"content-length", str(len(content)).encode())],
+        "state": dict(state),
     }
     told: list[Message] = []
 

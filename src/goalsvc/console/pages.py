@@ -9,7 +9,7 @@ from fastapi import Form, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from goalsvc.clock import from_epoch_milliseconds
-from goalsvc.console import access, acting, administration, explaining, live
+from goalsvc.console import access, acting, administration, explaining, live, watching
 from goalsvc.console.acts import fields_of, offered
 from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import finding, health, money, overview, rows
@@ -34,7 +34,7 @@ _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg
 
 router = console_router()
 #: The routers of all pages.
-ROUTERS = (router, acting.router, administration.router)
+ROUTERS = (router, acting.router, administration.router, watching.router)
 
 # -- coming in --------------------------------------------------------------------------------------------------------
 

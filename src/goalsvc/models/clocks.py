@@ -166,7 +166,7 @@ def _plan(
     for waiting in moves:
         move = waiting.move
         owner = owner_of(document, clock, move.user_id)
-        reason = _not_admitted(document) if owner is None else _declined(document, clock, move, now)
+        reason = not_admitted(document) if owner is None else declined(document, clock, move, now)
         if owner is None or reason is not None:
             _answer(waiting, reason or Reason.NOT_A_PARTICIPANT)
             continue
@@ -211,7 +211,8 @@ def owner_of(document: Mapping[str, Any], clock: GoalClock, user: str | None) ->
     return Owner.PERFORMER if clock.rule is Rule.ALONE else Owner.VIEWER
 
 
-def _not_admitted(document: Mapping[str, Any]) -> Reason:
+def not_admitted(document: Mapping[str, Any]) -> Reason:
+    """Returns why the mark of one who is not a participant does not count."""
     return Reason.NOT_A_PARTICIPANT if _is_performed(document) else Reason.OTHER_GOAL_KIND
 
 
@@ -220,7 +221,7 @@ def _is_performed(document: Mapping[str, Any]) -> bool:
     return model is not None and model.kind in PERFORMED
 
 
-def _declined(document: Mapping[str, Any], clock: GoalClock, move: Move, now: datetime) -> Reason | None:
+def declined(document: Mapping[str, Any], clock: GoalClock, move: Move, now: datetime) -> Reason | None:
     """Returns why a participant's mark does not count in this goal, or None."""
     if not _is_performed(document):
         return Reason.OTHER_GOAL_KIND

@@ -75,17 +75,22 @@ class WebhookPage:
 _FIELDS = ("name", "outcome", "reason", "user_id", "channel", "app_key", "happened_at")
 
 
-async def webhook_page(which: Which, until: datetime) -> WebhookPage:
-    """Returns the webhooks that arrived before that instant, latest first."""
+async def latest_webhooks(until: datetime, most: int = MOST_LOOKED_AT) -> list[Webhook]:
+    """Returns at most so many webhook events that arrived before that instant, latest first."""
     where = {"at": {"$lt": until}, "parent": {"$exists": False}, "node.kind": "webhook"}
     fields = {"at": 1, "goal_id": 1, **{f"node.{name}": 1 for name in _FIELDS}}
-    found = await rows("traces", where, sort=[("at", -1)], limit=MOST_LOOKED_AT + 1, fields=fields)
-    webhooks = [_webhook(row) for row in found[:MOST_LOOKED_AT]]
+    return [_webhook(row) for row in await rows("traces", where, sort=[("at", -1)], limit=most, fields=fields)]
+
+
+async def webhook_page(which: Which, until: datetime) -> WebhookPage:
+    """Returns the webhooks that arrived before that instant, latest first."""
+    found = await latest_webhooks(until, MOST_LOOKED_AT + 1)
+    webhooks = found[:MOST_LOOKED_AT]
     late = [webhook for webhook in webhooks if webhook.late is not None and webhook.late > LATE]
     refused = [webhook for webhook in webhooks if webhook.refused]
     chosen = {Which.ALL: webhooks, Which.REFUSED: refused, Which.LATE: late}[which]
     shown = chosen[:MOST_SHOWN]
-    earlier = shown[-1].at if len(chosen) > MOST_SHOWN else found[-1]["at"] if len(found) > MOST_LOOKED_AT else None
+    earlier = shown[-1].at if len(chosen) > MOST_SHOWN else found[-1].at if len(found) > MOST_LOOKED_AT else None
     slowest = max((webhook.late for webhook in late if webhook.late is not None), default=timedelta())
     return WebhookPage(shown, len(webhooks), len(refused), len(late), slowest, earlier)
 
