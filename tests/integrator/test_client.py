@@ -11,14 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from goalsvc_client.generated.models import (
-    ContributionBody,
-    DepositBody,
-    NewFundingGoal,
-    SessionBody,
-    TipBody,
-    WithdrawalBody,
-)
 from standardwebhooks.webhooks import Webhook
 
 from goalsvc_client import (
@@ -29,6 +21,15 @@ from goalsvc_client import (
     WebhookVerificationError,
     verify_webhook,
 )
+from goalsvc_client.generated.models import (
+    ContributionBody,
+    DepositBody,
+    NewFundingGoal,
+    SessionBody,
+    TipBody,
+    WithdrawalBody,
+)
+from tests.cli.command_line import clean_environment
 
 from .conftest import CLIENT, generator
 
@@ -130,6 +131,21 @@ class TestAgainstGoalsvc:
             client.wallet.deposit("c-lost", body=DepositBody(amount=10))
             client.wallet.deposit("c-lost", body=DepositBody(amount=10))
             assert client.wallet.read_wallet("c-lost").balance == 20
+
+
+@pytest.mark.real
+def test_the_example_plays_a_show(stack: dict[str, Any]) -> None:
+    environment = {**clean_environment(), "GOALSVC_API_URL": stack["api_url"], "PYTHONPATH": str(CLIENT / "src")}
+    program = CLIENT.parents[1] / "examples" / "integrate.py"
+    ran = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    told = ran.stdout.splitlines()
+    assert told[1].endswith("gave 50; 150 of 150")
+    assert told[2:] == [
+        "one more token is refused: goal_inactive",
+        told[3],
+        "nobody performed: 200 of 200 tokens are back",
+    ]
 
 
 class TestRetries:

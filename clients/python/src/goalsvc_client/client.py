@@ -110,9 +110,18 @@ class GoalsvcClient(Operations):
             more["cursor"] = cursor
 
     def follow_events(
-        self, after: str | None = None, *, types: Sequence[str] = (), wait: float = 25.0, forever: bool = True
+        self,
+        after: str | None = None,
+        *,
+        types: Sequence[str] = (),
+        goal_id: str | None = None,
+        user_id: str | None = None,
+        wait: float = 25.0,
+        forever: bool = True,
     ) -> Iterator[EventView]:
         """Yields the events that follow a cursor, in order, and waits for more; `forever=False`: those that there are now.
+
+        Only those of `types` (`goal.*` is all that begin so), of one goal, of one user, where that is given.
 
         An event's `sequence` is the cursor to continue with (`after=str(event.sequence)`): store it with your own changes.
         Raises ApiError `cursor_expired` when events after it have been deleted; `problem["oldest"]` is where to go on.
@@ -120,7 +129,12 @@ class GoalsvcClient(Operations):
         cursor = after
         while True:
             page = self.events.list_events(
-                after=cursor, types=",".join(types) or None, limit=1000, wait=wait if forever else 0
+                after=cursor,
+                types=",".join(types) or None,
+                goal_id=goal_id,
+                user_id=user_id,
+                limit=1000,
+                wait=wait if forever else 0,
             )
             yield from page.items
             if not forever and not page.items:
