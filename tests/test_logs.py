@@ -183,8 +183,8 @@ class TestRefusedWebhooks:
             del service.app.state.refusals
         told = [one["message"].split(" (")[0] for one in objects(capsys)]
         assert told == [
-            "1 webhooks refused: bad_signature",
-            "1 webhooks refused: malformed_webhook",
+            "1 webhook refused: bad_signature",
+            "1 webhook refused: malformed_webhook",
             "5 webhooks refused: bad_signature",
         ]
 

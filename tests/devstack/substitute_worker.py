@@ -9,5 +9,6 @@ address = urlsplit(os.environ["GOALSVC_REDIS_URL"])
 assert address.hostname
 assert address.port
 connection = socket.create_connection((address.hostname, address.port))
+print("INFO uvicorn.error: the worker goes on", flush=True)
 print("WARNING the worker has something to say", flush=True)
 signal.pause()

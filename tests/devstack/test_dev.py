@@ -129,6 +129,7 @@ class TestReady:
     @pytest.mark.usefixtures("ready")
     def test_the_workers_warnings_are_told(self, stack: Stack) -> None:
         assert holds_within(5, lambda: "worker: WARNING the worker has something to say" in stack.errors())
+        assert "the worker goes on" not in stack.errors()
 
     def test_a_mongod_that_the_environment_names_is_used(self, start_stack: StartStack, tmp_path: Path) -> None:
         with private_mongod(tmp_path / "own") as own:

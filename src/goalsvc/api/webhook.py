@@ -320,7 +320,8 @@ class Refusals:
     def record(self, context: Context, request: Request, error: WebError, size: int) -> None:
         """Writes the root, unless as many were written within this second; one line a minute for each kind in the log."""
         if count := self.lines.add(error.code):
-            log.warning("%d webhooks refused: %s (the last: %s)", count, error.code, error.message)
+            webhooks = "webhook" if count == 1 else "webhooks"
+            log.warning("%d %s refused: %s (the last: %s)", count, webhooks, error.code, error.message)
         now = context.clock.now()
         second = int(now.timestamp())
         if second != self._second:
