@@ -11,8 +11,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from goalsvc.api.postman import collection_of
 from goalsvc.app import create_app
+from tests.cli.command_line import run_cli
 
 Json = dict[str, Any]
 
@@ -134,7 +134,10 @@ FORM: Json = {
 
 @pytest.fixture(scope="module")
 def collection() -> Json:
-    return collection_of(create_app().openapi())
+    ran = run_cli("openapi", "--postman")
+    assert ran.status == 0, ran.err
+    made: Json = json.loads(ran.out)
+    return made
 
 
 def requests_of(collection: Json, folder: str) -> dict[str, Json]:
