@@ -7,6 +7,7 @@ them has these fields, those of libraries too.
 import logging
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from time import monotonic
 from typing import Any, Protocol
@@ -66,7 +67,9 @@ class About:
 
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
-            _ABOUT.reset(self._token)
+            # A coroutine that is thrown away is closed from elsewhere: its own context has ended with it.
+            with suppress(ValueError):
+                _ABOUT.reset(self._token)
 
 
 def fields() -> dict[str, str]:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error
+from goalsvc.api.paths import path_of
 from goalsvc.api.user_token import caller_by_token
 from goalsvc.domain.call import ENVIRONMENT, Caller, Via
 from goalsvc.domain.call import Scope as ScopeName
@@ -117,7 +118,7 @@ async def _caller(request: Request, given: str) -> Caller:
     try:
         return await caller_of(request, given)
     except WebError:
-        if not request.url.path.startswith(_FOR_USERS) or given.count(".") != 2:
+        if not path_of(request).startswith(_FOR_USERS) or given.count(".") != 2:
             raise
     request.state.user_id = await caller_by_token(request, given)
     return _USER

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from goalsvc.api.paths import path_of
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.outcome import Done, Failed
@@ -52,7 +53,7 @@ def _refs_of(request: Request, response: Response | None) -> dict[str, Ref]:
         told = None
     if isinstance(told, dict):
         refs |= refs_among(told)
-        kind = _CREATED.get(request.url.path.strip("/").split("/")[1])
+        kind = _CREATED.get(path_of(request).strip("/").split("/")[1])
         if (
             response is not None
             and response.status_code == 201

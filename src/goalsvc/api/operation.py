@@ -21,6 +21,7 @@ from fastapi.routing import APIRoute
 from goalsvc.api import auditing
 from goalsvc.api.call_roots import record_call
 from goalsvc.api.errors import WebError, responses, status_of
+from goalsvc.api.paths import path_of
 from goalsvc.domain.call import Call, Scope
 from goalsvc.errors import InvalidError
 from goalsvc.models.idempotency import IdempotencyRecord, KeyUse, StoredAnswer
@@ -237,7 +238,7 @@ async def _answer_once(request: Request, key: str, endpoint: Handler) -> Respons
     Concurrent repeats, and a repeat after a crash between effect and answer, run the effect again. Every id that it creates is
     derived from the record's seed, so nothing is created twice, and the first answer that is stored holds for all.
     """
-    use = await IdempotencyRecord.begin(f"{request.method} {request.url.path}", key, await _asked(request))
+    use = await IdempotencyRecord.begin(f"{request.method} {path_of(request)}", key, await _asked(request))
     if use.answer is not None:
         return _replay(use.answer)
     pepper = request.app.state.context.settings.api_key.get_secret_value().encode()

@@ -7,6 +7,7 @@ against an aggregation pipeline that does all of it in the database: a third of 
 """
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -80,7 +81,9 @@ class GoalClocks:
         """`exclusive_rule`: the rule of an exclusive's clock that begins now; one that has begun keeps its own."""
         self._clock = clock
         self._exclusive_rule = exclusive_rule
-        self._writes: Coalescer[_Waiting] = Coalescer("clock writes", self._write, _refuse)
+        self._writes: Coalescer[_Waiting] = Coalescer("clock writes", self._take_turns, _refuse)
+        #: The goals that a batch of this process is writing, each with the moves that came meanwhile.
+        self._under_way: dict[ObjectId, list[_Waiting]] = {}
 
     async def move(self, move: Move) -> Moved | Reason:
         """Starts or pauses the goal's clock; what that did, or why the goal is not moved by it.
@@ -95,10 +98,26 @@ class GoalClocks:
 
         return await healing(Goal, move.goal_id, write)
 
-    async def _write(self, batch: Sequence[_Waiting]) -> None:
+    async def _take_turns(self, batch: Sequence[_Waiting]) -> None:
+        """Writes these moves, but for those of goals that another batch is writing: two of them would undo each other."""
         by_goal: dict[ObjectId, list[_Waiting]] = {}
         for waiting in batch:
-            by_goal.setdefault(waiting.move.goal_id, []).append(waiting)
+            goal_id = waiting.move.goal_id
+            meanwhile = self._under_way.get(goal_id)
+            (by_goal.setdefault(goal_id, []) if meanwhile is None else meanwhile).append(waiting)
+        if not by_goal:
+            return
+        self._under_way |= {goal_id: [] for goal_id in by_goal}
+        try:
+            await self._write(by_goal)
+        except Exception as error:
+            for waiting in itertools.chain.from_iterable(by_goal.values()):
+                _refuse(waiting, error)
+        for goal_id in by_goal:
+            for waiting in self._under_way.pop(goal_id):
+                self._writes.take(waiting)
+
+    async def _write(self, by_goal: Mapping[ObjectId, Sequence[_Waiting]]) -> None:
         collection = Goal.get_motor_collection()
         found = await collection.find({"_id": {"$in": list(by_goal)}}, _FIELDS).to_list(None)
         documents = {document["_id"]: document for document in found}
