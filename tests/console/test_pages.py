@@ -7,10 +7,13 @@ from html import escape
 from urllib.parse import quote
 
 import httpx
+from fastapi import FastAPI
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.access import COOKIE
 from goalsvc.console.queries.money import MOST_LINES
+from goalsvc.console.routing import console_router
+from goalsvc.models.goal import Goal
 from tests.world import API_KEY, World
 
 from .conftest import a_key, hear, log_in
@@ -225,3 +228,79 @@ class TestStatements:
                 assert 'Opening</td><td class="n">0</td>' in text
         assert sorted(changes) == list(range(1, MOST_LINES + 6))
         assert f"{MOST_LINES + 5} transfers sum to" in text
+
+
+ODD = (
+    "<img src=x onerror=alert(1)>",
+    "\u202eright to left",
+    "W" * 256,
+    "😀" * 128,
+    "' onmouseover='alert(1)",
+    "{{ 7 * 7 }}",
+)
+
+
+class TestBadInput:
+    async def test_in_titles_names_and_tags_is_shown_as_text_and_breaks_nothing(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        for odd in ODD:
+            await world.call("PUT", "/v1/users/alice", {"username": odd, "tags": [odd]})
+            session = await world.post("/v1/sessions", {"user_id": "alice"})
+            levels = [{"title": odd, "target": 60}]
+            goal = await world.post(
+                "/v1/goals",
+                {"kind": "ShowGoal", "session_id": session["id"], "levels": levels, "metadata": {"odd": odd}},
+            )
+            await hear(world, "member_added", goal["id"], odd)
+            await hear(world, "member_added", goal["id"], "alice")
+            await world.context.recorder.flush()
+            await world.settle()
+            for path in (f"/goals/{goal['id']}", f"/sessions/{session['id']}", "/users/alice", "/live", "/webhooks"):
+                answer = await operator.get(f"/console{path}")
+                assert answer.status_code == 200, (path, odd)
+                assert "<img src=x" not in answer.text
+                assert "' onmouseover='" not in answer.text
+            assert escape(odd) in (await operator.get(f"/console/goals/{goal['id']}")).text.replace("&#39;", "&#x27;")
+
+    async def test_in_addresses_says_what_is_not_there(self, world: World, operator: httpx.AsyncClient) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        for path in (
+            f"/goals/{session['id']}",
+            f"/goals/{session['id']}/seconds",
+            "/clips/x",
+            f"/clips/{session['id']}",
+            f"/events/evt_{'0' * 32}",
+            f"/deliveries/whe_{'0' * 24}",
+            "/act/nothing",
+            "/users/%00",
+            "/escrows/nothing",
+            "/transfers/a/b/c",
+            "/dead-letters?id=%00",
+            "/audit?cursor=x",
+            "/live/stream/x",
+            "/webhooks?which=odd",
+            "/webhooks?until=-1",
+        ):
+            answer = await operator.get(f"/console{path}")
+            assert answer.status_code in (200, 404, 405, 422), path
+
+
+class TestASlowDatabase:
+    async def test_is_said_on_a_plain_page(self, world: World) -> None:
+        router = console_router()
+
+        @router.get("/slow")
+        async def slow() -> None:
+            where = {"$where": "sleep(2000) || true"}
+            await Goal.get_motor_collection().find(where).max_time_ms(30).to_list(1)
+
+        await a_key(world, "read")
+        await Goal.get_motor_collection().insert_one({"_cls": "Goal.ShowGoal"})
+        app = FastAPI()
+        app.include_router(router)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://goalsvc.test") as client:
+            answer = await client.get("/console/slow")
+        assert answer.status_code == 503
+        assert "The database took longer than three seconds to answer this page." in answer.text
+        await Goal.get_motor_collection().delete_many({})

@@ -2,15 +2,21 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
+from bson import ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalsvc.console.pictures.axis import axis_of, duration_text
 from goalsvc.console.pictures.shapes import Glyph, Rect, Text
 from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, bars, draw
+from goalsvc.console.queries.goals import runs_of
 from goalsvc.console.rendering import templates
+from goalsvc.domain.performance import GoalClock, Owner
+from goalsvc.domain.presence import join_mark, leave_mark
+from goalsvc.models.goal import Goal
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -145,3 +151,66 @@ def test_six_hundred_joins_and_leaves_stay_a_small_picture() -> None:
     svg = templates().get_template("timeline.svg").render(drawing=drawing)
     assert len(svg) < 70_000
     assert "joins from" in svg
+
+
+ALL_LANES = Timeline(
+    "ShowGoal 68143584d6945d32e732cc21",
+    "s",
+    at(7800),
+    marks=[
+        Mark(at(0), True, "alice (performer)", path="/goals/68143584d6945d32e732cc21/trace?root=1"),
+        Mark(at(5), True, "mallory", counted=False, reason="not_a_participant"),
+        Mark(at(14), False, "alice (performer)"),
+        Mark(at(7300), True, "alice (performer)"),
+        Mark(at(7360), False, "alice (performer)", late=timedelta(seconds=30.2)),
+    ],
+    runs=[Run(at(0), at(14)), Run(at(7300), at(7360))],
+    steps=[Step(at(14.1), 14), Step(at(7390.3), 74)],
+    levels=[("Ukulele", 60)],
+    receipts=[
+        Receipt(at(0), at(0.1), "member_added"),
+        Receipt(at(5), at(5.1), "member_added", refused=True),
+        Receipt(at(14), at(14.1), "member_removed"),
+        Receipt(at(14), at(14.3), "channel_vacated", repeated=True),
+        Receipt(at(7360), at(7390.2), "member_removed"),
+    ],
+    flows=[
+        Flow(at(-60), 50, "50 tokens from bob"),
+        Flow(at(-30), 20, "20 tokens from carol"),
+        Flow(at(7390.6), -50, "50 tokens to alice"),
+        Flow(at(7390.6), -20, "20 tokens to alice"),
+    ],
+    acts=[
+        Act(at(-20), "created"),
+        Act(at(0), "started"),
+        Act(at(7390.4), "level 1"),
+        Act(at(7390.5), "ended"),
+        Act(at(7400), "clip stored"),
+    ],
+)
+APPROVED = Path(__file__).parent / "timeline.svg"
+
+
+def test_the_picture_is_the_one_that_was_approved_by_eye() -> None:
+    """After a change that is meant: look at the picture, then write it anew (APPROVED.write_text(drawn))."""
+    drawn = templates().get_template("timeline.svg").render(drawing=draw(ALL_LANES)).strip() + "\n"
+    assert drawn == APPROVED.read_text("utf-8")
+
+
+class TestCounted:
+    @given(st.lists(st.tuples(st.integers(0, 3_600_000), st.booleans()), max_size=60))
+    def test_is_what_the_bars_add_up_to(self, heard: list[tuple[int, bool]]) -> None:
+        clock = GoalClock()
+        for milliseconds, joined in heard:
+            instant = at(milliseconds / 1000)
+            mark = join_mark(instant) if joined else leave_mark(instant)
+            clock, _ = clock.turn(mark, at(3700), Owner.PERFORMER)
+        # What has been counted is never taken back: the clock as it stands when all marks are known at once.
+        whole = GoalClock(marks=clock.marks)
+        whole, _ = whole.turn(leave_mark(at(3_650)), at(3700), Owner.PERFORMER)
+        document = {"_id": ObjectId(), "_cls": "Goal.ShowGoal", "active": False, "clock": whole.document()}
+        runs, earlier = runs_of(Goal.parse(document), document, [])
+        timeline = Timeline("a goal", "s", at(3700), runs=runs, earlier_milliseconds=earlier)
+        drawn = bars(timeline, axis_of([(at(0), at(3700))], 132.0, 1104.0))
+        total = sum((bar.length for bar in drawn), timedelta(milliseconds=earlier))
+        assert total // timedelta(seconds=1) == whole.counted

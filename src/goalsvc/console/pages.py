@@ -20,13 +20,14 @@ from goalsvc.console.routing import Operator, base_of, console_router, missing, 
 from goalsvc.console.trees import folded
 from goalsvc.context import Context
 from goalsvc.domain.books import legs_of
+from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.models.census import take_census
 from goalsvc.models.trace_roots import SETTLES, Place
 from goalsvc.models.why import explain_goal, explain_transfer
 
-_MOST_TREE_SEGMENTS = 400
+_MOST_TREE_SEGMENTS = 120
 _MOST_MARKS = 100
 _LATELY = timedelta(minutes=15)
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -123,6 +124,7 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         uncounted=explaining.uncounted(found.timeline),
         reason_text=explaining.reason_text,
         drawing=timelines.draw(found.timeline),
+        audited=Scope.ADMIN in caller.scopes,
         acts=offered(caller, *fields_of(found.goal.active, found.goal.kind.value, found.paid)),
     )
 

@@ -37,6 +37,7 @@ def templates() -> "Environment":
         loader=PackageLoader("goalsvc.console"),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,13 +1,14 @@
 """What an explanation needs: read from the documents themselves; traces only add the marks that did not count."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
+from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
 from goalsvc.models.goal import Goal
@@ -17,6 +18,13 @@ from goalsvc.models.wallet import Account, Earning, Transfer
 #: How many webhooks of a goal are looked through for marks that did not count.
 _MOST_WEBHOOKS = 2000
 _MOST_LETTERS = 20
+_PERFORMED = frozenset(kind.cls for kind in PERFORMED)
+#: What of a webhook's root says whether its mark counted.
+UNCOUNTED_FIELDS: Mapping[str, int] = {
+    "node.user_id": 1,
+    "node.children.children.name": 1,
+    "node.children.children.reason": 1,
+}
 
 
 async def explain_transfer(transfer_id: str) -> Why | None:
@@ -57,8 +65,13 @@ async def _goal_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-async def explain_goal(goal_id: ObjectId, now: datetime) -> Why | None:
-    """Why that goal is not completed, or not paid; None when there is no such goal."""
+async def explain_goal(
+    goal_id: ObjectId, now: datetime, webhooks: Iterable[Mapping[str, Any]] | None = None
+) -> Why | None:
+    """Why that goal is not completed, or not paid; None when there is no such goal.
+
+    `webhooks` are the roots of its trace, where the caller has read them (at least `UNCOUNTED_FIELDS`).
+    """
     goal = await Goal.get_motor_collection().find_one({"_id": goal_id})
     if goal is None:
         return None
@@ -73,14 +86,23 @@ async def explain_goal(goal_id: ObjectId, now: datetime) -> Why | None:
     prefix = f"goals/{goal_id}/"
     letters = {"state": "dead", "_id": {"$gte": prefix, "$lt": prefix[:-1] + "0"}}
     dead = await DeadLetter.get_motor_collection().find(letters).limit(_MOST_LETTERS).to_list(None)
-    return why_not(goal, sum(held), dead, await _uncounted(str(goal_id)), now)
+    if webhooks is None:
+        webhooks = await _webhooks(goal) if goal.get("_cls") in _PERFORMED else ()
+    return why_not(goal, sum(held), dead, _uncounted(webhooks), now)
 
 
-async def _uncounted(goal_id: str) -> Mapping[tuple[str, str], int]:
+async def _webhooks(goal: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    where = {"goal_id": str(goal["_id"]), "node.kind": "webhook"}
+    found: list[Mapping[str, Any]] = (
+        await TraceSegment.get_motor_collection().find(where, UNCOUNTED_FIELDS).limit(_MOST_WEBHOOKS).to_list(None)
+    )
+    return found
+
+
+def _uncounted(webhooks: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], int]:
     """The marks that did not count, as far as the trace still holds them."""
     found: Counter[tuple[str, str]] = Counter()
-    webhooks = TraceSegment.get_motor_collection().find({"goal_id": goal_id, "node.kind": "webhook"}, {"node": 1})
-    async for segment in webhooks.limit(_MOST_WEBHOOKS):
+    for segment in webhooks:
         node = segment["node"]
         for signal in node.get("children") or []:
             for receiver in signal.get("children") or []:

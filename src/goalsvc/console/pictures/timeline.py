@@ -200,8 +200,10 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
     shapes: list[Shape] = []
     for act in sorted(timeline.acts, key=lambda act: act.at):
         x = axis.x(act.at)
-        right = x + 12 + len(act.name) * _CHARACTER
-        row = next((number for number, end in enumerate(ends) if end < x), len(ends))
+        wide = 12 + len(act.name) * _CHARACTER
+        flips = x + wide > _RIGHT
+        left, right = (x - wide, x + 10) if flips else (x, x + wide)
+        row = next((number for number, end in enumerate(ends) if end < left), len(ends))
         if row == _MOST_ROWS:
             row = ends.index(min(ends))
         ends[row : row + 1] = [right]
@@ -209,7 +211,6 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
         title = f"{act.name} at {act.at:%H:%M:%S}"
         if act.until is not None:
             shapes.append(Line(x, y - 4, axis.x(act.until), y - 4, "act-range", f"{title} to {act.until:%H:%M:%S}"))
-        flips = right > _RIGHT
         shapes.append(Glyph(x, y - 4, "flag", "act", title, path=act.path))
         shapes.append(Text(x - 8 if flips else x + 8, y, act.name, "act-name", "end" if flips else "start"))
     return [_name(top + 12, "acts"), *shapes], len(ends) * 16.0

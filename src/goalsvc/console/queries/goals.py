@@ -19,8 +19,7 @@ from goalsvc.models.why import explain_goal
 
 #: A page shows at most so many of each; what is left out is said and offered.
 MOST_WEBHOOKS = 1_500
-MOST_STEPS = 2_000
-_MOST_ACTS = 300
+MOST_EVENTS = 2_000
 
 _JOINS = frozenset({"member_added", "channel_occupied"})
 _REPEATS = frozenset({"already_running", "not_running", "already_done"})
@@ -55,26 +54,25 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
         return None
     identity = str(goal_id)
     escrows = await escrows_of(goal)
-    acted = {"goal_id": identity, "type": {"$in": list(_ACTS)}}
-    (raw, webhooks, acts), (steps, letters, clips), (money, why) = await asyncio.gather(
+    (raw, webhooks, events), (letters, clips, money) = await asyncio.gather(
         asyncio.gather(
             rows("goals", {"_id": goal_id}, limit=1),
-            _webhooks(identity),
-            rows("events", acted, limit=_MOST_ACTS, fields=_EVENT),
+            _webhooks(identity) if goal.kind in PERFORMED else _none(),
+            _events(identity),
         ),
         asyncio.gather(
-            _progress(identity),
             rows("dead_letters", {"goal_id": identity}, sort=[("at", -1)], limit=50),
             _clips(goal),
+            money_of(escrows),
         ),
-        asyncio.gather(money_of(escrows), explain_goal(goal_id, now)),
     )
+    why = await explain_goal(goal_id, now, webhooks)
     cut = [
         f"the last {most} {name}"
-        for name, found, most in (("webhooks", webhooks, MOST_WEBHOOKS), ("steps of progress", steps, MOST_STEPS))
+        for name, found, most in (("webhooks", webhooks, MOST_WEBHOOKS), ("events", events, MOST_EVENTS))
         if len(found) > most
     ]
-    events = sorted([*acts, *steps[:MOST_STEPS]], key=lambda event: str(event.get("created_at")))
+    events = sorted(events[:MOST_EVENTS], key=lambda event: str(event.get("created_at")))
     stored = raw[0] if raw else {}
     timeline = _timeline(goal, stored, webhooks[:MOST_WEBHOOKS][::-1], events, money, now)
     return GoalPage(goal, stored, timeline, escrows, money, why, clips, letters, cut)
@@ -95,9 +93,14 @@ async def _webhooks(goal_id: str) -> list[dict[str, Any]]:
     return await rows("traces", where, sort=[("at", -1)], limit=MOST_WEBHOOKS + 1, fields=_WEBHOOK)
 
 
-async def _progress(goal_id: str) -> list[dict[str, Any]]:
-    where = {"goal_id": goal_id, "type": "goal.progressed"}
-    return await rows("events", where, sort=[("sequence", -1)], limit=MOST_STEPS + 1, fields=_EVENT)
+async def _none() -> list[dict[str, Any]]:
+    return []
+
+
+async def _events(goal_id: str) -> list[dict[str, Any]]:
+    """Returns what acted and each progress, latest first; one more than a page shows, if there are more."""
+    where = {"goal_id": goal_id, "type": {"$in": [*_ACTS, "goal.progressed"]}}
+    return await rows("events", where, sort=[("sequence", -1)], limit=MOST_EVENTS + 1, fields=_EVENT)
 
 
 async def _clips(goal: Goal) -> list[dict[str, Any]]:
@@ -150,7 +153,7 @@ def _timeline(
 ) -> Timeline:
     performed = goal.kind in PERFORMED
     marks = _marks(goal, webhooks) if performed else []
-    runs, earlier = _runs(goal, raw, marks) if performed else ([], 0)
+    runs, earlier = runs_of(goal, raw, marks) if performed else ([], 0)
     return Timeline(
         name=f"{goal.kind.value} {goal.id}",
         unit="s" if performed else "tokens",
@@ -166,7 +169,7 @@ def _timeline(
     )
 
 
-def _runs(goal: Goal, raw: Mapping[str, Any], marks: Sequence[Mark]) -> tuple[list[Run], int]:
+def runs_of(goal: Goal, raw: Mapping[str, Any], marks: Sequence[Mark]) -> tuple[list[Run], int]:
     """Returns the closed stretches that the document keeps, the open one, and the milliseconds of those it keeps no longer."""
     clock = raw.get("clock") if isinstance(raw.get("clock"), Mapping) else {}
     kept = (clock or {}).get("stretches") or ()
