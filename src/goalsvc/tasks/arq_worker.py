@@ -170,7 +170,10 @@ class LaneWorker:
 
     async def _token(self, seconds: float) -> None:
         # redis-py's own `blpop` is typed for whole seconds only.
-        await self._redis.execute_command("BLPOP", self._wake, seconds)  # type: ignore[no-untyped-call]
+        token = await self._redis.execute_command("BLPOP", self._wake, seconds)  # type: ignore[no-untyped-call]
+        if token is not None and self._stopping:
+            # Another worker would wait for it: this one claims no more.
+            await self._redis.execute_command("LPUSH", self._wake, b"1")  # type: ignore[no-untyped-call]
 
     def _start(self, job_id: str, body: bytes, tried: int, waited: float) -> None:
         if job_id in self.running:
