@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,10 @@ SEED ?= 1
 faults: setup ## ten thousand simulated histories, and two hundred real kills; SEED=2, 3, … for others
 	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $$(($(SEED) * 100000 - 99999))
 	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(SEED)
+
+drills: setup ## the least rights, a rolling restart under load, a worker that is stopped, a Redis that comes back empty
+	$(BIN)/python -m pytest -q tests/drills
+	$(BIN)/python -m tests.drills.run
 
 faults-short: setup ## a few real kills
 	$(BIN)/python -m tests.faults.kills --kills 6 --seed 1

@@ -1,5 +1,6 @@
 """A stack as in production: real processes of APIs and workers on a MongoDB and a Valkey, and a Pusher that notes calls."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,11 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
+from aiohttp import web
 
 from goalsvc.devstack.ports import HOST, free_port
 from goalsvc.devstack.waiting import holds_within
@@ -34,45 +35,49 @@ class Told:
 
 @dataclass
 class FakePusher:
-    """Answers 200 to everything and notes each event."""
+    """Answers 200 to everything and notes each event; in a thread, so that it answers whatever the test does."""
 
     port: int = 0
     told: list[Told] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator["FakePusher"]:
-        told = self.told
+        loop, started = asyncio.new_event_loop(), threading.Event()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        async def serve() -> web.AppRunner:
+            app = web.Application()
+            app.router.add_post("/{path:.*}", self._take)
+            app.router.add_get("/{path:.*}", self._tell)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, HOST, self.port).start()
+            return runner
 
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                told.append(Told(body["name"], json.loads(body["data"]), time.monotonic()))
-                self._answer(b"{}")
+        def run() -> None:
+            asyncio.set_event_loop(loop)
+            runner = loop.run_until_complete(serve())
+            started.set()
+            loop.run_forever()
+            loop.run_until_complete(runner.cleanup())
+            loop.close()
 
-            def do_GET(self) -> None:
-                self._answer(b'{"users": [], "channels": {}}')
-
-            def _answer(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-                pass
-
-        server = ThreadingHTTPServer((HOST, 0), Handler)
-        server.daemon_threads = True
-        self.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        self.port = free_port()
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
+        assert started.wait(10)
         try:
             yield self
         finally:
-            server.shutdown()
-            server.server_close()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.told.append(Told(body["name"], json.loads(body["data"]), time.monotonic()))
+        return web.json_response({})
+
+    async def _tell(self, _request: web.Request) -> web.Response:
+        return web.json_response({"users": [], "channels": {}})
 
 
 class Program:
