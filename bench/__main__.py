@@ -9,7 +9,7 @@ from time import perf_counter
 
 import uvloop
 
-from bench import jobs, latency, payout, processes, trickle, webhooks
+from bench import clips, crowd, jobs, latency, payout, processes, together, trickle, webhooks
 from bench.lab import Lab, open_lab
 from bench.report import Result, machine, new_run
 
@@ -33,6 +33,9 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
             6: lambda: webhooks.stored(lab, rounds=3, many=100_000, say=say),
             7: lambda: payout.payouts(lab, few=500, many=5000, rounds=1, settle_rounds=1, say=say),
             8: lambda: processes.start(lab, rounds=3, say=say),
+            9: lambda: crowd.crowds(lab, rounds=1, requests=1500, say=say),
+            10: lambda: together.together(lab, rounds=2, shows=40, say=say),
+            11: lambda: clips.clips(say),
         }
     return {
         1: lambda: webhooks.throughput(lab, rounds=5, goals=2000, say=say),
@@ -43,6 +46,9 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
         6: lambda: webhooks.stored(lab, rounds=7, many=1_000_000, say=say),
         7: lambda: payout.payouts(lab, few=1000, many=10_000, rounds=7, settle_rounds=5, say=say),
         8: lambda: processes.start(lab, rounds=5, say=say),
+        9: lambda: crowd.crowds(lab, rounds=3, requests=4000, say=say),
+        10: lambda: together.together(lab, rounds=3, shows=100, say=say),
+        11: lambda: clips.clips(say),
     }
 
 

@@ -15,12 +15,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from bench.report import Result, Spread
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.ffmpeg import find_ffmpeg
 from goalsvc.integrations.media import FfmpegCutter
@@ -102,6 +103,19 @@ def measure(size: Size) -> Sequence[dict[str, float]]:
                 made.append(json.loads(done.stdout))
             server.shutdown()
     return made
+
+
+async def clips(say: Callable[[str], None]) -> list[Result]:
+    """Row 11: a clip of 30 s of 1080p30."""
+    say("row 11: clips of 1080p30")
+    made = await asyncio.to_thread(measure, SIZES[1])
+    processor = Spread(tuple(one["processor"] for one in made))
+    memory = Spread(tuple(one["mebibytes"] for one in made))
+    what = f"a clip of {SECONDS:g} s of {SIZES[1].name}: processor time"
+    return [
+        Result(11, what, processor.median, "s", at_most=4, spread=processor, basis="with the start of its process"),
+        Result(11, "· peak resident memory", memory.median, "MiB", at_most=200, spread=memory),
+    ]
 
 
 def main() -> None:

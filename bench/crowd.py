@@ -1,4 +1,4 @@
-"""A crowd that pays: contributions to one goal, and spread over twenty, with one, two and three API processes.
+"""Row 9: a crowd that pays: contributions to one goal, and spread over twenty, with one, two and three API processes.
 
 Every volley is checked: no token too many, none lost, one promise in each goal at most while it runs.
 """
@@ -21,7 +21,7 @@ from goalsvc.devstack.environment import DEFAULTS
 
 _DATABASE = "crowd"
 _PATIENCE_SECONDS = 60.0
-_ROW = 5
+_ROW = 9
 _TARGET = 10**9
 _BALANCE = 10**6
 

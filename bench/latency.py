@@ -18,14 +18,14 @@ from bench.traffic import session, show_goal, streamer_of, webhook
 
 _DATABASE = "latency"
 _PATIENCE_SECONDS = 15.0
-_EARNINGS = 10
+EARNINGS = 10
 _TOKENS = 25
-_TARGET_SECONDS = 20
+TARGET_SECONDS = 20
 
 #: What must be seen of a completed show, and how often.
 _WANTED = {
-    "transfer": _EARNINGS,
-    "wallet.updated": _EARNINGS,
+    "transfer": EARNINGS,
+    "wallet.updated": EARNINGS,
     "goal.progress.updated": 1,
     "StopRecord": 1,
     "show ended in the session": 1,
@@ -57,7 +57,7 @@ class Settlement:
         return ", ".join(name for name, times in _WANTED.items() if self.counts.get(name, 0) < times)
 
 
-async def put_funded_show(lab: Lab, database: str, earnings: int, target: int = _TARGET_SECONDS) -> ObjectId:
+async def put_funded_show(lab: Lab, database: str, earnings: int, target: int = TARGET_SECONDS) -> ObjectId:
     """A show that viewers have paid for, in documents as other services write them."""
     goal_id, session_id, funding_id = ObjectId(), ObjectId(), ObjectId()
     streamer, now = streamer_of(goal_id), datetime.now(UTC)
@@ -86,7 +86,7 @@ async def put_funded_show(lab: Lab, database: str, earnings: int, target: int = 
 
 async def settlements(lab: Lab, *, shows: int, say: Callable[[str], None]) -> list[Result]:
     """Row 3: one show after another is completed; until the last token is paid and all is told and written."""
-    say(f"row 3: {shows} completed shows of {_EARNINGS} earnings")
+    say(f"row 3: {shows} completed shows of {EARNINGS} earnings")
     waits, last_transfers = [], []
     slowest: dict[str, int] = {}
     async with lab.worker(_DATABASE), lab.api(_DATABASE) as api, Sender.to(api, 2) as sender:
@@ -104,13 +104,13 @@ async def settlements(lab: Lab, *, shows: int, say: Callable[[str], None]) -> li
     basis = (
         f"p90 {percentile(waits, 0.9):.0f} ms, {shows} shows; last transfer after {paid:.0f} ms; last of all: {told}"
     )
-    what = f"leave → last effect of a completed show, {_EARNINGS} earnings, p50"
+    what = f"leave → last effect of a completed show, {EARNINGS} earnings, p50"
     return [Result(3, what, spread.median, "ms", at_most=100, spread=spread, basis=basis)]
 
 
 async def complete_show(lab: Lab, sender: Sender) -> tuple[float, dict[str, float]]:
     """Completes one show; the seconds from the leave to the last effect, and to each kind of effect."""
-    goal_id = await put_funded_show(lab, _DATABASE, _EARNINGS)
+    goal_id = await put_funded_show(lab, _DATABASE, EARNINGS)
     seen = Settlement()
 
     def note(call: Call) -> None:
@@ -120,7 +120,7 @@ async def complete_show(lab: Lab, sender: Sender) -> tuple[float, dict[str, floa
     watcher = asyncio.create_task(_watch(lab, goal_id, seen, watching))
     with lab.outside.heard_by(note):
         await watching.wait()
-        joined = datetime.now(UTC) - timedelta(seconds=_TARGET_SECONDS + 1)
+        joined = datetime.now(UTC) - timedelta(seconds=TARGET_SECONDS + 1)
         await sender.send(webhook("member_added", goal_id, joined))
         await asyncio.sleep(0.1)  # what the join sets off is over
         sent = await sender.send(webhook("member_removed", goal_id, datetime.now(UTC)))

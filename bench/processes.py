@@ -42,7 +42,7 @@ async def start(lab: Lab, *, rounds: int, say: Callable[[str], None]) -> list[Re
     took, held = Spread(tuple(seconds[1:])), Spread(tuple(memory[1:]))
     return [
         Result(
-            8, "API: start to ready", took.median, "s", at_most=1.5, spread=took, basis=f"first ever {seconds[0]:.2f} s"
+            8, "API: start to ready", took.median, "s", at_most=1.0, spread=took, basis=f"first ever {seconds[0]:.2f} s"
         ),
-        Result(8, "API: resident memory once ready", held.median, "MB", at_most=150, spread=held),
+        Result(8, "API: resident memory once ready", held.median, "MB", at_most=110, spread=held),
     ]
