@@ -153,7 +153,8 @@ def _timeline(
 ) -> Timeline:
     performed = goal.kind in PERFORMED
     marks = _marks(goal, webhooks) if performed else []
-    runs, earlier = runs_of(goal, raw, marks) if performed else ([], 0)
+    running_since = goal.context.started if goal.active and goal.context.running else None
+    runs, earlier = runs_of(raw, running_since, marks) if performed else ([], 0)
     return Timeline(
         name=f"{goal.kind.value} {goal.id}",
         unit="s" if performed else "tokens",
@@ -169,7 +170,7 @@ def _timeline(
     )
 
 
-def runs_of(goal: Goal, raw: Mapping[str, Any], marks: Sequence[Mark]) -> tuple[list[Run], int]:
+def runs_of(raw: Mapping[str, Any], running_since: datetime | None, marks: Sequence[Mark]) -> tuple[list[Run], int]:
     """Returns the closed stretches that the document keeps, the open one, and the milliseconds of those it keeps no longer."""
     clock = raw.get("clock") if isinstance(raw.get("clock"), Mapping) else {}
     kept = (clock or {}).get("stretches") or ()
@@ -179,8 +180,8 @@ def runs_of(goal: Goal, raw: Mapping[str, Any], marks: Sequence[Mark]) -> tuple[
     shown = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
     shown_ms = shown // timedelta(milliseconds=1)
     earlier = max(0, int(counted) * 1000 - shown_ms) if isinstance(counted, int) and counted * 1000 > shown_ms else 0
-    if goal.context.running and goal.context.started is not None and goal.active:
-        runs.append(Run(goal.context.started, None))
+    if running_since is not None:
+        runs.append(Run(running_since, None))
     return runs, earlier if earlier >= 1000 else 0
 
 
