@@ -3,7 +3,7 @@
 An event is written by the transaction of its change, or before the promise of its change is fulfilled; at that time it has
 no place in the order. Places (`sequence`) are given afterwards, in batches: one transaction takes the counter and numbers
 all events that are committed and have none. So what is numbered is always a prefix, and an event that commits late gets a
-later place. Who reads gives the places: readers of the feed, and each worker twice a second. Writers do not wait for it.
+later place. Who reads gives the places: readers of the feed, and the couriers of workers. Writers do not wait for it.
 """
 
 import asyncio

@@ -30,8 +30,10 @@ DELIVERIES = Metric("goalsvc_deliveries_total", "Attempts to deliver an event, b
 #: How far events have been handed to endpoints.
 _CURSOR = "deliveries"
 _BATCH = 500
-#: How often the log is looked at, and how many attempts are under way for an endpoint; for one that fails, one.
+#: How often the log is looked at; while there is no endpoint, only to give events their places.
 POLL_SECONDS = 0.5
+WITHOUT_ENDPOINTS_SECONDS = 2.0
+#: How many attempts are under way for an endpoint; for one that fails, one.
 AT_ONCE = 4
 
 
@@ -46,18 +48,20 @@ class Courier:
         """Delivers until it is cancelled; what fails is tried again at the next look."""
         try:
             while True:
+                rest = POLL_SECONDS
                 try:
-                    await self.turn()
+                    if not await self.turn():
+                        rest = WITHOUT_ENDPOINTS_SECONDS
                 except (PyMongoError, GoalsvcError, TimeoutError) as error:
                     log.warning("events are not delivered at the moment: %s", error)
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(rest)
         finally:
             for serving in self._serving.values():
                 serving.cancel()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
 
-    async def turn(self) -> None:
-        """Hands new events to the endpoints, and begins to serve those that have due deliveries."""
+    async def turn(self) -> bool:
+        """Hands new events to the endpoints, and begins to serve those that have due deliveries; False without endpoints."""
         endpoints = await WebhookEndpoint.find({"enabled": True}).to_list()
         while await self._hand_out(endpoints):
             pass
@@ -68,6 +72,7 @@ class Courier:
                 self._serving[endpoint.id] = asyncio.create_task(
                     self._serve(endpoint.id), name=f"deliver {endpoint.id}"
                 )
+        return bool(endpoints)
 
     async def quiet(self) -> None:
         """Waits until what is being served is served."""
