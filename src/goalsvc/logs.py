@@ -30,7 +30,7 @@ _HIDDEN = "***"
 #: At most one line per kind in this time says that something was refused.
 QUIET_SECONDS = 60.0
 
-_ABOUT: ContextVar[Mapping[str, str]] = ContextVar("goalsvc_log_fields", default={})  # noqa: B039 - never changed
+_ABOUT: ContextVar[Mapping[str, str | None]] = ContextVar("goalsvc_log_fields", default={})  # noqa: B039 - never changed
 
 
 class Logged(Protocol):
@@ -54,16 +54,17 @@ class About:
 
     def __init__(self, **fields: str | None) -> None:
         self._fields = fields
-        self._token: Token[Mapping[str, str]] | None = None
+        self._token: Token[Mapping[str, str | None]] | None = None
 
     def stay(self) -> None:
         """Enters it for the rest of this context: of an asyncio task that does nothing else."""
         self.__enter__()
 
     def __enter__(self) -> None:
-        known = dict(_ABOUT.get())
-        known.update((name, value) for name, value in self._fields.items() if value)
-        self._token = _ABOUT.set(known)
+        known: Mapping[str, str | None] = _ABOUT.get()
+        if known:  # rarely: each event of a webhook comes by here, and most enter nothing else
+            known = {**known, **{name: value for name, value in self._fields.items() if value}}
+        self._token = _ABOUT.set(known or self._fields)
 
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
@@ -75,7 +76,7 @@ class About:
 def fields() -> dict[str, str]:
     """Returns what a record that is logged now is about, in the order of `FIELDS`."""
     known = {"request_id": request_id.CURRENT.get(), **_ABOUT.get()}
-    return {name: known[name] for name in FIELDS if known.get(name)}
+    return {name: value for name in FIELDS if (value := known.get(name))}
 
 
 class Throttle:

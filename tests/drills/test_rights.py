@@ -1,5 +1,6 @@
 """goalsvc with the least rights, on a Valkey with an ACL and a MongoDB with users; and servers that it does not work with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def play_a_funded_show(stack: Stack) -> dict[str, Any]:
 def test_a_show_is_paid_with_the_least_rights(tmp_path: Path, valkey_with_acl: tuple[str, str]) -> None:
     redis_url, admin_url = valkey_with_acl
     with mongod_with_users(tmp_path) as mongodb_url:
-        with running_stack(tmp_path, mongodb_url, redis_url, RECORDING="off") as stack:
+        with running_stack(tmp_path, mongodb_url, redis_url, RECORDING="off", LOG_FORMAT="json") as stack:
             wallet = play_a_funded_show(stack)
             logs = stack.logs
         assert wallet["balance"] == 100, logs()
@@ -128,6 +129,8 @@ def test_a_show_is_paid_with_the_least_rights(tmp_path: Path, valkey_with_acl: t
             client["another"]["collection"].insert_one({})
     with closing(Redis.from_url(admin_url)) as admin:
         assert command(admin, "ACL", "LOG") == [], "nothing was refused"
+    lines = [json.loads(line) for line in logs().splitlines()]
+    assert {"uvicorn.error", "goalsvc.audit", "goalsvc.worker"} <= {line["logger"] for line in lines}
     assert "not authorized" not in logs()
     assert "NOPERM" not in logs()
 
