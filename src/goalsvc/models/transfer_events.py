@@ -5,32 +5,19 @@ A backend that applies each `data.transfer` once, by its id, has the same balanc
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bson import ObjectId
 from pydantic import BaseModel
 
 from goalsvc.domain.events import Event, users
+from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.models.wallet import Transfer
 
 _OF_A_TRANSFER: Final = ("debit", "credit", "from_user_id", "to_user_id", "amount", "tags", "metadata", "created_at")
 #: Accounts of one user, by what their ids begin with.
 _OF_A_USER: Final = ("user:", "debt:")
-
-
-class Ordered(Protocol):
-    """A transfer that is to be made (`goalsvc.models.ledger.Order`)."""
-
-    @property
-    def transfer_id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def cause(self) -> Cause:
-        """What it goes back to."""
-        ...
 
 
 def plain(value: Any) -> Any:
@@ -65,7 +52,7 @@ def of_transfer(
     )
 
 
-def of_order(type_: str, order: Ordered, at: datetime, *, user_id: str | None = None) -> Event:
+def of_order(type_: str, order: Order, at: datetime, *, user_id: str | None = None) -> Event:
     """An event about a transfer that is made at `at`: `deposit.created`, `withdrawal.*`, … See `of_transfer`."""
     fields_ = {name: getattr(order, name) for name in _OF_A_TRANSFER if name != "created_at"}
     document = {"_id": order.transfer_id, "created_at": at, "cause": order.cause.document(), **fields_}
