@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -62,7 +63,10 @@ def evening(dev: dict[str, Any]) -> Iterator[Evening]:
             return [wallet["balance"] for wallet in wallets]
 
         eventually(balances, lambda found: found == [60, 10])
-        yield {"session": session["id"], "funding": funding["id"], "show": show, "refunded": refunded["id"]}
+        share = api.get("/v1/transfers", params={"user_id": "console-alice"}).json()["items"][0]["id"]
+        event = api.get("/v1/events", params={"goal_id": show}).json()["items"][0]["id"]
+        ids = {"session": session["id"], "funding": funding["id"], "show": show, "refunded": refunded["id"]}
+        yield {**ids, "share": quote(share, safe=""), "event": event}
 
 
 def send(dev: dict[str, Any], name: str, goal: str, user: str, at: datetime | None = None) -> None:
@@ -204,7 +208,7 @@ class TestActing:
 PAGES = (
     "", "/search?q=nothing", "/goals/{show}", "/goals/{show}/trace", "/goals/{show}/seconds", "/goals/{refunded}",
     "/escrows/show_funding:{funding}", "/sessions/{session}", "/users/console-alice", "/webhooks", "/dead-letters", "/health",
-    "/live", "/start", "/reconciliation", "/replay", "/keys", "/audit", "/deliveries",
+    "/transfers/{share}", "/events/{event}", "/live", "/start", "/reconciliation", "/replay", "/keys", "/audit", "/deliveries",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from goalsvc.console.routing import console_router
 from goalsvc.models.goal import Goal
 from tests.world import API_KEY, World
 
-from .conftest import a_key, hear, log_in
+from .conftest import FROM_HERE, a_key, hear, log_in
 
 PAGES = (
     "",
@@ -190,8 +190,14 @@ class TestLive:
         await hear(world, "member_added", "0" * 24, "alice")
         await world.context.recorder.flush()
         world.clock.move_on(timedelta(seconds=2).total_seconds())
+        await world.post("/v1/wallets/bob/deposits", {"amount": 7})
+        await world.context.recorder.flush()
         text = (await operator.get("/console/live")).text
         assert "webhook member_added" in text
+        assert "7 tokens by env done" in text
+        calls = (await operator.get("/console/live?kind=call")).text
+        assert "webhook member_added" not in calls
+        assert "7 tokens by env done" in calls
 
 
 class TestWebhooks:
@@ -284,6 +290,23 @@ class TestBadInput:
         ):
             answer = await operator.get(f"/console{path}")
             assert answer.status_code in (200, 404, 405, 422), path
+
+
+class TestAnEvent:
+    async def test_is_shown_with_its_cause_and_can_be_sent_again(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        await world.post("/v1/sessions", {"user_id": "alice"})
+        await world.post("/v1/wallets/bob/deposits", {"amount": 7})
+        await world.settle()
+        for event in (await world.get("/v1/events"))["items"]:
+            found = await operator.get(f"/console/search?q={event['id']}")
+            text = (await operator.get(found.headers["location"])).text
+            assert f"<h1>{event['type']}</h1>" in text
+            assert "by key env" in text
+            fields = {"id": event["id"], "reason": "the shop lost it"}
+            sent = await operator.post("/console/act/resend", data=fields, headers=FROM_HERE)
+            assert sent.headers["location"] == f"/console/events/{event['id']}?did=resend"
 
 
 class TestASlowDatabase:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from starlette.datastructures import State
@@ -18,9 +19,23 @@ _MOST_AT_ONCE = 200
 MOST_TAILS = 20
 
 
-async def lines_after(place: Place, now: datetime) -> list[tuple[Place, Mapping[str, str]]]:
+class Kind(StrEnum):
+    """What a tail shows."""
+
+    ALL = "all"
+    WEBHOOK = "webhook"
+    CALL = "call"
+    TASK = "task"
+
+    @property
+    def root(self) -> str | None:
+        """The kind of the roots; None for all."""
+        return None if self is Kind.ALL else self.value
+
+
+async def lines_after(place: Place, now: datetime, kind: Kind) -> list[tuple[Place, Mapping[str, str]]]:
     """Returns what follows that place, oldest first."""
-    return [(there, line_of(row)) for there, row in await roots_after(place, now, _MOST_AT_ONCE)]
+    return [(there, line_of(row)) for there, row in await roots_after(place, now, _MOST_AT_ONCE, kind=kind.root)]
 
 
 def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:
@@ -28,6 +43,10 @@ def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:
     node = segment.get("node") or {}
     words = [str(node.get("kind", "")), str(node.get("name", ""))]
     words += [str(node[name]) for name in ("channel", "user_id") if node.get(name)]
+    refs = node.get("refs") or {}
+    if node.get("kind") == "call":
+        words += [str(refs[name]) + unit for name, unit in (("user", ""), ("amount", " tokens")) if refs.get(name)]
+        words += [f"by {node['key']}"] if node.get("key") else []
     outcome = str(node.get("outcome", ""))
     words.append(outcome if not node.get("reason") else f"{outcome}: {node['reason']}")
     line = {"at": clock_text(segment["at"]), "text": " ".join(words)}
@@ -35,11 +54,13 @@ def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:
     return {**line, "goal_id": str(goal_id)} if goal_id else line
 
 
-async def follow(place: Place, base: str, clock: Clock, is_stopped: Callable[[], bool]) -> AsyncIterator[str]:
+async def follow(
+    place: Place, base: str, clock: Clock, is_stopped: Callable[[], bool], kind: Kind = Kind.ALL
+) -> AsyncIterator[str]:
     """Yields Server-Sent Events from that place on, until the process is told to stop."""
     here = place
     while not is_stopped():
-        for here, line in await lines_after(here, clock.now()):  # noqa: B020 - the reader's place moves on
+        for here, line in await lines_after(here, clock.now(), kind):  # noqa: B020 - the reader's place moves on
             shown = {"at": line["at"], "text": line["text"]}
             if "goal_id" in line:
                 shown["href"] = f"{base}/goals/{line['goal_id']}"

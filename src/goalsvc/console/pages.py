@@ -275,14 +275,16 @@ async def show_webhooks(
 
 
 @router.get("/live")
-async def show_live(request: Request, caller: Operator) -> Response:
+async def show_live(
+    request: Request, caller: Operator, kind: Annotated[live.Kind, Query()] = live.Kind.ALL
+) -> Response:
     """Shows what arrives: webhooks, refused ones too, calls and periodic runs that changed something."""
     context: Context = request.app.state.context
     now = context.clock.now()
-    latest = await overview.latest_roots(now - _LATELY)
+    latest = await overview.latest_roots(now - _LATELY, kind.root)
     lines = [live.line_of(row) for row in latest]
     place = Place(latest[0]["at"], str(latest[0]["_id"])) if latest else Place(now)
-    return page(request, "live.html", caller=caller, lines=lines, place=str(place))
+    return page(request, "live.html", caller=caller, lines=lines, place=str(place), kind=kind, kinds=list(live.Kind))
 
 
 @router.get("/live/stream")
@@ -290,6 +292,7 @@ async def stream_live(
     request: Request,
     _caller: Operator,
     after: Annotated[str, Query(max_length=100)] = "",
+    kind: Annotated[live.Kind, Query()] = live.Kind.ALL,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Streams what arrives after a place."""
@@ -303,7 +306,8 @@ async def stream_live(
         tail = object()
         tails.add(tail)
         try:
-            async for text in live.follow(place, base_of(request), state.context.clock, lambda: state.stopping.stopped):
+            is_stopped = lambda: state.stopping.stopped  # noqa: E731 - a name for what the tail asks each second
+            async for text in live.follow(place, base_of(request), state.context.clock, is_stopped, kind):
                 yield text
         finally:
             tails.discard(tail)

@@ -73,6 +73,7 @@ class Voice:
         seconds: float,
     ) -> None:
         """All is ready."""
+        self.tell(f"the console is at {addresses.api_url}/console")
         self.tell(f"ready after {seconds:.1f} s; Ctrl-C stops everything")
         if self._json_output:
             numbers: dict[str, int | list[int]] = {name: pids.get(name, []) for name in _IN_THE_JSON}

@@ -116,8 +116,10 @@ async def dead_letters(letter_id: str | None, before: str | None) -> list[dict[s
     return await rows("dead_letters", where, sort=[("_id", -1)], limit=MOST)
 
 
-async def latest_roots(since: datetime) -> list[dict[str, Any]]:
-    """Returns the latest roots of the trace since an instant, latest first."""
-    where = {"at": {"$gte": since}, "parent": {"$exists": False}}
-    fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel", "refs")}
+async def latest_roots(since: datetime, kind: str | None = None) -> list[dict[str, Any]]:
+    """Returns the latest roots of the trace since an instant, of one kind or of all, latest first."""
+    where: dict[str, Any] = {"at": {"$gte": since}, "parent": {"$exists": False}}
+    if kind is not None:
+        where["node.kind"] = kind
+    fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel", "refs", "key")}
     return await rows("traces", where, sort=[("at", -1)], limit=MOST, fields={"at": 1, "goal_id": 1, **fields})
