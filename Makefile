@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,11 @@ events: setup ## follow the event log while eight writers write 100,000 events
 
 explained: setup ## play a show with 5,000 contributions, and find each of its payouts in the trace
 	GOALSVC_TEST_CONTRIBUTIONS=5000 $(BIN)/python -m pytest -q tests/stories/test_explained.py -k large_show
+
+release: setup ## build wheel and sdist into dist/, and try them in an environment that has nothing else
+	rm -rf dist/goalsvc-*
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python .ci/release.py dist
 
 docs: setup ## build the documentation site into dist/site, strictly; `make docs-serve` serves it
 	$(BIN)/mkdocs build --quiet
