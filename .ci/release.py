@@ -1,4 +1,4 @@
-"""Tries what `make release` has built: the changelog has the version, the sdist makes the same wheel, and the wheel works alone.
+"""Tries what `make release` has built: the changelog names it, the sdist makes the same wheel, and the wheel works alone.
 
 `python .ci/release.py DIST`: exit status 1 with one sentence when something is wrong. The last step installs the wheel with the
 extra `dev` in a new environment and plays `goalsvc demo` there; it needs the package index.
