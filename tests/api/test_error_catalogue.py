@@ -23,6 +23,7 @@ def codes_in_the_source() -> set[str]:
             name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             if name in NAMING and isinstance(node, ast.Call) and len(node.args) > NAMING[name]:
                 argument = node.args[NAMING[name]]
+                assert not isinstance(argument, ast.JoinedStr), f"{path}:{node.lineno}: a code is written out"
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     found.add(argument.value)
     return found

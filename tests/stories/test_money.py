@@ -87,7 +87,7 @@ class TestWithdrawals:
         confirmed = await world.post(f"/v1/withdrawals/{identity}/confirm")
         assert confirmed["state"] == "confirmed"
         assert await world.post(f"/v1/withdrawals/{identity}/confirm") == confirmed
-        assert await refused(world, f"/v1/withdrawals/{identity}/return", None) == (409, "withdrawal_confirmed")
+        assert await refused(world, f"/v1/withdrawals/{identity}/return", None) == (409, "withdrawal_concluded")
         assert (world.balance("bob"), world.account(f"payout:{identity}"), world.account("issuer")) == (40, 0, -40)
         assert await world.get(f"/v1/withdrawals/{identity}") == confirmed
 
@@ -96,7 +96,7 @@ class TestWithdrawals:
         returned = await world.post(f"/v1/withdrawals/{identity}/return", {"reason": "closed account"})
         assert (returned["state"], returned["reason"]) == ("returned", "closed account")
         await world.post(f"/v1/withdrawals/{identity}/return", {"reason": "again"})
-        assert await refused(world, f"/v1/withdrawals/{identity}/confirm", None) == (409, "withdrawal_returned")
+        assert await refused(world, f"/v1/withdrawals/{identity}/confirm", None) == (409, "withdrawal_concluded")
         assert (world.balance("bob"), world.account(f"payout:{identity}")) == (100, 0)
 
     async def test_both_at_once_end_one_way(self, world: World) -> None:

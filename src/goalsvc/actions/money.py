@@ -167,10 +167,10 @@ async def withdraw(
 
 
 async def confirm_withdrawal(context: Context, withdrawal_id: str) -> tuple[Withdrawal, bool]:
-    """Notes that a payout arrived: its tokens leave the ledger. Raises ConflictError `withdrawal_returned`."""
+    """Notes that a payout arrived: its tokens leave the ledger. Raises ConflictError `withdrawal_concluded`."""
     return await conclude_withdrawal(context, withdrawal_id, CONFIRMED, None)
 
 
 async def return_withdrawal(context: Context, withdrawal_id: str, reason: str) -> tuple[Withdrawal, bool]:
-    """Returns the tokens of a payout that was not made to the wallet. Raises ConflictError `withdrawal_confirmed`."""
+    """Returns the tokens of a payout that was not made to the wallet. Raises ConflictError `withdrawal_concluded`."""
     return await conclude_withdrawal(context, withdrawal_id, RETURNED, reason)

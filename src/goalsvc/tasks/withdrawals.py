@@ -70,5 +70,5 @@ async def conclude_withdrawal(
 
 def _concluded(withdrawal: Withdrawal, state: str) -> Withdrawal:
     if withdrawal.state != state:
-        raise ConflictError(f"withdrawal_{withdrawal.state}", f"withdrawal {withdrawal.id} was {withdrawal.state}")
+        raise ConflictError("withdrawal_concluded", f"withdrawal {withdrawal.id} was {withdrawal.state}")
     return withdrawal
