@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
+from pymongo.errors import AutoReconnect
 
+from goalsvc.api import webhook
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.domain.goals import GoalKind
+from goalsvc.errors import LedgerBusyError
 from goalsvc.models.goal import Goal
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated
 from tests.receivers.fakes import NOW
@@ -493,3 +497,29 @@ class TestTrouble:
         answer = await service.stranger.request(method, "/notify/pusher")
         assert answer.status_code == 405
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+class TestWithoutADatabase:
+    @pytest.mark.parametrize(
+        "error",
+        [AutoReconnect("down"), TimeoutError(), LedgerBusyError("busy")],
+        ids=lambda error: type(error).__name__,
+    )
+    @pytest.mark.parametrize("direct", [True, False], ids=["directly", "by the operation"])
+    async def test_an_outage_is_counted(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, error: Exception, direct: bool
+    ) -> None:
+        async def fails(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(webhook, "take", fails)
+        if not direct:
+            monkeypatch.setattr(webhook, "get_route_path", lambda _: "")
+        before = unavailable()
+        assert (await service.webhook(body_of())).status_code == 503
+        assert unavailable() == before + 1
+
+
+def unavailable() -> float:
+    """How many webhooks of this process were answered that something does not work."""
+    return REGISTRY.get_sample_value("goalsvc_webhooks_total", {"answer": "unavailable"}) or 0.0

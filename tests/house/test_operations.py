@@ -47,6 +47,19 @@ class TestMetrics:
         assert named_in("\n".join(expressions)) - declared() == set()
 
 
+class TestAnswersToWebhooks:
+    """The metric of webhooks: what rules and dashboard ask for is counted somewhere."""
+
+    def test_that_are_asked_for_are_counted(self) -> None:
+        asked = RULES.read_text("utf-8") + (DEPLOY / "grafana" / "goalsvc.json").read_text("utf-8").replace("\\", "")
+        wanted = re.findall(r'goalsvc_webhooks_total\{answer!?=~?"([a-z_|]+)"', asked)
+        assert wanted
+        source = (ROOT / "src" / "goalsvc" / "api" / "webhook.py").read_text("utf-8")
+        counted = set(re.findall(r'WEBHOOKS\.labels\("(\w+)"\)', source))
+        counted |= set(re.findall(r'WebError\(4\d\d, "(\w+)"', source))  # by `WEBHOOKS.labels(error.code)`
+        assert {value for values in wanted for value in values.split("|")} <= counted
+
+
 class TestRunbooks:
     def test_there_is_one_for_each_alert_and_no_other(self) -> None:
         names = {str(alert["alert"]) for alert in alerts()}

@@ -345,6 +345,16 @@ def _refusals_of(request: Request) -> Refusals:
     return found
 
 
+@contextmanager
+def _counted_outages() -> Iterator[None]:
+    """Counts a webhook that is not answered 200 because something does not work; Pusher repeats it."""
+    try:
+        yield
+    except (GoalsvcError, PyMongoError, TimeoutError):
+        WEBHOOKS.labels("unavailable").inc()
+        raise
+
+
 async def answer_webhook(request: Request) -> Response:
     """What `notify_pusher` does; raises WebError, and PyMongoError or TimeoutError when the database does not answer."""
     context: Context = request.app.state.context
@@ -362,7 +372,7 @@ async def answer_webhook(request: Request) -> Response:
     app_key = request.headers["x-pusher-key"]
     parent = accepted_traceparent(request.headers.get("traceparent"))
     LATENESS.observe((now - at).total_seconds())
-    with UNDER_WAY.one_more(), DURATION.time():
+    with UNDER_WAY.one_more(), DURATION.time(), _counted_outages():
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             if len(events) == 1:
                 reports = [await take(context, events[0], at, app_key, body, parent)]
