@@ -398,6 +398,40 @@ class TestSound:
         assert [beep for beep in seen.beeps if beep > 0.1] == pytest.approx(wanted, abs=STEP)
         assert seen.seconds == pytest.approx(breaks + 1, abs=0.05)
 
+    @pytest.mark.parametrize("numbered", [True, False])
+    async def test_undated_and_apart_with_breaks(
+        self, origin: Origin, cut: Cutting, tmp_path: Path, numbered: bool
+    ) -> None:
+        """All discontinuities have the same timestamps; which sound belongs to which picture is heard by its beeps."""
+        picture = film(tmp_path / "p", 1, segment=1, sound=False)
+        loud = film(tmp_path / "s", 1, segment=1, picture=False)
+        quiet = film(tmp_path / "q", 1, segment=1, picture=False, more=("-af", "volume=0"))
+        for name, reel in (("p", picture), ("s", loud), ("q", quiet)):
+            origin.files[f"/{name}.ts"] = reel.content(0)
+        beeping = [0, 1, 3, 4, 7, 9, 10, 11]
+
+        def lines(names: list[str], first: int, *head: str) -> list[str]:
+            tags = [f"#EXT-X-DISCONTINUITY-SEQUENCE:{first}"] if numbered else []
+            made = ["#EXT-X-TARGETDURATION:1", *tags, *head]
+            for number, name in enumerate(names):
+                made += [*(["#EXT-X-DISCONTINUITY"] if number else []), "#EXTINF:1,", f"{name}.ts"]
+            return made
+
+        sounds = ["s" if second in beeping else "q" for second in range(12)]
+        # Where they are numbered, the window of the sound begins and ends later, and it is counted otherwise.
+        told = lines(sounds[1:], 1, "#EXT-X-MEDIA-SEQUENCE:500") if numbered else lines(sounds, 0)
+        origin.text("/sound.m3u8", *told)
+        date = f"#EXT-X-PROGRAM-DATE-TIME:{NOON.isoformat()}"
+        origin.text("/p.m3u8", *lines(["p"] * (11 if numbered else 12), 0, date))
+        master = [
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",DEFAULT=YES,URI="sound.m3u8"',
+            '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"',
+            "p.m3u8",
+        ]
+        origin.clock.at = after(12)
+        _, seen = await cut(origin.text("/live.m3u8", *master), after(2.5), 6)
+        assert seen.beeps == pytest.approx([second - 2.5 for second in beeping if 2.5 < second < 8.5], abs=STEP)
+
 
 class TestShapes:
     async def test_a_rotated_portrait(self, origin: Origin, cut: Cutting, tmp_path: Path) -> None:

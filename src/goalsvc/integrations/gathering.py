@@ -70,6 +70,8 @@ class SoundReel:
     seconds: float
     by_timestamps: bool
     """Whether its dates are a guess, so that its timestamps say more."""
+    discontinuity: int | None = None
+    """Its discontinuity sequence number, where the playlist numbers them."""
 
 
 class Gathered:
@@ -116,7 +118,8 @@ class Gathered:
                 continue
             file = await self._sound.join(run, directory / f"sound-{number}")
             seconds = sum(segment.duration_seconds for segment in run)
-            reels.append(SoundReel(file, begins_at, seconds, not self._sound_is_dated))
+            guessed = not self._sound_is_dated
+            reels.append(SoundReel(file, begins_at, seconds, guessed, run[0].discontinuity))
         return reels
 
 

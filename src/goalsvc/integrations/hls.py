@@ -11,7 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urljoin
 
-from goalsvc.integrations.hls_text import attributes_of, lines_of, substitute
+from goalsvc.integrations.hls_text import (
+    attributes_of,
+    initialisation_vector,
+    lines_of,
+    name_of_encryption,
+    substitute,
+)
 
 
 class PlaylistError(ValueError):
@@ -53,6 +59,8 @@ class Segment:
     """Whether the origin has lost this segment, or its byte range cannot be read."""
     number: int = 0
     """Its media sequence number, which identifies it in later versions of the playlist."""
+    discontinuity: int | None = None
+    """Its discontinuity sequence number, the same in all renditions; None when the playlist does not number them."""
 
     @property
     def ends_at(self) -> datetime | None:
@@ -259,6 +267,7 @@ class _MediaReader:
         self._url = url
         self._number = 0
         self._run = 0
+        self._discontinuity: int | None = None
         self._header: Resource | None = None
         self._keys: dict[str, Mapping[str, str]] = {}
         self._keys_read_at = -1
@@ -281,6 +290,11 @@ class _MediaReader:
                 self._byte_range = value
             case "#EXT-X-DISCONTINUITY":
                 self._run += 1
+                if self._discontinuity is not None:
+                    self._discontinuity += 1
+            case "#EXT-X-DISCONTINUITY-SEQUENCE":
+                sequence = _number(value, most=2**53)
+                self._discontinuity = None if sequence is None else int(sequence)
             case "#EXT-X-MAP":
                 self._read_header(attributes_of(line))
             case "#EXT-X-KEY":
@@ -303,9 +317,8 @@ class _MediaReader:
         media = Resource(url) if self._byte_range is None else _part(url, self._byte_range, before)
         gap = self._gap or media is None or not url
         media = replace(media or Resource(url), key=self._key())
-        self.segments.append(
-            Segment(media, self._duration, self._begins_at, self._header, self._run, gap, self._number)
-        )
+        place = (self._header, self._run, gap, self._number, self._discontinuity)
+        self.segments.append(Segment(media, self._duration, self._begins_at, *place))
         self._number += 1
         self._duration, self._begins_at, self._byte_range, self._gap = None, None, None, False
 
@@ -334,35 +347,9 @@ class _MediaReader:
             return None
         identity = self._keys.get("identity")
         if identity is not None and identity.get("METHOD") == "AES-128" and "URI" in identity:
-            iv = _initialisation_vector(identity.get("IV")) or self._number.to_bytes(16)
+            iv = initialisation_vector(identity.get("IV")) or self._number.to_bytes(16)
             return Key(_joined(self._url, identity["URI"]), iv)
-        return Key(refusal=_name_of(self._keys))
-
-
-def _name_of(keys: Mapping[str, Mapping[str, str]]) -> str:
-    """What to call an encryption that cannot be read."""
-    systems = {
-        "com.apple.streamingkeydelivery": "FairPlay",
-        "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed": "Widevine",
-        "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
-        "com.microsoft.playready": "PlayReady",
-    }
-    named = [
-        f"{attributes.get('METHOD', '')[:20]} ({systems[form.lower()]})"
-        if form.lower() in systems
-        else attributes.get("METHOD", "")[:20]
-        for form, attributes in keys.items()
-    ]
-    return ", ".join(sorted(set(named))[:3])
-
-
-def _initialisation_vector(text: str | None) -> bytes | None:
-    if text is None or text[:2].lower() != "0x" or len(text) > 34:
-        return None
-    try:
-        return int(text, 16).to_bytes(16)
-    except (ValueError, OverflowError):
-        return None
+        return Key(refusal=name_of_encryption(self._keys))
 
 
 def _part(url: str, byte_range: str, before: Resource | None) -> Resource | None:

@@ -61,3 +61,30 @@ def substitute(lines: Iterable[str], variables: Mapping[str, str], most: int) ->
             at = end + 1
         parts.append(line[at:])
         yield "".join(parts)
+
+
+def name_of_encryption(keys: Mapping[str, Mapping[str, str]]) -> str:
+    """What to call an encryption that cannot be read."""
+    systems = {
+        "com.apple.streamingkeydelivery": "FairPlay",
+        "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed": "Widevine",
+        "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
+        "com.microsoft.playready": "PlayReady",
+    }
+    named = [
+        f"{attributes.get('METHOD', '')[:20]} ({systems[form.lower()]})"
+        if form.lower() in systems
+        else attributes.get("METHOD", "")[:20]
+        for form, attributes in keys.items()
+    ]
+    return ", ".join(sorted(set(named))[:3])
+
+
+def initialisation_vector(text: str | None) -> bytes | None:
+    """The 16 bytes of an IV attribute, `0x…`; None when it cannot be read."""
+    if text is None or text[:2].lower() != "0x" or len(text) > 34:
+        return None
+    try:
+        return int(text, 16).to_bytes(16)
+    except (ValueError, OverflowError):
+        return None

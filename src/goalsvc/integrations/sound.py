@@ -5,6 +5,7 @@ Joining encoded sound would shift it by part of a frame at each joint (up to 21 
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from goalsvc.errors import ExternalServiceError
@@ -41,7 +42,7 @@ class SoundComposer:
 
     async def add_apart(self, reels: Sequence[SoundReel], indexed: Indexed, position_seconds: float) -> None:
         """Adds what sounds during that piece of sound that is kept apart."""
-        for reel in reels:
+        for reel in _sounding(reels, indexed):
             start = await self._start_of(reel)
             offset = (indexed.begins_at - reel.begins_at).total_seconds()
             if reel.by_timestamps:
@@ -120,6 +121,30 @@ class SoundComposer:
             return await asyncio.to_thread(SoundTrack.read, target, _ENCODER_DELAY)
         except ValueError as error:
             raise ExternalServiceError("ffmpeg", "the sound could not be encoded") from error
+
+
+def _sounding(reels: Sequence[SoundReel], indexed: Indexed) -> Sequence[SoundReel]:
+    """The sound that belongs to a piece. Each discontinuity has timestamps of its own, which say nothing of another's.
+
+    Where dates are a guess, discontinuities are told apart by their numbers, or by what they have in common.
+    """
+    if not any(reel.by_timestamps for reel in reels):
+        return reels
+    segments = indexed.reel.piece.segments
+    number = segments[0].discontinuity
+    if number is not None and (same := [reel for reel in reels if reel.discontinuity == number]):
+        return same
+    if len(reels) == 1:
+        return reels
+    begins_at = indexed.reel.piece.begins_at - timedelta(seconds=indexed.reel.piece.skip_seconds)
+    seconds = sum(segment.duration_seconds for segment in segments)
+    shares: list[tuple[float, SoundReel]] = []
+    for reel in reels:
+        offset = (begins_at - reel.begins_at).total_seconds()
+        common = min(reel.seconds - offset, seconds) - max(-offset, 0.0)
+        shares.append((common / max(min(reel.seconds, seconds), 0.001), reel))
+    likely = [reel for share, reel in shares if share >= 0.5]
+    return likely or [reel for share, reel in [max(shares, key=lambda one: one[0])] if share > 0]
 
 
 def timestamp_of_packed_audio(path: Path) -> float | None:

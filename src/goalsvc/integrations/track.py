@@ -79,7 +79,10 @@ class Track:
             # The origin has begun to count anew: whatever it offers now comes after what it offered before.
             shift = last.number + 1 - window[0].number
             self._renumbered += shift
-            window = [replace(segment, number=segment.number + shift, run=segment.run + 1) for segment in window]
+            window = [
+                replace(segment, number=segment.number + shift, run=segment.run + 1, discontinuity=None)
+                for segment in window
+            ]
         new = [segment for segment in window if segment.number > last.number]
         if not new:
             return
