@@ -4,6 +4,9 @@ from typing import Any
 
 import httpx
 import pytest
+from bson import ObjectId
+
+from goalsvc.domain.ids import exclusive_of
 
 from .app import Service
 from .test_errors import assert_problem
@@ -76,6 +79,29 @@ class TestErasing:
             {"user_id": "alice", "from_user_id": "bob", "state": "held"}
         )
         assert_problem(await erases(service), 409, "user_has_open_money")
+
+    async def test_waits_for_a_withdrawal_that_is_pending(self, service: Service) -> None:
+        await service.client.post("/v1/wallets/bob/deposits", json={"amount": 5}, headers=KEY)
+        begun = await service.client.post("/v1/wallets/bob/withdrawals", json={"amount": 5}, headers=KEY)
+        refused = await erases(service)
+        assert_problem(refused, 409, "user_has_open_money")
+        assert begun.json()["id"] in refused.json()["detail"]
+        await service.client.post(f"/v1/withdrawals/{begun.json()['id']}/confirm")
+        assert (await erases(service)).status_code == 200
+
+    @pytest.mark.parametrize("role", ["user_id", "viewer_id"])
+    @pytest.mark.parametrize("kind", ["trigger", "exclusive"])
+    async def test_waits_for_the_price_of_a_request(self, service: Service, role: str, kind: str) -> None:
+        database, request = service.stage.database, ObjectId()
+        escrow_id = f"{kind}:{request if kind == 'trigger' else exclusive_of(request)}"
+        goal = {"_id": request, "_cls": "Goal.TriggerGoal", "active": False, "metadata": {role: "bob"}}
+        await database["goals"].insert_one(goal)
+        await database["accounts"].insert_one({"_id": f"escrow:{escrow_id}", "balance": 300})
+        refused = await erases(service)
+        assert_problem(refused, 409, "user_has_open_money")
+        assert escrow_id in refused.json()["detail"]
+        await database["accounts"].update_one({"_id": f"escrow:{escrow_id}"}, {"$set": {"balance": 0}})
+        assert (await erases(service)).status_code == 200
 
 
 async def test_one_that_is_not_known(service: Service) -> None:

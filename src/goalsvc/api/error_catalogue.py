@@ -99,7 +99,11 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "user_erased": Entry(409, "The user was erased, and the id is not given out again.", "Use another id."),
     "user_has_running_goal": Entry(409, "The user has a session or goal that goes on.", "End it first."),
-    "user_has_open_money": Entry(409, "The user has tokens, a debt, or a share that is held.", "Settle it first."),
+    "user_has_open_money": Entry(
+        409,
+        "The user has tokens, a debt, a share or price that is held, or a withdrawal that is pending.",
+        "Settle it first.",
+    ),
     "withdrawal_concluded": Entry(409, "The withdrawal has been confirmed or returned before.", _SEE),
     "wrong_goal_kind": Entry(409, "The operation is for goals of another kind.", "Name a goal of that kind."),
 }
