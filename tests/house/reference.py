@@ -24,6 +24,7 @@ from goalsvc.api.error_catalogue import CATALOGUE
 from goalsvc.cli import app
 from goalsvc.domain.events import EVENT_TYPES, TELLING_OF_TRANSFERS
 from goalsvc.settings import Settings
+from goalsvc.tasks.census import CensusFigures
 
 DOCS = Path(__file__).parents[2] / "docs"
 MKDOCS = DOCS.parent / "mkdocs.yml"
@@ -163,16 +164,17 @@ def _errors() -> tuple[str, str, Iterable[str]]:
 def _metrics() -> tuple[str, str, Iterable[str]]:
     text = (
         "For Prometheus, at `GET /metrics` of the API and, with `GOALSVC_WORKER_PORT`, of a worker. A histogram has the series "
-        "`_bucket`, `_count` and `_sum`. `deploy/` has rules, a dashboard and a runbook for each alert."
+        "`_bucket`, `_count` and `_sum`. `deploy/` has rules, a dashboard and a runbook for each alert. "
+        "†: a figure of the whole service, counted every 15 s and shown by the worker that counted it last; "
+        "what an audit found only once there was one."
     )
+    described = {
+        name: (metric._type, metric._labelnames, metric._documentation) for name, metric in _declared_metrics().items()
+    }
+    counted = {one.name: (one.type, one._labelnames, f"{one.documentation} †") for one in CensusFigures().describe()}
     rows = [
-        [
-            f"`{name}`",
-            metric._type,
-            ", ".join(f"`{label}`" for label in metric._labelnames) or "–",
-            metric._documentation,
-        ]
-        for name, metric in sorted(_declared_metrics().items())
+        [f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels) or "–", meaning]
+        for name, (kind, labels, meaning) in sorted({**described, **counted}.items())
     ]
     return "Metrics", text, _table(["metric", "type", "labels", "meaning"], rows)
 

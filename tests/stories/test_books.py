@@ -8,6 +8,7 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.domain.books import BOOKS, findings_of
+from goalsvc.models.seal import seal_days
 from tests.world import START, World
 
 from .scenes import Show, a_funded_show, a_request, an_exclusive
@@ -215,6 +216,13 @@ class TestSeals:
         world.clock.move_to(START + timedelta(hours=6))
         await world.tick("audit_books")
         assert [seal["_id"] for seal in world.all("seals")] == ["2026-03-01"]
+
+    async def test_the_worker_audits_days_that_an_operator_has_sealed(self, world: World) -> None:
+        await a_paid_show(world)
+        world.clock.move_to(START + timedelta(hours=6))
+        await seal_days(world.clock.now(), b"key")
+        await world.tick("audit_books")
+        assert [audit["at"] for audit in world.all("audits")] == [world.clock.now()]
 
 
 class TestLimits:

@@ -51,3 +51,17 @@ async def test_is_shown_by_the_worker_that_took_it(world: World) -> None:
             "goalsvc_clocks_unconfirmed": 0.0,
         }
     assert shown(registry) == {}
+
+
+async def test_shows_what_the_last_audit_found_whichever_worker_made_it(world: World) -> None:
+    world.database.accounts.insert_one({"_id": "user:from-nowhere", "balance": 7})
+    await world.tick("audit_books")
+    figures, registry = CensusFigures(), CollectorRegistry()
+    with figures.shown_by(registry):
+        await make_census(figures)(world.context)  # as a worker that has just started
+        found = shown(registry)
+    assert found["goalsvc_ledger_imbalance"] == 7
+    assert found["goalsvc_escrow_stuck"] == 0
+    assert found["goalsvc_audit_findings"] >= 1
+    assert found["goalsvc_audit_timestamp_seconds"] == world.clock.now().timestamp()
+    world.database.accounts.delete_many({})

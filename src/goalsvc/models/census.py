@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from goalsvc.models.audit_figures import AuditFigures, last_audit
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
@@ -27,10 +28,15 @@ class Census:
     running_clocks: int = 0
     unconfirmed_clocks: int = 0
     """Running clocks that neither a webhook nor Pusher's answer has confirmed for long."""
+    audit: AuditFigures | None = None
+    """The figures of the last audit of the books; None where none was made."""
 
 
 async def take_census(now: datetime, confirmed_within: timedelta) -> Census:
-    """Counts promises, dead letters and clocks. Raises PyMongoError when the database does not answer."""
+    """Counts promises, dead letters and clocks, and reads the last audit's figures.
+
+    Raises PyMongoError when the database does not answer.
+    """
     census = Census()
     oldest: datetime | None = None
     for model in WITH_PROMISES.values():
@@ -50,6 +56,7 @@ async def take_census(now: datetime, confirmed_within: timedelta) -> Census:
     census.running_clocks = await goals.count_documents(running, **bounds)
     unconfirmed = {**running, "clock.known_at": {"$lt": now - confirmed_within}}
     census.unconfirmed_clocks = await goals.count_documents(unconfirmed, **bounds)
+    census.audit = await last_audit()
     return census
 
 

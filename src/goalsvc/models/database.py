@@ -17,6 +17,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.errors import LedgerBusyError, SettingsError
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
+from goalsvc.models.audit_figures import LastAudit
 from goalsvc.models.clip import Asset, Post
 from goalsvc.models.event_log import Counter, EventDocument
 from goalsvc.models.exclusivity import ExclusiveSlot
@@ -38,7 +39,7 @@ T = TypeVar("T")
 DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, PresenceNotice, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
-    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal,
+    IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal, LastAudit,
     WebhookEndpoint, Delivery,
 )  # fmt: skip
 

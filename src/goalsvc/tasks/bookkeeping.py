@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from prometheus_client import Gauge
 
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.audit import AuditEvent
+from goalsvc.models.audit_figures import AuditFigures, keep_audit, last_audit
 from goalsvc.models.book_audit import audit
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TrackingEvent
@@ -23,37 +23,25 @@ from goalsvc.tasks.task import task
 
 log = logging.getLogger(__name__)
 
-IMBALANCE = Gauge(
-    "goalsvc_ledger_imbalance",
-    "By how many tokens all accounts together differ from 0, at the last audit.",
-    multiprocess_mode="mostrecent",
-)
-STUCK = Gauge(
-    "goalsvc_escrow_stuck",
-    "Escrows that hold tokens which nothing will free, at the last audit.",
-    multiprocess_mode="mostrecent",
-)
-WRONG = Gauge(
-    "goalsvc_audit_findings", "What was wrong in the books at the last audit.", multiprocess_mode="mostrecent"
-)
-
 #: How many documents one run of a periodic task looks at.
 _BATCH = 500
 
 
 @task(timeout=3600)
 async def audit_books(context: Context) -> Outcome:
-    """Seals the days that have closed and audits the books, once a day; a finding is an error in the log."""
+    """Seals the days that have closed and audits the books, once a day; a finding is an error in the log.
+
+    Days that someone else has sealed are audited as well, as is what an audit that broke off has left.
+    """
     now = context.clock.now()
     last = await Seal.find_all().sort("-_id").first_or_none()
     key = seal_key(context.settings.seal_secret)
     sealed = await seal_days(now, key)
-    if not sealed and last is not None:
+    figures = await last_audit()
+    if not sealed and last is not None and figures is not None and figures.at >= last.sealed_at:
         return Returned(Reason.ALREADY_DONE)
     report = await audit(now, key)
-    IMBALANCE.set(report.imbalance)
-    STUCK.set(report.stuck)
-    WRONG.set(report.wrong)
+    await keep_audit(AuditFigures(now, report.imbalance, report.stuck, report.wrong))
     for finding in report.findings[:20]:
         log.error("audit: %s: %s", finding.code, finding.message)
     return Done(f"{report.wrong} findings, {len(sealed)} days sealed")

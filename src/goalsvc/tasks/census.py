@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Outcome, Reason, Returned
+from goalsvc.models.audit_figures import AuditFigures
 from goalsvc.models.census import Census, take_census
 from goalsvc.tasks.task import Task, task
 
@@ -40,8 +41,8 @@ class CensusFigures(Collector):
             registry.unregister(self)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Returns the gauges without figures."""
-        return iter(_gauges(Census()))
+        """Returns all gauges, without figures that mean anything."""
+        return iter(_gauges(Census(audit=AuditFigures(at=datetime.fromtimestamp(0, UTC)))))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Returns the gauges; none when this process took no recent census."""
@@ -79,5 +80,27 @@ def _gauges(census: Census) -> list[GaugeMetricFamily]:
             "goalsvc_clocks_unconfirmed",
             "Running clocks that neither a webhook nor Pusher's answer has confirmed for long.",
             value=census.unconfirmed_clocks,
+        ),
+        *(_audit_gauges(census.audit) if census.audit is not None else ()),
+    ]
+
+
+def _audit_gauges(audit: AuditFigures) -> list[GaugeMetricFamily]:
+    return [
+        GaugeMetricFamily(
+            "goalsvc_ledger_imbalance",
+            "By how many tokens all accounts together differ from 0, at the last audit.",
+            value=audit.imbalance,
+        ),
+        GaugeMetricFamily(
+            "goalsvc_escrow_stuck",
+            "Escrows that hold tokens which nothing will free, at the last audit.",
+            value=audit.stuck,
+        ),
+        GaugeMetricFamily(
+            "goalsvc_audit_findings", "What was wrong in the books at the last audit.", value=audit.wrong
+        ),
+        GaugeMetricFamily(
+            "goalsvc_audit_timestamp_seconds", "When the books were last audited.", value=audit.at.timestamp()
         ),
     ]
