@@ -279,6 +279,20 @@ class TestEndpoints:
             assert post.deliveries(endpoint) == []
             assert (await post.world.call("GET", path)).status_code == 404
 
+    async def test_what_the_endpoint_does_not_select_uses_up_no_replay(self, post: Post) -> None:
+        others = [
+            {"_id": f"evt_other{number}", "type": "goal.progressed", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
+            for number in range(webhooks.MOST_REPLAYED + 1)
+        ]
+        post.world.database.events.insert_many(others)
+        await post.happens(2)
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver, types=["deposit.*"])
+            path = f"/v1/webhook-endpoints/{endpoint['id']}/replay"
+            assert await post.world.post(path, {"since": "2026-01-01T00:00:00Z"}) == {"events": 2, "next": None}
+            body = {"since": "2026-01-01T00:00:00Z", "types": ["goal.*"]}
+            assert await post.world.post(path, body) == {"events": 0, "next": None}
+
     async def test_a_secret_is_shown_once(self, post: Post) -> None:
         async with a_receiver() as receiver:
             endpoint = await post.endpoint(receiver)

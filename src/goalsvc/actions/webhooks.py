@@ -141,8 +141,10 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
     """Delivers the endpoint's events since then once more. Raises InvalidError, NotFoundError."""
     endpoint = await known_endpoint(endpoint_id)
     check_types(types or ())
-    wanted = {"type": {"$in": list(selected_types(types))}} if types else {}
-    where = {"created_at": {"$gte": since}, **wanted}
+    selected = [name for name in selected_types(types or ("*",)) if selects(endpoint.types, name)]
+    where: dict[str, Any] = {"created_at": {"$gte": since}}
+    if types or "*" not in endpoint.types:  # otherwise all, also types that a later version writes
+        where["type"] = {"$in": selected}
     query = EventDocument.get_motor_collection().find(where, {"type": 1, "cause": 1, "created_at": 1})
     count = 0
     batch: list[tuple[str, Mapping[str, Any]]] = []
@@ -151,8 +153,6 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
         if count == MOST_REPLAYED:
             await Delivery.owe(batch, context.clock.now(), again=True)
             return Replayed(count, event["created_at"])
-        if not selects(endpoint.types, event["type"]):
-            continue
         count += 1
         batch.append((endpoint.id, event))
         if count <= _MOST_LINKS and _spans_of(event):
