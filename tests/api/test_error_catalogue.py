@@ -1,13 +1,14 @@
 """Every code that a caller may get is in the catalogue, and its address leads to its entry."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from goalsvc import errors as own
 from goalsvc.api.error_catalogue import CATALOGUE
-from goalsvc.api.errors import STATUS, Problem
+from goalsvc.api.errors import STATUS, Problem, status_of
 
 from .app import Service
 
@@ -31,6 +32,21 @@ def codes_in_the_source() -> set[str]:
 
 def test_every_code_is_in_the_catalogue() -> None:
     assert codes_in_the_source() - set(CATALOGUE) == set()
+
+
+def kinds(kind: type[own.GoalsvcError] = own.GoalsvcError) -> Iterator[type[own.GoalsvcError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from kinds(narrower)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in kinds() if kind.__module__ == own.__name__ and kind.code in CATALOGUE],
+    ids=lambda kind: kind.code,
+)
+def test_a_kind_is_answered_with_the_status_of_the_catalogue(kind: type[own.GoalsvcError]) -> None:
+    assert status_of(kind.__new__(kind)) == CATALOGUE[kind.code].status
 
 
 def test_the_document_names_every_code() -> None:

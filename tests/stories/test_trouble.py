@@ -38,6 +38,25 @@ class TestBytePlusRefusing:
         assert ("room-1", f"goal-{show.id}") in world.rtc.recording
         assert world.all("dead_letters") == []
 
+    @pytest.mark.parametrize("promise", ["nothing", "accounts/user:bob/escrow_out", "goals/5"])
+    async def test_whose_promise_stands_nowhere_is_refused(self, world: World, promise: str) -> None:
+        letter = {
+            "_id": "letters/of/others",
+            "task": "escrow_out",
+            "arguments": {},
+            "state": "dead",
+            "promise": promise,
+            "reason": "unknown",
+            "tries": 1,
+            "at": world.clock.now(),
+        }
+        world.has_dead_letters = True
+        world.database["dead_letters"].insert_one(letter)
+        answer = await world.call("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert "promise: must be" in answer.json()["detail"]
+        assert (await world.get("/v1/dead-letters"))["items"][0]["state"] == "dead"
+
     async def test_for_good(self, world: World) -> None:
         show = await world.given(a_funded_show())
         await world.performer_joins(show)

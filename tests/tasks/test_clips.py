@@ -181,6 +181,7 @@ class TestClipLivestreamAsAsset:
         await take_the_source(source)
         assert await clip_livestream_as_asset(stage.context, **arguments) == Returned(Reason.NO_SOURCE)
         assert (await asset()).state is AssetState.FAILED
+        assert stage.events.types() == ["clip.failed"]
         assert stage.cutter.cuts == []
 
     async def test_switched_off_after_it_was_promised(self, stage: Stage) -> None:
@@ -206,8 +207,13 @@ class TestClipLivestreamAsAsset:
         arguments = clip_debt(await create(stage)).arguments
         stage.cutter.troubles = [ClipImpossibleError("gone")]
         job = Job("c", "clip_livestream_as_asset", arguments, promise=f"goals/{GOAL}/clip_livestream_as_asset")
-        assert await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1) is None
+        for _ in range(2):  # as after a crash before the promise was settled
+            assert await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1) is None
+            stage.cutter.troubles = [ClipImpossibleError("gone")]
+            stage.clock.advance(seconds=1)
         assert (await asset()).state is AssetState.FAILED
+        (told,) = [event for event in stage.events.written.values() if event.type == "clip.failed"]
+        assert (told.data["clip"]["id"], told.user_ids) == (str(ASSET), (STREAMER,))
 
     async def test_a_clip_that_is_stored_does_not_fail_any_more(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)

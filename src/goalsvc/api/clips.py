@@ -64,7 +64,7 @@ class ClipView(BaseModel):
         stored = asset.state is AssetState.QUARANTINED
         wanted = asset.wanted
         size, reason = more.get("size"), more.get("reason")
-        times = [more.get(name) for name in ("stored_at", "failed_at", "retried_at")]
+        times = [more.get("stored_at"), asset.failed_at, more.get("retried_at")]
         return cls(
             id=str(asset.id),
             state=asset.state,

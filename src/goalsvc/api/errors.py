@@ -24,8 +24,10 @@ from goalsvc.errors import (
     InvalidError,
     LedgerBusyError,
     NotFoundError,
+    NotPromisedError,
     ReceiverFailedError,
     TransferConflictError,
+    UnusableDocumentError,
 )
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ STATUS: tuple[tuple[type[GoalsvcError], int], ...] = (
     (TransferConflictError, 409),
     (ConflictError, 409),
     (InsufficientFundsError, 402),
+    (UnusableDocumentError, 409),
+    (NotPromisedError, 409),
     (CursorExpiredError, 410),
     (LedgerBusyError, 503),
     (ReceiverFailedError, 503),

@@ -59,6 +59,8 @@ class Asset(Lenient):
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
     created_at: Instant | None = None
+    failed_at: Instant | None = None
+    """When it was given up; absent unless its state is `failed`."""
 
     class Settings:
         """Where and how Beanie keeps assets."""
@@ -101,8 +103,7 @@ class Asset(Lenient):
     @classmethod
     async def await_again(cls, asset: Self, now: datetime) -> Self | None:
         """Sets an asset that failed to be pending; None when it has been stored, or has failed once more, meanwhile."""
-        failed_at = (asset.model_extra or {}).get("failed_at")
-        where = {"_id": asset.id, "state": AssetState.FAILED.value, "failed_at": failed_at}
+        where = {"_id": asset.id, "state": AssetState.FAILED.value, "failed_at": asset.failed_at}
         update = {
             "$set": {"state": AssetState.PENDING.value, "retried_at": now},
             "$unset": {"failed_at": True, "reason": True},

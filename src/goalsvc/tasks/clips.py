@@ -89,10 +89,16 @@ async def create_post_from_livestream(
 
 
 async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
-    now = context.clock.now()
-    failed = await Asset.conclude(ObjectId(arguments["asset_id"]), AssetState.FAILED, {"failed_at": now})
-    if failed is not None:
-        await context.events.write([of_clip("clip.failed", failed, now)])
+    await _fail(context, ObjectId(arguments["asset_id"]))
+
+
+async def _fail(context: Context, asset_id: ObjectId, **facts: str) -> None:
+    """Marks the asset as failed, unless it is stored, and tells of it; a repeat tells of the same failure, once."""
+    asset = await Asset.find_one({"_id": asset_id})
+    if asset is not None and asset.failed_at is None:
+        asset = await Asset.conclude(asset_id, AssetState.FAILED, {"failed_at": context.clock.now(), **facts})
+    if asset is not None and asset.state is AssetState.FAILED and asset.failed_at is not None:
+        await context.events.write([of_clip("clip.failed", asset, asset.failed_at, asset.user_id)])
 
 
 @task(lane=Lane.CLIPS, timeout=1200, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
@@ -123,8 +129,7 @@ async def clip_livestream_as_asset(
     if not hls_url or context.settings.clips == "off":
         # The source was taken away, or clips were switched off, after the clip was promised: not a failure.
         reason = Reason.NO_SOURCE if not hls_url else Reason.SWITCHED_OFF
-        failed = {"failed_at": context.clock.now(), "reason": reason.value}
-        await Asset.conclude(ObjectId(asset_id), AssetState.FAILED, failed)
+        await _fail(context, ObjectId(asset_id), reason=reason.value)
         return Returned(reason)
     begins_at = completed_at - timedelta(seconds=rewind_seconds)
     try:

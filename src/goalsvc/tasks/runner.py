@@ -259,11 +259,11 @@ class Runner:
         )
         await context.events.write([of_dead_letter(letter)])
         await DeadLetter.bury(letter)
-        if promise is not None and owner is not None:
-            await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
         task = self._tasks[job.task]
         if task.after_death is not None:
             await task.after_death(context, job.arguments)
+        if promise is not None and owner is not None:
+            await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
 
 
 def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
