@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ audit: setup ## what must not be in the repository, and known vulnerabilities of
 
 events: setup ## follow the event log while eight writers write 100,000 events
 	GOALSVC_TEST_EVENTS=100000 $(BIN)/python -m pytest -q tests/events/test_log.py -k eight_writers
+
+deliveries: setup ## deliver 1,000 events to an endpoint that fails half of the time
+	GOALSVC_TEST_DELIVERIES=1000 $(BIN)/python -m pytest -q tests/deliveries/test_courier.py -k half_of_the_time
 
 explained: setup ## play a show with 5,000 contributions, and find each of its payouts in the trace
 	GOALSVC_TEST_CONTRIBUTIONS=5000 $(BIN)/python -m pytest -q tests/stories/test_explained.py -k large_show
