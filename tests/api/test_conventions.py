@@ -1,11 +1,14 @@
 """What all of the interface has in common: lists, filters, cursors, ETags, times, changes of goals, user ids, search."""
 
+import base64
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from goalsvc.models.records import DeadLetter
+from goalsvc.models.webhooks import Delivery, WebhookEndpoint
 from tests.receivers.fakes import NOW
 
 from .app import Service
@@ -163,6 +166,57 @@ class TestLists:
         rest = await service.client.get(f"{path}/leaderboard", params={"cursor": first["next"]})
         expected = [{"user_id": "carol", "amount": 300}, {"user_id": "dave", "amount": 50}]
         assert rest.json() == {"items": expected, "next": None}
+
+
+class TestInOrderOfTime:
+    """Lists whose ids are words or hashes."""
+
+    async def in_order(self, service: Service, path: str) -> list[str]:
+        """The ids that pages of one row give; both directions are the same."""
+        found: dict[str, list[str]] = {"asc": [], "desc": []}
+        for order, seen in found.items():
+            cursor: dict[str, str] = {}
+            while True:
+                page = (await service.client.get(path, params={"limit": 1, "order": order, **cursor})).json()
+                seen.extend(one["id"] for one in page["items"])
+                if page["next"] is None:
+                    break
+                cursor = {"cursor": page["next"]}
+        assert found["asc"] == found["desc"][::-1]
+        return found["asc"]
+
+    async def test_withdrawals(self, service: Service) -> None:
+        await post(service, "/v1/wallets/bob/deposits", {"amount": 9}, **{"Idempotency-Key": "k"})
+        made = []
+        for number in range(5):
+            key = {"Idempotency-Key": str(number)}
+            made.append((await post(service, "/v1/wallets/bob/withdrawals", {"amount": 1}, **key))["id"])
+            service.stage.clock.advance(1)
+        assert await self.in_order(service, "/v1/wallets/bob/withdrawals") == made
+
+    async def test_webhook_endpoints_and_deliveries(self, service: Service) -> None:
+        path, made = "/v1/webhook-endpoints", [f"whe_{letter * 24}" for letter in "bca"]
+        for second, endpoint_id in enumerate(made):
+            at = NOW + timedelta(seconds=second)
+            await WebhookEndpoint(id=endpoint_id, url="https://x.example", created_at=at, updated_at=at).insert()
+        assert await self.in_order(service, path) == made
+        for second, event_id in enumerate(("evt_b", "evt_c", "evt_a")):
+            event = {"_id": event_id, "type": "goal.ended"}
+            await Delivery.owe([(made[0], event)], NOW + timedelta(seconds=second))
+        listed = await self.in_order(service, f"{path}/{made[0]}/deliveries")
+        assert [one.partition(":")[2] for one in listed] == ["evt_b", "evt_c", "evt_a"]
+
+    async def test_dead_letters(self, service: Service) -> None:
+        for second, letter_id in enumerate(("b", "c", "a")):
+            letter = DeadLetter(
+                id=letter_id, task="x", arguments={}, reason="r", at=NOW + timedelta(seconds=second), tries=1
+            )
+            await DeadLetter.bury(letter)
+        assert await self.in_order(service, "/v1/dead-letters") == ["b", "c", "a"]
+
+    async def test_a_cursor_of_before_is_refused(self, service: Service) -> None:
+        before = base64.urlsafe_b64encode(b'["asc","b",null,false]').decode().rstrip("=")
+        assert_problem(await service.client.get("/v1/dead-letters", params={"cursor": before}), 422, "invalid")
 
 
 class TestTimes:

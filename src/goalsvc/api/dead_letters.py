@@ -53,10 +53,10 @@ async def list_dead_letters(
     task: Annotated[str | None, Query(max_length=64, description="Only letters of this task.")] = None,
     goal_id: Annotated[IdText | None, Query(description="Only letters about this goal.")] = None,
 ) -> Page[DeadLetterView]:
-    """Dead letters in the order of their ids."""
+    """Dead letters in the order in which they were given up last."""
     fields = {"state": state, "task": task, "goal_id": goal_id}
     where: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    return Page.of(await page_of(DeadLetter, where, paging), DeadLetterView.of)
+    return Page.of(await page_of(DeadLetter, where, paging, by="at"), DeadLetterView.of)
 
 
 @router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))

@@ -216,9 +216,9 @@ async def list_withdrawals(
         Literal["pending", "confirmed", "returned"] | None, Query(description="Only those in this state.")
     ] = None,
 ) -> Page[WithdrawalView]:
-    """The withdrawals of a user, in the order of their ids."""
+    """The withdrawals of a user, in the order in which they were begun."""
     where = {"user_id": user_id} | ({} if state is None else {"state": state})
-    return Page.of(await page_of(Withdrawal, where, paging), WithdrawalView.of)
+    return Page.of(await page_of(Withdrawal, where, paging, by="created_at"), WithdrawalView.of)
 
 
 @router.get("/withdrawals/{withdrawal_id}", summary="Read a withdrawal", responses=responses(404, 422, 503))

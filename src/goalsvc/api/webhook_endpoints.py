@@ -161,7 +161,7 @@ async def create_webhook_endpoint(
 @requires(Scope.ADMIN)
 async def list_webhook_endpoints(paging: PagingOf) -> Page[EndpointView]:
     """Endpoints in the order in which they were created."""
-    return Page.of(await page_of(WebhookEndpoint, {}, paging), EndpointView.of)
+    return Page.of(await page_of(WebhookEndpoint, {}, paging, by="created_at"), EndpointView.of)
 
 
 @router.get("/{endpoint_id}", summary="Read a webhook endpoint", responses=responses(404, 422, 503))
@@ -198,10 +198,10 @@ async def rotate_webhook_secret(context: ContextOf, endpoint_id: EndpointId) -> 
 async def list_deliveries(
     paging: PagingOf, endpoint_id: EndpointId, state: DeliveryState | None = None
 ) -> Page[DeliveryView]:
-    """Deliveries to the endpoint, with their attempts."""
+    """Deliveries to the endpoint, with their attempts, in the order in which they were made."""
     await webhooks.known_endpoint(endpoint_id)
     where: dict[str, Any] = {"endpoint_id": endpoint_id} | ({"state": state.value} if state is not None else {})
-    return Page.of(await page_of(Delivery, where, paging), DeliveryView.of)
+    return Page.of(await page_of(Delivery, where, paging, by="created_at"), DeliveryView.of)
 
 
 @router.post("/{endpoint_id}/replay", summary="Replay events to an endpoint", responses=responses(404, 422, 503))

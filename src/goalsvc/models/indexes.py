@@ -12,9 +12,12 @@ from pymongo.errors import OperationFailure
 
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
 RETIRED: Mapping[str, Sequence[str]] = {
+    "dead_letters": ("at",),
+    "deliveries": ("endpoint",),
     "goals": ("expiry", "exclusive_to", "session", "performer", "promises"),
     "sessions": ("promises", "open"),
     "users": ("promises",),
+    "withdrawals": ("user",),
 }
 #: An index of a collection with at most so many documents is made by any process that finds it missing.
 SMALL = 10_000

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from beanie import UpdateResponse
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel
 
 from goalsvc.models.shared import Sharing
 
@@ -112,7 +112,8 @@ class DeadLetter(_Record):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("state", ASCENDING), ("_id", ASCENDING)], name="state"),
-            IndexModel([("at", DESCENDING)], name="at"),
+            IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="listed"),
+            IndexModel([("state", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="listed_state"),
             IndexModel([("goal_id", ASCENDING), ("state", ASCENDING)], name="goal", sparse=True),
         ]
 

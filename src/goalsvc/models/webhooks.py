@@ -120,7 +120,7 @@ class Delivery(Document):
         name = "deliveries"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("endpoint_id", ASCENDING), ("_id", ASCENDING)], name="endpoint"),
+            IndexModel([("endpoint_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="listed"),
             IndexModel(
                 [("endpoint_id", ASCENDING), ("next_at", ASCENDING)],
                 name="due",

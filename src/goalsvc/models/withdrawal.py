@@ -38,7 +38,7 @@ class Withdrawal(Document):
         name = "withdrawals"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("user_id", ASCENDING), ("_id", ASCENDING)], name="user"),
+            IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="listed"),
             IndexModel([("state", ASCENDING), ("returns_at", ASCENDING)], name="state"),
         ]
 
