@@ -2,10 +2,16 @@
 
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from goalsvc import __version__
 
@@ -38,7 +44,84 @@ def introduce(process: str) -> None:
 def exposition() -> bytes:
     """Returns the metrics in Prometheus's text format: of this process, or the sums over all that share its port."""
     if not os.environ.get(_DIRECTORY):
-        return generate_latest()
+        with _one_at_a_time:
+            return generate_latest(_WithChildren(_child_directories))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+# -- a child process that has no port ---------------------------------------------------------------------------------
+
+#: Where the children of this process count.
+_child_directories: list[str] = []
+_one_at_a_time = Lock()
+
+#: A directory with more files than this is emptied of what ended processes have counted: something ends again and again.
+_MOST_FILES = 200
+
+
+@contextmanager
+def child_counts() -> Iterator[Mapping[str, str]]:
+    """Yields what to add to the environment of a child, so that `exposition` shows what it counts, until the block is left."""
+    if os.environ.get(_DIRECTORY):
+        yield {}  # it is inherited, and shared already
+        return
+    with tempfile.TemporaryDirectory(prefix="goalsvc-metrics-", ignore_cleanup_errors=True) as directory:
+        _child_directories.append(directory)
+        try:
+            yield {_DIRECTORY: directory}
+        finally:
+            _child_directories.remove(directory)
+
+
+class _WithChildren(Collector):
+    """This process's metrics and those of its children: what is counted is added, of gauges the greatest holds."""
+
+    def __init__(self, directories: list[str]) -> None:
+        self._directories = directories
+
+    def collect(self) -> Iterator[Metric]:
+        """Returns each metric once."""
+        found = {metric.name: metric for metric in REGISTRY.collect()}
+        for directory in self._directories:
+            _forget_the_dead(directory)
+            children: Collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
+            for metric in children.collect():
+                own = found.get(metric.name)
+                found[metric.name] = metric if own is None else _added(own, metric)
+        yield from found.values()
+
+
+def _added(one: Metric, other: Metric) -> Metric:
+    added = Metric(one.name, one.documentation, one.type)
+    values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for sample in (*one.samples, *other.samples):
+        key = sample.name, tuple(sorted(sample.labels.items()))
+        known = values.get(key)
+        together = max if one.type == "gauge" else float.__add__
+        values[key] = float(sample.value) if known is None else together(known, float(sample.value))
+    for (name, labels), value in values.items():
+        added.add_sample(name, dict(labels), value)
+    return added
+
+
+def _forget_the_dead(directory: str) -> None:
+    """Drops the gauges of processes that have ended; what they counted stays counted."""
+    files = list(Path(directory).glob("*.db"))
+    for pid in {file.stem.rpartition("_")[2] for file in files}:
+        if not _lives(pid):
+            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+            for file in files if len(files) > _MOST_FILES else ():
+                if file.stem.endswith(f"_{pid}"):
+                    file.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from logging import getLogger
 from pathlib import Path
@@ -123,7 +123,7 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
     metrics.introduce("worker")
     async with open_context(settings) as (context, resources), AsyncExitStack() as stack:
         workers = lane_workers(context, resources.redis, runner, signer, lanes or OWN_LANES, resources.breakers)
-        child = None if lanes else _clips_child()
+        child = None if lanes else _clips_child(stack.enter_context(metrics.child_counts()))
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in workers]
         if Lane.MONEY in (lanes or OWN_LANES):
             leases = Leases(resources.redis, f"{socket.gethostname()}:{os.getpid()}")
@@ -164,9 +164,9 @@ def _health_port(settings: Settings, health: WorkerHealth) -> AbstractContextMan
     return serving_health(health, settings.worker_host, settings.worker_port, key)
 
 
-def _clips_child() -> Child:
+def _clips_child(environment: Mapping[str, str]) -> Child:
     command = [sys.executable, "-m", "goalsvc", "worker", "--lane", Lane.CLIPS.value, "--end-with-stdin"]
-    return Child("the process for clips", command, {"GOALSVC_WORKER_PORT": "0"})
+    return Child("the process for clips", command, {"GOALSVC_WORKER_PORT": "0", **environment})
 
 
 async def _first_end(running: Sequence["asyncio.Task[None]"]) -> None:
