@@ -215,6 +215,38 @@ class TestDates:
         _, seen = await cut(origin.text("/live.m3u8", *lines), after(10), 8)
         assert seen.numbers == frames_from(10, 8)
 
+    @pytest.mark.parametrize("ahead", [3600, 10])
+    async def test_a_clock_that_is_set_back_while_it_is_watched(
+        self, origin: Origin, cut: Cutting, plain: Reel, ahead: int
+    ) -> None:
+        """The window at first holds only dates that are still to come."""
+
+        class Ahead(Show):
+            def lines(self, now: datetime) -> list[str]:
+                wrong = [
+                    f"#EXT-X-PROGRAM-DATE-TIME:{after(2 * number).isoformat(timespec='milliseconds')}"
+                    for number in range(12)
+                ]
+                shifted = {
+                    line: f"#EXT-X-PROGRAM-DATE-TIME:{after(2 * number + ahead).isoformat()}"
+                    for number, line in enumerate(wrong)
+                }
+                return [shifted.get(line, line) for line in super().lines(now)]
+
+        origin.clock.at = after(21)
+        clip, seen = await cut(origin.add("/live.m3u8", Ahead(plain, "a/", window=3)), after(17), 10)
+        assert seen.numbers == frames_from(17, 10)
+        assert (clip.begins_at, clip.dated_by) == (after(17), "program_date_time")
+
+    async def test_a_clock_that_stays_ahead(self, origin: Origin, cut: Cutting, plain: Reel) -> None:
+        """Its dates are not used: the setting says where the end is."""
+        origin.clock.at = after(22)
+        dates = {number: [f"#EXT-X-PROGRAM-DATE-TIME:{after(2 * number + 60).isoformat()}"] for number in range(30)}
+        url = origin.add("/live.m3u8", Show(plain, "a/", window=4, dated=False, tags=dates))
+        clip, seen = await cut(url, after(16), 10)
+        assert seen.numbers == frames_from(16, 10)
+        assert clip.dated_by == "lag"
+
 
 class TestTrouble:
     async def test_a_lost_segment(self, origin: Origin, cut: Cutting, plain: Reel) -> None:

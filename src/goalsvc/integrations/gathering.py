@@ -77,19 +77,12 @@ class SoundReel:
 class Gathered:
     """All that a clip is made of."""
 
-    def __init__(self, picture: Track, sound: Track | None, selection: Selection, dated_by: DatedBy) -> None:
+    def __init__(self, picture: Track, sound: Track | None, selection: Selection) -> None:
         self.pieces = list(selection.pieces)
-        self.dated_by = dated_by
+        self.dated_by = picture.dated_by or DatedBy.LAG
         self._picture = picture
         self._sound = sound
-        self._sound_is_dated = True
-
-    @classmethod
-    def of(cls, picture: Track, sound: "_Sound | None", selection: Selection, dated_by: DatedBy) -> "Gathered":
-        """What was gathered on these tracks."""
-        gathered = cls(picture, sound.track if sound else None, selection, dated_by)
-        gathered._sound_is_dated = sound is None or sound.is_dated
-        return gathered
+        self._sound_is_dated = sound is None or sound.is_told
 
     async def reach_back(self, number: int) -> bool:
         """Adds the segment before a piece, which may hold the key frame that it needs; whether there is one."""
@@ -121,12 +114,6 @@ class Gathered:
             guessed = not self._sound_is_dated
             reels.append(SoundReel(file, begins_at, seconds, guessed, run[0].discontinuity))
         return reels
-
-
-@dataclass(slots=True)
-class _Sound:
-    track: Track
-    is_dated: bool
 
 
 class Gatherer:
@@ -183,29 +170,29 @@ class Gatherer:
         picture = Track(self._origin, url, self._directory, f"picture-{self._tracks}", variables)
         async with self._in_time():
             if loaded is not None:
-                picture.add(loaded)
+                picture.add(loaded, self._clock.now())
             else:
-                await picture.load()
+                await picture.load(self._clock.now())
             sound = await self._open_sound(sound_url, variables)
-            dated_by = await picture.date(self._clock.now(), wish.lag_seconds)
+            await picture.date(self._clock.now(), wish.lag_seconds)
             if sound is not None:
-                sound.track.date_like(picture)
+                sound.date_like(picture)
         first = picture.playlist.segments[0].begins_at if picture.playlist.segments else None
         if only_whole and first is not None and first > wish.begins_at:
             raise _WindowMovedOnError
         selection = await self._wait(picture, sound, wish)
         if len(selection.pieces) > self._limits.pieces:
             raise ClipImpossibleError(f"the stream breaks off {len(selection.pieces)} times within the clip")
-        return Gathered.of(picture, sound, selection, dated_by)
+        return Gathered(picture, sound, selection)
 
-    async def _open_sound(self, url: str | None, variables: Mapping[str, str]) -> _Sound | None:
+    async def _open_sound(self, url: str | None, variables: Mapping[str, str]) -> Track | None:
         if url is None:
             return None
         track = Track(self._origin, url, self._directory, f"heard-{self._tracks}", variables)
-        await track.load()
-        return _Sound(track, track.playlist.is_dated)
+        await track.load(self._clock.now())
+        return track
 
-    async def _wait(self, picture: Track, sound: _Sound | None, wish: Wish) -> Selection:
+    async def _wait(self, picture: Track, sound: Track | None, wish: Wish) -> Selection:
         """Fetches what there is, waits, fetches what has come, until all is there."""
         waited, failed_loads = 0.0, 0
         late_sound = 0.0
@@ -232,7 +219,7 @@ class Gatherer:
             waited += pause
             try:
                 async with self._in_time():
-                    await self._reload(picture, sound)
+                    await self._reload(picture, sound, wish.lag_seconds)
                 failed_loads = 0
             except ExternalServiceError:
                 failed_loads += 1
@@ -272,21 +259,27 @@ class Gatherer:
             raise ClipImpossibleError("the stream has not gone on")
         return selection
 
-    async def _fetch_sound(self, sound: _Sound, selection: Selection) -> bool:
+    async def _fetch_sound(self, track: Track, selection: Selection) -> bool:
         """Fetches the sound of what was selected; whether it is all there."""
-        track, pieces = sound.track, selection.pieces
-        margin = 0.0 if sound.is_dated else track.target_seconds
+        pieces = selection.pieces
+        margin = 0.0 if track.is_told else track.target_seconds
         segments = [segment for run in _heard(track, pieces, margin) for segment in run]
         fetched = await track.fetch(segments)
         edge = track.playlist.segments[-1].ends_at if track.playlist.segments else None
         last = pieces[-1].begins_at + timedelta(seconds=pieces[-1].duration_seconds - 0.1) if pieces else None
         return fetched and (track.ended or edge is None or last is None or edge >= last)
 
-    async def _reload(self, picture: Track, sound: _Sound | None) -> None:
+    async def _reload(self, picture: Track, sound: Track | None, lag_seconds: float) -> None:
+        began = [segment.begins_at for segment in picture.playlist.segments[:1]]
         if not picture.ended:
-            await picture.load()
-        if sound is not None and not sound.track.ended:
-            await sound.track.load()
+            await picture.load(self._clock.now())
+            await picture.date(self._clock.now(), lag_seconds)
+        if sound is None:
+            return
+        if not sound.ended:
+            await sound.load(self._clock.now())
+        if sound.dated_by is None or began != [segment.begins_at for segment in picture.playlist.segments[:1]]:
+            sound.date_like(picture)  # the picture has other dates now
 
     def _in_time(self) -> "_Round":
         return _Round(self._limits.round_seconds)

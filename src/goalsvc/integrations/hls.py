@@ -253,8 +253,7 @@ def _parse_media(lines: Iterable[str], url: str) -> MediaPlaylist:
         elif line:
             reader.address(line)
     longest = max((segment.duration_seconds for segment in reader.segments), default=0.0)
-    dated = dated_on(_dated_back(_on_one_clock(tuple(reader.segments))))
-    return MediaPlaylist(dated, max(reader.target, longest), reader.ended)
+    return MediaPlaylist(on_one_clock(tuple(reader.segments)), max(reader.target, longest), reader.ended)
 
 
 class _MediaReader:
@@ -396,6 +395,11 @@ def _number(text: str, *, most: float) -> float | None:
 _SET_BACK_SECONDS = 1.0
 
 
+def on_one_clock(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Dates all segments by those that give a date; where the dates jump back, by the clock that was set last."""
+    return dated_on(_dated_back(_of_the_last_clock(segments)))
+
+
 def dated_on(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     """Dates each segment that gives no date by the end of the one before it."""
     return tuple(_on(segments))
@@ -421,7 +425,7 @@ def _dated_back(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return tuple(dated)
 
 
-def _on_one_clock(segments: Sequence[Segment]) -> Sequence[Segment]:
+def _of_the_last_clock(segments: Sequence[Segment]) -> Sequence[Segment]:
     """The segments without the dates of a clock that was set back: the clock that was set last is right for all."""
     valid_from = 0
     ends_at: datetime | None = None

@@ -7,12 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
-from goalsvc.integrations.hls import MasterPlaylist, MediaPlaylist, Segment, dated_on
+from goalsvc.integrations.hls import MasterPlaylist, MediaPlaylist, Segment, dated_on, on_one_clock
 from goalsvc.integrations.origin import Origin, container_of
 
 #: How often a segment is asked for before it counts as lost.
 TRIES = 3
 _HEADS = 6
+#: A segment cannot begin later than now; so much the clocks may differ.
+_AHEAD_SECONDS = 1.0
 
 
 class DatedBy(StrEnum):
@@ -40,6 +42,8 @@ class Track:
     ) -> None:
         self.ended = False
         self.target_seconds = 0.0
+        self.dated_by: DatedBy | None = None
+        """What its dates rest on; None while there are none."""
         self.last_error: ExternalServiceError | None = None
         """Why the last segment that counts as lost could not be fetched."""
         self._origin = origin
@@ -57,24 +61,35 @@ class Track:
         """All segments that were seen; those that are lost are gaps."""
         return MediaPlaylist(tuple(self._segments), self.target_seconds, self.ended)
 
-    async def load(self) -> None:
+    @property
+    def is_told(self) -> bool:
+        """Whether the playlist gives the dates, so that they are no guess."""
+        return self.dated_by is DatedBy.PROGRAM_DATE_TIME
+
+    async def load(self, now: datetime) -> None:
         """Reads the playlist (again) and adds what is new in it. Raises as `Origin.playlist` does."""
         playlist, _ = await self._origin.playlist(self._url, self._variables)
         if isinstance(playlist, MasterPlaylist):
             raise ClipImpossibleError("the stream's playlist names no segments, only further playlists")
-        self.add(playlist)
+        self.add(playlist, now)
 
-    def add(self, playlist: MediaPlaylist) -> None:
-        """Adds the segments of a later version of the playlist that are not known yet."""
+    def add(self, playlist: MediaPlaylist, now: datetime) -> None:
+        """Adds the segments of a later version of the playlist that are not known yet.
+
+        Dates that are still to come are those of a wrong clock, and count as absent. Where the clock is set right later,
+        what it says then holds for all segments.
+        """
         self.ended = playlist.ended
         self.target_seconds = playlist.target_duration_seconds
         if not playlist.segments:
             return
+        told = list(playlist.segments) if playlist.ended else _in_the_past(playlist.segments, now)
         if not self._segments:
-            self._segments = list(playlist.segments)
+            self._segments = told
+            self.dated_by = DatedBy.PROGRAM_DATE_TIME if told[0].begins_at else None
             return
         last = self._segments[-1]
-        window = [replace(segment, number=segment.number + self._renumbered) for segment in playlist.segments]
+        window = [replace(segment, number=segment.number + self._renumbered) for segment in told]
         if window[-1].number < last.number and all(segment.media.url != last.media.url for segment in window):
             # The origin has begun to count anew: whatever it offers now comes after what it offered before.
             shift = last.number + 1 - window[0].number
@@ -93,24 +108,30 @@ class Track:
             # Segments were missed, or the new ones follow immediately; a new header or a break begins a run as well.
             follows = new[0].number == last.number + 1 and new[0].header == last.header and new[0].run == 0
             shift = last.run - new[0].run + (0 if follows else 1)
-        self._segments = list(dated_on([*self._segments, *(replace(one, run=one.run + shift) for one in new)]))
+        if new[0].begins_at is not None and not self.is_told:
+            self._forget_dates()  # they were a guess
+            self.dated_by = DatedBy.PROGRAM_DATE_TIME
+        self._segments = list(on_one_clock([*self._segments, *(replace(one, run=one.run + shift) for one in new)]))
 
     # -- dates ---------------------------------------------------------------------------------------------------------
 
-    async def date(self, now: datetime, lag_seconds: float) -> DatedBy:
-        """Gives each segment a date, if the playlist does not, and returns what the dates rest on."""
-        if self.playlist.is_dated:
-            return DatedBy.PROGRAM_DATE_TIME
+    async def date(self, now: datetime, lag_seconds: float) -> None:
+        """Gives each segment a date, if it has none yet: by `Last-Modified`, else by the lag."""
+        if not self._segments or self.dated_by is not None:
+            return
         if (edge := await self._edge_by_last_modified(now)) is not None:
             self._date_back_from(edge)
-            return DatedBy.LAST_MODIFIED
-        self._date_back_from(now - timedelta(seconds=lag_seconds))
-        return DatedBy.LAG
+            self.dated_by = DatedBy.LAST_MODIFIED
+        else:
+            self._date_back_from(now - timedelta(seconds=lag_seconds))
+            self.dated_by = DatedBy.LAG
 
     def date_like(self, other: "Track") -> None:
         """Gives each segment a date by those of another rendition of the same stream, if the playlist does not."""
-        if not self._segments or self.playlist.is_dated:
+        if not self._segments or self.is_told or other.dated_by is None:
             return
+        self._forget_dates()
+        self.dated_by = other.dated_by if other.dated_by is DatedBy.LAST_MODIFIED else DatedBy.LAG
         dates = {segment.number: segment for segment in other.playlist.segments}
         for index, segment in enumerate(self._segments):
             twin = dates.get(segment.number)
@@ -120,6 +141,9 @@ class Track:
                 return
         if dates and (edge := other.playlist.segments[-1].ends_at) is not None:
             self._date_back_from(edge)
+
+    def _forget_dates(self) -> None:
+        self._segments = [replace(segment, begins_at=None) for segment in self._segments]
 
     def _date_back_from(self, edge: datetime) -> None:
         self._segments = list(self.playlist.dated(edge).segments)
@@ -210,3 +234,11 @@ class Track:
                         file.write(chunk)
         with path.open("rb") as file:
             return Joined(path, container_of(file.read(189)))
+
+
+def _in_the_past(segments: Sequence[Segment], now: datetime) -> list[Segment]:
+    """The segments; without dates when these are ahead of the time."""
+    last = segments[-1].begins_at
+    if last is None or last <= now + timedelta(seconds=_AHEAD_SECONDS):
+        return list(segments)
+    return [replace(segment, begins_at=None) for segment in segments]
