@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from prometheus_client import REGISTRY
 
 from goalsvc.api.errors import WebError
 from goalsvc.api.user_token import user_of
@@ -123,6 +124,15 @@ class TestPublishedKeys:
         assert await user_by(jwks, signed(EC_KEY, "ES256", None)) == "alice"
         assert await user_by(jwks, token_of("alice")) == "alice"  # the configured key still counts
         assert published.asked == 1
+
+    async def test_calls_are_measured(self, published: Published) -> None:
+        name = "goalsvc_outbound_duration_seconds_count"
+        for answer, outcome in (((200, b"no keys"), "refused"), ((500, b""), "down")):
+            before = REGISTRY.get_sample_value(name, {"service": "jwks", "outcome": outcome}) or 0.0
+            published.answer = answer
+            with published.serving() as url:
+                await Jwks(url).keys_for(signed(EC_KEY, "ES256", None))
+            assert REGISTRY.get_sample_value(name, {"service": "jwks", "outcome": outcome}) == before + 1
 
     async def test_and_nothing_else(self, jwks: Jwks, published: Published) -> None:
         published.publish(rsa_jwk(), ec_jwk())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from goalsvc.actions import webhooks
@@ -105,6 +106,26 @@ class TestADelivery:
             assert headers["webhook-id"] == event["id"]
             with pytest.raises(WebhookVerificationError):
                 Webhook(endpoint["secret"]).verify(body.replace(b"bob", b"eve"), headers)
+
+    async def test_is_measured_by_how_it_ended(self, post: Post) -> None:
+        def count(outcome: str) -> float:
+            labels = {"service": "deliveries", "outcome": outcome}
+            return REGISTRY.get_sample_value("goalsvc_outbound_duration_seconds_count", labels) or 0.0
+
+        before = [count("ok"), count("refused")]
+        async with a_receiver() as receiver:
+            await post.endpoint(receiver)
+            await post.happens()
+            await post.deliver()
+            assert [count("ok"), count("refused")] == [before[0] + len(receiver.received), before[1]]
+
+            async def refuse(number: int) -> bytes:
+                return response(500)
+
+            receiver.answer = refuse
+            await post.happens()
+            await post.deliver()
+        assert count("refused") == before[1] + 1
 
     async def test_only_of_the_types_and_from_the_creation_on(self, post: Post) -> None:
         await post.happens()

@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 
 from goalsvc.domain.user_tokens import VerifyingKey
+from goalsvc.integrations.breaker import measured
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,15 @@ class Jwks:
                 return  # another caller asked meanwhile
             self._asked_at = monotonic()
             try:
-                self._keys = _parsed(await _fetched(self._url))
+                with measured("jwks") as call:
+                    try:
+                        document = await _fetched(self._url)
+                    except (OSError, ValueError):
+                        call.outcome = "down"
+                        raise
+                    call.outcome = "refused"
+                    self._keys = _parsed(document)
+                    call.outcome = "ok"
             except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
                 log.warning("GOALSVC_JWT_JWKS_URL cannot be read (%s): known keys are used", type(error).__name__)
 

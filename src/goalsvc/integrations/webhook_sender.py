@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 
 from goalsvc.domain.webhooks import ANSWER_SECONDS, KEPT_BYTES
 from goalsvc.errors import GoalsvcError
+from goalsvc.integrations.breaker import measured
 from goalsvc.integrations.egress import EgressRules, GuardedTransport
 from goalsvc.integrations.tracecontext import exporting, outgoing
 from goalsvc.settings import Settings
@@ -49,6 +50,15 @@ class WebhookSender:
             "webhook-signature": signatures(secrets, message_id, at, body),
             **outgoing(self._exporting),
         }
+        with measured("deliveries") as call:
+            answer = await self._answer_to(url, headers, body)
+            if answer.status is None:
+                call.outcome = "down"
+            else:
+                call.outcome = "ok" if 200 <= answer.status < 300 else "refused"
+        return answer
+
+    async def _answer_to(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._post(url, headers, body)
