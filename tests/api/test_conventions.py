@@ -236,6 +236,29 @@ class TestTimes:
         (transfer,) = await items(service, "/v1/transfers")
         assert transfer["created_at"] == transfer["updated_at"] == "2026-01-01T12:11:00Z"
 
+    async def test_a_contribution_changes_its_goal(self, service: Service) -> None:
+        goal = await funding(service, await session_of(service))
+        await post(service, "/v1/wallets/bob/deposits", {"amount": 9}, **{"Idempotency-Key": "k"})
+        for amount, at in ((4, "2026-01-01T12:11:00Z"), (5, "2026-01-01T12:12:00Z")):
+            service.stage.clock.advance(60)
+            body, key = {"user_id": "bob", "amount": amount}, {"Idempotency-Key": str(amount)}
+            made = await post(service, f"/v1/goals/{goal['id']}/contributions", body, **key)
+            read = (await service.client.get(f"/v1/goals/{goal['id']}")).json()
+            assert read["updated_at"] == made["updated_at"] == made["created_at"] == at
+
+    async def test_an_attempt_changes_a_delivery(self, service: Service) -> None:
+        at = NOW + timedelta(seconds=60)
+        endpoint_id = f"whe_{'a' * 24}"
+        await WebhookEndpoint(id=endpoint_id, url="https://x.example", created_at=NOW, updated_at=NOW).insert()
+        await Delivery.owe([(endpoint_id, {"_id": "evt_a", "type": "goal.ended"})], NOW)
+        path = f"/v1/webhook-endpoints/{endpoint_id}/deliveries"
+        (delivery,) = await items(service, path)
+        assert delivery["updated_at"] == delivery["created_at"] == "2026-01-01T12:10:00Z"
+        attempts = {"$push": {"attempts": {"at": at, "ms": 1.0, "status": 500}}}
+        await service.stage.database["deliveries"].update_one({}, attempts)
+        (delivery,) = await items(service, path)
+        assert (delivery["created_at"], delivery["updated_at"]) == ("2026-01-01T12:10:00Z", "2026-01-01T12:11:00Z")
+
 
 class TestEtags:
     async def read(self, service: Service, path: str, **headers: str) -> httpx.Response:

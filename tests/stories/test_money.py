@@ -163,7 +163,9 @@ class TestReversals:
         deposit = await self.deposited(world, "bob", 100)
         answer = await self.reversed(world, deposit)
         assert (answer["from_wallet"], answer["from_escrows"], answer["from_debt"]) == (100, 0, 0)
+        await world.after(seconds=60)
         assert await self.reversed(world, deposit) == answer
+        assert answer["created_at"] == answer["updated_at"] == (await world.get("/v1/wallets/bob"))["updated_at"]
         assert (world.balance("bob"), world.account("issuer")) == (0, 0)
 
     async def test_at_the_same_time_it_is_reversed_once(self, world: World) -> None:
@@ -255,6 +257,7 @@ class TestGoalRefunds:
         show = await a_paid_show(world)
         made = await world.post(f"/v1/goals/{show.id}/refund", {"reason": "wrong song"}, key="r")
         assert (made["amount"], made["returned"], made["paid"]) == (show.escrow, show.escrow, show.escrow)
+        assert (await world.get(f"/v1/goals/{show.id}"))["updated_at"] == made["updated_at"] == made["created_at"]
         await world.post(f"/v1/goals/{show.id}/refund", {"reason": "wrong song"}, key="r")
         await world.settle()
         assert world.balance(show.streamer) == 0

@@ -1,6 +1,7 @@
 """Refunding a completed goal: its payout returns to those who paid, from the streamer's wallet, otherwise as a debt."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -30,6 +31,7 @@ class GoalRefund:
     """How many tokens of the payout are returned by now, with this refund."""
     paid: int
     """How many tokens were paid out."""
+    created_at: datetime
 
 
 async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: int | None, reason: str) -> GoalRefund:
@@ -63,7 +65,14 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
         "$expr": {"$lte": [{"$add": [returned, asked]}, paid]},
     }
     stages = [
-        {"$set": {"returned": {"$add": [returned, asked]}, f"returns.{refund_id}": asked}},
+        {
+            "$set": {
+                "returned": {"$add": [returned, asked]},
+                f"returns.{refund_id}": asked,
+                f"returned_at.{refund_id}": now,
+                "changed_at": now,
+            }
+        },
         add_promises_stage(array_of(promise)),
     ]
     changed = await Goal.change(where, stages) if asked > 0 else None
@@ -75,8 +84,15 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
             raise ConflictError("more_than_paid", f"of {paid} tokens that were paid, {left} can still be returned")
         changed, asked = goal, int(extra["returns"][refund_id])
     enqueue_promises(context, changed, [promise_id])
-    total = int((changed.model_extra or {}).get("returned", asked))
-    return GoalRefund(id=refund_id, goal_id=str(goal_id), amount=asked, returned=total, paid=paid)
+    extra = changed.model_extra or {}
+    return GoalRefund(
+        id=refund_id,
+        goal_id=str(goal_id),
+        amount=asked,
+        returned=int(extra.get("returned", asked)),
+        paid=paid,
+        created_at=extra.get("returned_at", {}).get(refund_id, now),
+    )
 
 
 async def _escrow_of(goal: Goal) -> str | None:

@@ -47,6 +47,7 @@ class Reversal:
     """Of these, `from_escrows` were in open escrows before."""
     from_escrows: int
     from_debt: int
+    created_at: datetime
 
 
 async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tuple[Reversal, bool]:
@@ -115,17 +116,18 @@ class _Work:
             )
             owes = {"$set": {"owes": True}, "$setOnInsert": {"balance": 0}}
             await Account.get_motor_collection().update_one({"_id": wallet}, owes, upsert=True, session=session)
-        return self._reversal(from_wallet, min(freed, from_wallet), amount - from_wallet)
+        return self._reversal(from_wallet, min(freed, from_wallet), amount - from_wallet, self.now)
 
     async def made_before(self) -> Reversal:
         """What the transfers of the reversal say, once it was made."""
         ids = [f"reversal-{self.deposit.id}", f"reversal-debt-{self.deposit.id}"]
         found = {each.id: each async for each in Transfer.find({"_id": {"$in": ids}})}
+        made_at = next((each.created_at for each in found.values() if each.created_at is not None), self.now)
         wallet, debt = (found[each].amount if each in found else 0 for each in ids)
         freed = {"tags": f"reversal::{self.deposit.id}", "credit": user_account(self.user_id)}
-        return self._reversal(wallet, sum([each.amount async for each in Transfer.find(freed)]), debt)
+        return self._reversal(wallet, sum([each.amount async for each in Transfer.find(freed)]), debt, made_at)
 
-    def _reversal(self, from_wallet: int, from_escrows: int, from_debt: int) -> Reversal:
+    def _reversal(self, from_wallet: int, from_escrows: int, from_debt: int, at: datetime) -> Reversal:
         return Reversal(
             transfer_id=self.deposit.id,
             user_id=self.user_id,
@@ -133,6 +135,7 @@ class _Work:
             from_wallet=from_wallet,
             from_escrows=from_escrows,
             from_debt=from_debt,
+            created_at=at,
         )
 
     async def _take(self, transfer_id: str, account: str, amount: int, session: DatabaseSession) -> None:

@@ -50,6 +50,9 @@ class ContributionView(BaseModel):
     surplus: int = Field(description="Tokens that were offered with `cap` and left in the wallet.")
     transfer_id: str = Field(description="The transfer from the viewer into the escrow.")
     created_at: datetime | None = Field(description="When it was made.")
+    updated_at: datetime | None = Field(
+        description="When it was made; `GET /v1/contributions` says when it was settled."
+    )
     progress: int = Field(
         description="The goal's progress with this contribution; in a repeated answer, its progress now."
     )
@@ -113,6 +116,7 @@ async def create_contribution(
         surplus=made.surplus,
         transfer_id=made.transfer_id,
         created_at=made.created_at,
+        updated_at=made.created_at,
         progress=contributed.progress,
     )
 

@@ -1,5 +1,6 @@
 """Money in and out: withdrawals, reversals, adjustments, tips, refunds of completed goals."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -129,11 +130,13 @@ class ReversalView(BaseModel):
     from_wallet: int
     from_escrows: int = Field(description="Of `from_wallet`: what was in the user's open escrows.")
     from_debt: int = Field(description="What the user owes since; the next income repays it first.")
+    created_at: datetime = Field(description="When it was reversed.")
+    updated_at: datetime = Field(description="The same: a reversal does not change.")
 
     @classmethod
     def of(cls, reversal: Reversal) -> Self:
         """The view of that reversal."""
-        return cls.model_validate(reversal, from_attributes=True)
+        return cls(**asdict(reversal), updated_at=reversal.created_at)
 
 
 class GoalRefundView(BaseModel):
@@ -144,11 +147,13 @@ class GoalRefundView(BaseModel):
     amount: int
     returned: int = Field(description="How much of the payout is returned by now, with this refund.")
     paid: int = Field(description="How much was paid out to the streamer.")
+    created_at: datetime = Field(description="When the refund was promised.")
+    updated_at: datetime = Field(description="The same: a refund does not change.")
 
     @classmethod
     def of(cls, refund: GoalRefund) -> Self:
         """The view of that refund."""
-        return cls.model_validate(refund, from_attributes=True)
+        return cls(**asdict(refund), updated_at=refund.created_at)
 
 
 def _replayed(response: Response, new: bool) -> None:

@@ -110,11 +110,14 @@ class DeliveryView(BaseModel):
     attempts: list[AttemptView] = Field(description="The last 20 attempts, the first one first.")
     next_at: datetime | None = Field(default=None, description="When the next attempt is due.")
     created_at: datetime
+    updated_at: datetime = Field(description="When it was made, or attempted last.")
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
         """The view of that delivery."""
-        return cls.model_validate(delivery.model_dump(include=set(cls.model_fields)))
+        fields = delivery.model_dump(include=set(cls.model_fields))
+        attempted = [attempt["at"] for attempt in delivery.attempts if isinstance(attempt.get("at"), datetime)]
+        return cls.model_validate({**fields, "updated_at": max([delivery.created_at, *attempted])})
 
 
 class ReplayBody(BaseModel):

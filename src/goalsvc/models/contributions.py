@@ -382,7 +382,7 @@ async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, sessio
     for goal_id, goal in goals.items():
         progress, amount = goal.taken[-1][1].progress, sum(taken.made.amount for _, taken in goal.taken)
         where: dict[str, Any] = {"_id": goal_id}
-        changes: dict[str, Any] = {"progress": progress}
+        changes: dict[str, Any] = {"progress": progress, "changed_at": now}
         before = goal.promise
         if before is not None:
             arguments = {
