@@ -76,8 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.webhook_secrets = own.webhook_secrets
             draining = Draining()
             app.state.stopping = Stopping()
-            with watch_signals(app.state.stopping), draining.on_sigterm(own.drain_seconds):
-                yield {STATE: draining}
+            async with metrics.lag_watched("api"):
+                with watch_signals(app.state.stopping), draining.on_sigterm(own.drain_seconds):
+                    yield {STATE: draining}
 
     app = FastAPI(
         title="goalsvc",

@@ -1,11 +1,13 @@
 """Prometheus metrics of a process: how they are shown, also when several processes share one port."""
 
+import asyncio
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 
 import prometheus_client
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
@@ -28,6 +30,14 @@ BUILD = Gauge(
     ["process", "version"],
     multiprocess_mode="max",
 )
+LAG = Gauge(
+    "goalsvc_event_loop_lag_seconds",
+    "How late the event loop last woke up.",
+    ["process"],
+    multiprocess_mode="livemax",
+)
+
+_LOOK_SECONDS = 1.0
 
 
 def share_between_processes() -> None:
@@ -39,6 +49,25 @@ def introduce(process: str) -> None:
     """Names this process (`api` or `worker`) in `goalsvc_build_info`; leaves out the times at which counters began."""
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     BUILD.labels(process, __version__).set(1)
+
+
+@asynccontextmanager
+async def lag_watched(process: str) -> AsyncIterator[None]:
+    """Keeps `goalsvc_event_loop_lag_seconds` of this process until the block is left: one wake-up a second."""
+    watching = asyncio.create_task(_watch_lag(process), name="event loop lag")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch_lag(process: str) -> None:
+    lag = LAG.labels(process)
+    while True:
+        rested_at = monotonic()
+        await asyncio.sleep(_LOOK_SECONDS)
+        lag.set(max(0.0, monotonic() - rested_at - _LOOK_SECONDS))
 
 
 def exposition() -> bytes:

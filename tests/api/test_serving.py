@@ -84,12 +84,13 @@ class TestSeveralProcesses:
                 assert float(counted) == 40
                 assert re.search(r"^goalsvc_webhook_duration_seconds_count 40\.0$", text, re.MULTILINE)
 
-    def test_nothing_says_when_a_counter_began(self, mongodb_url: str, redis_url: str) -> None:
+    def test_the_process_is_named_and_nothing_says_when_a_counter_began(self, mongodb_url: str, redis_url: str) -> None:
         with serving(mongodb_url, redis_url) as (url, _):
             webhook(url)
             text = figures(url)
             assert "_created" not in text
             assert 'goalsvc_build_info{process="api"' in text
+            assert 'goalsvc_event_loop_lag_seconds{process="api"}' in text
 
 
 class TestTheKeyOfMetrics:

@@ -24,18 +24,12 @@ from redis.exceptions import RedisError
 from goalsvc import __version__
 from goalsvc.clock import SystemClock
 from goalsvc.integrations.redis_health import is_full
-from goalsvc.metrics import exposition
+from goalsvc.metrics import LAG, exposition
 from goalsvc.tasks.arq_queue import queue_depths
 from goalsvc.tasks.arq_worker import LaneWorker
 
 log = logging.getLogger(__name__)
 
-LAG = Gauge(
-    "goalsvc_event_loop_lag_seconds",
-    "How late the event loop last woke up.",
-    ["process"],
-    multiprocess_mode="livemax",
-)
 DEPTH = Gauge("goalsvc_queue_depth", "Jobs that are due and not running.", ["queue"], multiprocess_mode="livemax")
 OLDEST = Gauge(
     "goalsvc_queue_oldest_seconds", "For how long the oldest job has been due.", ["queue"], multiprocess_mode="livemax"
