@@ -378,7 +378,17 @@ class TestSearch:
         await service.client.put("/v1/users/bob", json={})
         deposited = await post(service, "/v1/wallets/bob/deposits", {"amount": 9}, **{"Idempotency-Key": "k"})
         key = await post(service, "/v1/keys", {"name": "x", "scopes": ["read"]})
+        withdrawn = await post(service, "/v1/wallets/bob/withdrawals", {"amount": 1}, **{"Idempotency-Key": "w"})
+        endpoint_id, event_id = f"whe_{'a' * 24}", f"evt_{'b' * 32}"
+        await WebhookEndpoint(id=endpoint_id, url="https://x.example", created_at=NOW, updated_at=NOW).insert()
+        event = {"_id": event_id, "type": "goal.ended"}
+        await service.stage.database["events"].insert_one({**event, "created_at": NOW})
+        await Delivery.owe([(endpoint_id, event)], NOW)
         expected = {
+            withdrawn["id"]: {("withdrawal", f"/v1/withdrawals/{withdrawn['id']}")},
+            event_id: {("event", f"/v1/events/{event_id}")},
+            endpoint_id: {("webhook_endpoint", f"/v1/webhook-endpoints/{endpoint_id}")},
+            f"{endpoint_id}:{event_id}": {("delivery", f"/v1/webhook-endpoints/{endpoint_id}/deliveries")},
             session_id: {("session", f"/v1/sessions/{session_id}")},
             goal["id"]: {("goal", f"/v1/goals/{goal['id']}")},
             "bob": {("user", "/v1/users/bob"), ("wallet", "/v1/wallets/bob")},
@@ -390,11 +400,14 @@ class TestSearch:
         for text, found in expected.items():
             assert {(one["kind"], one["path"]) for one in await items(service, "/v1/search", q=text)} == found
 
-    async def test_keys_are_found_by_admins_only(self, service: Service) -> None:
+    async def test_keys_endpoints_and_deliveries_are_found_by_admins_only(self, service: Service) -> None:
         key = await post(service, "/v1/keys", {"name": "x", "scopes": ["read"]})
         headers = {"Authorization": f"Bearer {key['key']}"}
-        answer = await service.stranger.get("/v1/search", params={"q": key["id"]}, headers=headers)
-        assert (answer.status_code, answer.json()["items"]) == (200, [])
+        await WebhookEndpoint(id="whe_a", url="https://x.example", created_at=NOW, updated_at=NOW).insert()
+        await Delivery.owe([("whe_a", {"_id": "evt_a", "type": "goal.ended"})], NOW)
+        for secret in (key["id"], "whe_a", "whe_a:evt_a"):
+            answer = await service.stranger.get("/v1/search", params={"q": secret}, headers=headers)
+            assert (answer.status_code, answer.json()["items"]) == (200, [])
 
     @pytest.mark.parametrize("q", ["", "\0", "x" * 513])
     async def test_what_is_not_an_id_is_refused(self, service: Service, q: str) -> None:

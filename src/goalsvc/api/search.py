@@ -22,18 +22,23 @@ _PATHS = {
     "wallet": "/v1/wallets/{id}",
     "escrow": "/v1/escrows/{id}",
     "transfer": "/v1/transfers/{id}",
+    "withdrawal": "/v1/withdrawals/{id}",
+    "event": "/v1/events/{id}",
+    "webhook_endpoint": "/v1/webhook-endpoints/{id}",
     "clip": "/v1/clips/{id}",
     "key": "/v1/keys/{id}",
     "account": "/v1/transfers?account={id}",
     "audit_event": "/v1/audit",
 }
+_DELIVERIES = "/v1/webhook-endpoints/{id}/deliveries"
 
 
 class FoundView(BaseModel):
     """Something that has the id, or names it."""
 
     kind: str = Field(
-        description="goal, session, contribution, clip, post, user, wallet, escrow, account, transfer, dead_letter, key, …",
+        description="goal, session, contribution, clip, post, user, wallet, escrow, account, transfer, withdrawal, event, "
+        "dead_letter, key, …",
         examples=["goal"],
     )
     id: str = Field(description="Its own id.", examples=["68143584d6945d32e732cc21"])
@@ -47,6 +52,8 @@ class FoundView(BaseModel):
     def of(cls, found: Found) -> "FoundView":
         """The view of what was found."""
         path = _PATHS.get(found.kind)
+        if found.kind == "delivery":  # it is shown in the list of its endpoint
+            return cls(kind=found.kind, id=found.id, path=_DELIVERIES.format(id=quote(found.id.partition(":")[0])))
         return cls(kind=found.kind, id=found.id, path=path and path.format(id=quote(found.id, safe=":@,;=")))
 
 
@@ -59,7 +66,8 @@ async def search(
             min_length=1,
             max_length=512,
             pattern=r"^[^\x00]+$",
-            description="An id of anything, or a transfer's reference; with the scope `admin` also a key's id or a request id.",
+            description="An id of anything, or a transfer's reference; with the scope `admin` also the id of a key, a request, "
+            "a webhook endpoint or a delivery.",
             examples=["68143584d6945d32e732cc21"],
         ),
     ],

@@ -12,11 +12,14 @@ from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.clip import Asset, Post
+from goalsvc.models.event_log import EventDocument
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.webhooks import Delivery, WebhookEndpoint
+from goalsvc.models.withdrawal import Withdrawal
 
 #: Of one kind at most this many are found.
 _MOST = 20
@@ -39,7 +42,7 @@ class _Place:
 
 
 async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
-    """Whatever has that id: documents, accounts, transfers of that reference; keys and calls only with `secret`."""
+    """Whatever has that id: documents, accounts, transfers of that reference; what admins keep only with `secret`."""
     places: list[_Place] = []
     if ObjectId.is_valid(text):
         by_id = {"_id": ObjectId(text)}
@@ -58,10 +61,17 @@ async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
         _Place("account", Account, {"_id": text}),
         _Place("transfer", Transfer, {"_id": text}),
         _Place("transfer", Transfer, {"reference": text}),
+        _Place("withdrawal", Withdrawal, {"_id": text}),
+        _Place("event", EventDocument, {"_id": text}),
         _Place("dead_letter", DeadLetter, {"_id": text}),
     ]
     if secret:
-        places += [_Place("key", ApiKey, {"_id": text}), _Place("audit_event", AuditEvent, {"request_id": text})]
+        places += [
+            _Place("key", ApiKey, {"_id": text}),
+            _Place("audit_event", AuditEvent, {"request_id": text}),
+            _Place("webhook_endpoint", WebhookEndpoint, {"_id": text}),
+            _Place("delivery", Delivery, {"_id": text}),
+        ]
     found = await asyncio.gather(*map(_look, places))
     return list(dict.fromkeys(one for batch in found for one in batch))
 
