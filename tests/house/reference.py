@@ -169,7 +169,7 @@ def _metrics() -> tuple[str, str, Iterable[str]]:
         "what an audit found only once there was one."
     )
     described = {
-        name: (metric._type, metric._labelnames, metric._documentation) for name, metric in _declared_metrics().items()
+        name: (metric._type, metric._labelnames, metric._documentation) for name, metric in declared_metrics().items()
     }
     counted = {one.name: (one.type, one._labelnames, f"{one.documentation} †") for one in CensusFigures().describe()}
     rows = [
@@ -179,7 +179,7 @@ def _metrics() -> tuple[str, str, Iterable[str]]:
     return "Metrics", text, _table(["metric", "type", "labels", "meaning"], rows)
 
 
-def _declared_metrics() -> Mapping[str, Any]:
+def declared_metrics() -> Mapping[str, Any]:
     """The metrics that goalsvc's modules declare, by the name under which they are shown."""
     found: dict[str, Any] = {}
     for module in pkgutil.walk_packages(goalsvc.__path__, "goalsvc."):

@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi.routing import APIRoute
+
+from goalsvc.console import pages as console
+from goalsvc.tasks.census import CensusFigures
+
+from .reference import declared_metrics
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "goalsvc.rules.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
+#: What people are given to read or to run; the endings of texts.
+TEXTS = sorted(
+    path
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*"), *DEPLOY.rglob("*")]
+    if path.suffix in (".md", ".txt", ".yml", ".yaml", ".json", ".service") and "goalsvc_" in path.read_text("utf-8")
+)
 _METRIC = re.compile(r"\bgoalsvc_[a-z0-9_]+\b")
 _SUFFIX = re.compile(r"_(bucket|count|sum)$")
 
@@ -47,6 +59,30 @@ class TestMetrics:
         assert named_in("\n".join(expressions)) - declared() == set()
 
 
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    return {*declared_metrics(), *(figure.name for figure in CensusFigures().describe())}
+
+
+class TestMetricsThatAreNamed:
+    """Wherever a metric is named, a process shows it: it is in the registry, or in the census."""
+
+    @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+    def test_exist(self, path: Path, known: set[str]) -> None:
+        wrong = set()
+        for line in path.read_text("utf-8").splitlines():
+            names = set(_METRIC.findall(line))
+            for name in names:
+                begins = "grep" in line and any(one.startswith(name) for one in known)
+                if name not in known and _SUFFIX.sub("", name) not in known and not begins:
+                    wrong.add(name)
+        assert wrong == set()
+
+    def test_are_all_in_the_reference(self, known: set[str]) -> None:
+        text = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
+        assert set(re.findall(r"^\| `(goalsvc_\w+)`", text, re.MULTILINE)) == known
+
+
 class TestAnswersToWebhooks:
     """The metric of webhooks: what rules and dashboard ask for is counted somewhere."""
 
@@ -64,6 +100,16 @@ class TestRunbooks:
     def test_there_is_one_for_each_alert_and_no_other(self) -> None:
         names = {str(alert["alert"]) for alert in alerts()}
         assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == names
+
+    @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+    def test_it_names_pages_of_the_console(self, alert: dict[str, Any]) -> None:
+        text = (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
+        diagnosis = text.partition("## Diagnosis")[2].partition("\n## ")[0]
+        pages = re.findall(r"`(/console[/a-z-]*)", diagnosis)
+        routes = (route for router in console.ROUTERS for route in router.routes if isinstance(route, APIRoute))
+        paths = {route.path.partition("{")[0].rstrip("/") for route in routes}
+        assert pages
+        assert {page.rstrip("/") for page in pages} <= paths
 
     @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
     def test_the_alert_leads_to_it(self, alert: dict[str, Any]) -> None:
