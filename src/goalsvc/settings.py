@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         default=0.0,
         ge=0,
         le=3600,
-        description="How far the end of a playlist without dates is behind the performance, in seconds.",
+        description="How far the end of a playlist without dates and `Last-Modified` is behind the performance, in seconds.",
     )
     hls_timeshift_url: str = Field(
         default="",

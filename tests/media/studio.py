@@ -201,6 +201,7 @@ class Origin:
         self.files: dict[str, bytes] = {}
         self.missing: set[str] = set()
         self.last_modified = False
+        """Whether the files of segments say when they were written: as they ended, however late a playlist names them."""
         stub.answering = self._answer
 
     def url(self, path: str) -> str:
@@ -238,7 +239,7 @@ class Origin:
             if name in show.reel.segments:
                 number = show.reel.segments.index(name)
                 if show.first(now) - 1 <= number < show.available(now):
-                    ends_at = show.begins_at + timedelta(seconds=(number + 1) * show.reel.seconds + show.lag)
+                    ends_at = show.begins_at + timedelta(seconds=(number + 1) * show.reel.seconds)
                     dated = {"Last-Modified": format_datetime(ends_at, usegmt=True)} if self.last_modified else {}
                     return StubAnswer(show.reel.content(number), headers=dated)
         return StubAnswer(status=404)

@@ -171,15 +171,17 @@ class TestWindows:
 
 
 class TestDates:
+    @pytest.mark.parametrize("lag_seconds", [0, 5])
     @pytest.mark.parametrize("lag", [0, 3, 8])
-    async def test_by_last_modified(self, origin: Origin, cut: Cutting, plain: Reel, lag: int) -> None:
-        """The file of a segment was written when it had been streamed; the stream's lag does not count."""
+    async def test_by_last_modified(
+        self, origin: Origin, cut: Cutting, plain: Reel, lag: int, lag_seconds: int
+    ) -> None:
+        """The file of a segment was written when it had been streamed; neither the stream's lag nor the setting counts."""
         origin.last_modified = True
         origin.clock.at = after(41.3)
         url = origin.add("/live.m3u8", Show(plain, "a/", dated=False, lag=lag))
-        clip, seen = await cut(url, after(10), 6)
-        # Last-Modified has whole seconds, and tells when the segment was there: `lag` later than its end.
-        assert seen.numbers[0] / 25 == pytest.approx(10 - lag, abs=1.0)
+        clip, seen = await cut(url, after(10), 6, lag_seconds=lag_seconds)
+        assert seen.numbers[0] / 25 == pytest.approx(10, abs=1.0)  # Last-Modified has whole seconds
         assert clip.dated_by == "last_modified"
 
     @pytest.mark.parametrize("lag", [0, 3, 8])
