@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
+from goalsvc.integrations.cutting import Frames, Shape
 from goalsvc.integrations.gathering import Wish, timeshifted
 
 from .conftest import Cutting
@@ -44,6 +45,24 @@ class TestExactness:
         assert seen.seconds == pytest.approx(seconds, abs=0.05)
         assert (clip.begins_at, clip.duration_seconds) == (after(begins), seconds)
         assert_in_step(seen, begins)
+
+    @pytest.mark.parametrize("begins", [2, 2.08, 2.96])
+    async def test_most_is_copied(
+        self, origin: Origin, cut: Cutting, plain: Reel, begins: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At most the first and the last group of pictures are encoded: 25 frames each."""
+        made: list[Frames] = []
+
+        def kept(path: Path, shape: Shape) -> Frames:
+            made.append(Frames(path, shape))
+            return made[-1]
+
+        monkeypatch.setattr("goalsvc.integrations.media.Frames", kept)
+        origin.clock.at = after(60)
+        _, seen = await cut(origin.add("/live.m3u8", Show(plain, "a/")), after(begins), 20)
+        (frames,) = made
+        assert frames.encoded < 60
+        assert frames.copied == len(seen.numbers) - frames.encoded == 500 - frames.encoded
 
     async def test_nothing_of_earlier_seconds_is_in_the_file(self, origin: Origin, cut: Cutting, plain: Reel) -> None:
         """Earlier seconds may have been private: not even frames that no player would show are left."""
