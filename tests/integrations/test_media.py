@@ -4,11 +4,13 @@ import array
 import asyncio
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -16,10 +18,12 @@ import pytest
 from goalsvc.context import ClipCutter
 from goalsvc.devstack.livestream import COLUMNS, ROWS, Livestream, read_seconds, render, second_of
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
+from goalsvc.integrations.cutting import Indexed, index
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.ffmpeg import local_input, run_ffmpeg
 from goalsvc.integrations.gathering import GatherLimits
 from goalsvc.integrations.media import Cut, CutLimits, FfmpegCutter, RecordedCutter
+from goalsvc.integrations.mp4 import write_mp4
 from goalsvc.integrations.origin import FetchLimits
 
 from .conftest import StoppedClock, settings_with
@@ -347,6 +351,48 @@ class TestClip:
         cutter = cutter_with()
         clips = await asyncio.gather(*(cut(cutter, url, after(begins), 2) for begins in range(4)))
         assert [clip.seconds[0] for clip in clips] == seconds_from(NOON, 4)
+
+    async def test_an_encoding_holds_up_no_fetching(self, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoding, goes_on, listed = threading.Event(), threading.Event(), asyncio.Event()
+
+        def write(*arguments: Any) -> None:
+            encoding.set()
+            goes_on.wait(20)
+            write_mp4(*arguments)
+
+        async def noted(*arguments: Any) -> Indexed:
+            if encoding.is_set():
+                listed.set()
+            return await index(*arguments)
+
+        monkeypatch.setattr("goalsvc.integrations.media.write_mp4", write)
+        monkeypatch.setattr("goalsvc.integrations.media.index", noted)
+        cutter = cutter_with(limits=CutLimits(gather=PATIENCE, at_once=1))
+        url = origin.playlist(*segments(range(10)))
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(cut(cutter, url, NOON, 2))
+            await asyncio.to_thread(encoding.wait, 20)
+            group.create_task(cut(cutter, url, after(10), 2))
+            await listed.wait()
+            assert "/segment-00005.ts" in origin.fetched()
+            goes_on.set()
+
+    async def test_the_frames_of_few_are_listed_at_once(self, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+        at_once, most = 0, 0
+
+        async def counted(*arguments: Any) -> Indexed:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            try:
+                return await index(*arguments)
+            finally:
+                at_once -= 1
+
+        monkeypatch.setattr("goalsvc.integrations.media.index", counted)
+        cutter, url = cutter_with(), origin.playlist(*segments(range(10)))
+        await asyncio.gather(*(cut(cutter, url, after(2 * number), 2) for number in range(5)))
+        assert most == 2
 
     async def test_nobody_elses_metadata(self, origin: Origin) -> None:
         async with cutter_with().cut(origin.playlist(*segments(range(3))), NOON, 2) as made:

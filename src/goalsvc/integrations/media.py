@@ -40,7 +40,7 @@ class CutLimits:
     longer_side: int = 1920
     """The clip's width or height in pixels; larger pictures are made smaller."""
     at_once: int = 2
-    """Clips that are cut side by side; further ones wait. Fetching does not wait."""
+    """Clips whose frames are listed, and clips that are cut, side by side; further ones wait. Fetching does not wait."""
 
 
 class FfmpegCutter:
@@ -63,6 +63,8 @@ class FfmpegCutter:
         self._timeshift_url = timeshift_url
         self._sleep = sleep
         self._free = asyncio.Semaphore(self._limits.at_once)
+        # Of its own: a key frame that is missing is fetched between two looks, and must not wait behind an encoding.
+        self._looking = asyncio.Semaphore(self._limits.at_once)
 
     @classmethod
     def from_settings(cls, settings: Settings, clock: Clock) -> "FfmpegCutter":
@@ -116,11 +118,11 @@ class FfmpegCutter:
         """Joins the pieces and lists their frames; where a key frame is missing, it is looked for in earlier segments."""
         indexed: list[Indexed] = []
         for number in range(len(gathered.pieces)):
-            piece = await index(await gathered.reel(number, directory), directory, self._limits.cut_seconds)
+            piece = await self._look_into(gathered, number, directory)
             for _ in range(_REACH_BACK):
                 if not piece.begins_late or not await gathered.reach_back(number):
                     break
-                piece = await index(await gathered.reel(number, directory), directory, self._limits.cut_seconds)
+                piece = await self._look_into(gathered, number, directory)
             if piece.duration_seconds > 0:
                 indexed.append(piece)
         wanted = sum(piece.duration_seconds for piece in gathered.pieces)
@@ -128,6 +130,12 @@ class FfmpegCutter:
         if not indexed or not shown or _covered(indexed) < wanted / 2:
             raise ExternalServiceError("hls", "the segments hold less than their playlist says")
         return indexed
+
+    async def _look_into(self, gathered: Gathered, number: int, directory: Path) -> Indexed:
+        """The frames of a piece; ffmpeg lists those of few clips at a time."""
+        reel = await gathered.reel(number, directory)
+        async with self._looking:
+            return await index(reel, directory, self._limits.cut_seconds)
 
     async def _assemble(self, indexed: Sequence[Indexed], composer: SoundComposer, directory: Path) -> Path:
         """The clip, made of the pieces one after the other."""
