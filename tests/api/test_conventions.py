@@ -345,6 +345,14 @@ class TestChangingAGoal:
         assert_problem(await self.change(service, goal["id"], metadata={"a": 1}), 409, "goal_inactive")
 
 
+async def test_a_refund_requires_the_idempotency_key(service: Service) -> None:
+    goal = await show(service, await session_of(service))
+    path = f"/v1/goals/{goal['id']}/refund"
+    assert_problem(await service.client.post(path, json={"reason": "x"}), 422, "invalid")
+    answer = await service.client.post(path, json={"reason": "x"}, headers={"Idempotency-Key": "k"})
+    assert_problem(answer, 409, "nothing_paid")
+
+
 class TestUserIds:
     @pytest.mark.parametrize("user_id", ["bob.b@mail.example", "a.b", "...a", "A-z_0=9@,.;"])
     async def test_may_hold_what_a_channel_name_may(self, service: Service, user_id: str) -> None:

@@ -168,6 +168,25 @@ class TestReversals:
         assert answer["created_at"] == answer["updated_at"] == (await world.get("/v1/wallets/bob"))["updated_at"]
         assert (world.balance("bob"), world.account("issuer")) == (0, 0)
 
+    @pytest.mark.parametrize("spent", [0, 60, 100])
+    async def test_notes_what_the_caller_says(self, world: World, spent: int) -> None:
+        deposit = await self.deposited(world, "bob", 100)
+        if spent:
+            await world.post("/v1/transfers", {"from_user_id": "bob", "to_user_id": "alice", "amount": spent})
+        body = {"reason": "chargeback", "reference": "dp_1", "metadata": {"case": 7}}
+        await world.post(f"/v1/deposits/{deposit}/reverse", body)
+        (noted,) = (await world.get("/v1/transfers?reference=dp_1"))["items"]
+        assert noted["metadata"] == {"case": 7, "transfer_id": deposit, "reason": "chargeback"}
+        assert noted["amount"] == (100 if spent == 100 else 100 - spent)
+
+    async def test_a_reference_is_used_once(self, world: World) -> None:
+        deposits = [await self.deposited(world, "bob", 100) for _ in range(2)]
+        await world.post(f"/v1/deposits/{deposits[0]}/reverse", {"reference": "dp_1"})
+        again = await refused(world, f"/v1/deposits/{deposits[1]}/reverse", {"reference": "dp_1"})
+        assert (again, world.balance("bob")) == ((409, "reference_used"), 100)
+        await world.post(f"/v1/deposits/{deposits[1]}/reverse", {"reference": "dp_2"})
+        assert world.balance("bob") == 0
+
     async def test_at_the_same_time_it_is_reversed_once(self, world: World) -> None:
         deposit = await self.deposited(world, "bob", 100)
         await self.deposited(world, "bob", 500)

@@ -7,7 +7,9 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo import DESCENDING
+from pymongo.errors import BulkWriteError
 
+from goalsvc.actions.money import NO_PARTICULARS, Particulars
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
@@ -50,10 +52,12 @@ class Reversal:
     created_at: datetime
 
 
-async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tuple[Reversal, bool]:
+async def reverse_deposit(
+    context: Context, transfer_id: str, reason: str, particulars: Particulars = NO_PARTICULARS
+) -> tuple[Reversal, bool]:
     """Reverses a deposit, once: the reversal, and whether it was made now. All of it is one transaction.
 
-    Raises NotFoundError, ConflictError `not_a_deposit`.
+    Raises NotFoundError, InvalidError, ConflictError `not_a_deposit`, `reference_used`.
     """
     deposit = await Transfer.by_id(transfer_id)
     if deposit is None:
@@ -61,7 +65,7 @@ async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tu
     if deposit.debit != ISSUER or "deposit" not in deposit.tags or deposit.to_user_id is None:
         raise ConflictError("not_a_deposit", f"transfer {transfer_id} is not a deposit")
     now, cause = context.clock.now(), context.origin.cause
-    work = _Work(deposit, deposit.to_user_id, reason, now, cause)
+    work = _Work(deposit, deposit.to_user_id, reason, now, cause, replace(particulars, metadata=particulars.checked()))
 
     async def reverse_and_tell(session: DatabaseSession) -> Reversal | None:
         reversal = await work.run(session)
@@ -69,7 +73,14 @@ async def reverse_deposit(context: Context, transfer_id: str, reason: str) -> tu
             await context.events.write([_event_of(deposit, reversal, reason, now, cause)], session)
         return reversal
 
-    made: Reversal | None = await context.ledger.transaction(reverse_and_tell)
+    try:
+        made: Reversal | None = await context.ledger.transaction(reverse_and_tell)
+    except BulkWriteError as error:
+        faults = (error.details or {}).get("writeErrors", [])
+        if not any("reference" in (fault.get("keyPattern") or {}) for fault in faults):
+            raise
+        message = f"reference: {particulars.reference!r} was used for {user_account(work.user_id)} before"
+        raise ConflictError("reference_used", message) from error
     if made is not None:
         return made, True
     return await work.made_before(), False
@@ -96,6 +107,7 @@ class _Work:
     reason: str
     now: datetime
     cause: Cause
+    particulars: Particulars
 
     async def run(self, session: DatabaseSession) -> Reversal | None:
         """Within a transaction: reverses the deposit; None when that was done before."""
@@ -109,11 +121,11 @@ class _Work:
         freed = await self._free(missing, session) if missing > 0 else 0
         from_wallet = max(min(amount, await _balance(wallet, session)), 0)
         if from_wallet:
-            await self._take(f"reversal-{self.deposit.id}", wallet, from_wallet, session)
+            await self._take(f"reversal-{self.deposit.id}", wallet, from_wallet, session, self.particulars.reference)
         if amount > from_wallet:
-            await self._take(
-                f"reversal-debt-{self.deposit.id}", debt_account(self.user_id), amount - from_wallet, session
-            )
+            reference = None if from_wallet else self.particulars.reference
+            debt, owed = debt_account(self.user_id), amount - from_wallet
+            await self._take(f"reversal-debt-{self.deposit.id}", debt, owed, session, reference)
             owes = {"$set": {"owes": True}, "$setOnInsert": {"balance": 0}}
             await Account.get_motor_collection().update_one({"_id": wallet}, owes, upsert=True, session=session)
         return self._reversal(from_wallet, min(freed, from_wallet), amount - from_wallet, self.now)
@@ -138,7 +150,10 @@ class _Work:
             created_at=at,
         )
 
-    async def _take(self, transfer_id: str, account: str, amount: int, session: DatabaseSession) -> None:
+    async def _take(
+        self, transfer_id: str, account: str, amount: int, session: DatabaseSession, reference: str | None
+    ) -> None:
+        """Takes tokens from the wallet or as a debt; the first of both has the caller's reference."""
         debt = account.startswith("debt:")
         order = Order(
             transfer_id=transfer_id,
@@ -146,10 +161,16 @@ class _Work:
             credit=ISSUER,
             amount=amount,
             tags=["reversal", f"reversal::{self.deposit.id}", *([f"debt::{self.user_id}"] if debt else [])],
-            metadata={"transfer_id": self.deposit.id, "reason": self.reason},
+            metadata={
+                **(self.particulars.metadata or {}),
+                "transfer_id": self.deposit.id,
+                "reason": self.reason,
+            },
             from_user_id=None if debt else self.user_id,
             cause=self.cause,
             overdraft=debt,
+            reference=reference,
+            account=user_account(self.user_id),
             event="debt.created" if debt else "reversal.taken",
         )
         await move_within(order, self.now, session)

@@ -66,6 +66,17 @@ class ReasonBody(BaseModel):
     reason: Reason
 
 
+class ReversalBody(ParticularsBody):
+    """Why a deposit is reversed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"reason": "chargeback", "reference": "dp_1PgafmB7WZ01zgkW6dKueIc5"}},
+    )
+
+    reason: Reason = "reversed by the platform"
+
+
 class AdjustmentBody(ParticularsBody):
     """A correction."""
 
@@ -268,15 +279,15 @@ async def return_withdrawal(
 )
 @requires(Scope.MONEY)
 async def reverse(
-    context: ContextOf, transfer_id: TransferId, response: Response, body: ReasonBody | None = None
+    context: ContextOf, transfer_id: TransferId, response: Response, body: ReversalBody | None = None
 ) -> ReversalView:
     """Takes a deposit back, as after a chargeback: from the wallet, then from the user's open escrows, then as a debt.
 
     A contribution or a hold that is still open gives its tokens back, so a show or an exclusive may pay less. A debt
     (`debt:{user_id}`, below 0) is repaid by the user's next income, first of all. Reversed again it changes nothing.
     """
-    reason = body.reason if body is not None else "reversed by the platform"
-    reversal, new = await reverse_deposit(context, transfer_id, reason)
+    given = body or ReversalBody()
+    reversal, new = await reverse_deposit(context, transfer_id, given.reason, given.particulars)
     _replayed(response, new)
     return ReversalView.of(reversal)
 
@@ -288,7 +299,9 @@ async def reverse(
     responses=responses(404, 409, 422, 503),
 )
 @requires(Scope.MONEY)
-async def refund(context: ContextOf, call: CallOf, goal_id: IdText, body: RefundBody) -> GoalRefundView:
+async def refund(
+    context: ContextOf, call: CallOf, goal_id: IdText, body: RefundBody, _key: IdempotencyKey
+) -> GoalRefundView:
     """Returns what a completed goal has paid to its streamer, whole or in part, to those who paid, in proportion.
 
     The tokens come from the streamer's wallet, otherwise as a debt. The platform's fee is not returned. 409 `nothing_paid`
