@@ -39,7 +39,7 @@ async def play_history(simulation: Simulation) -> None:
             "byteplus": {"hls_url": HLS_URL},
         }
     )
-    keepers = [asyncio.create_task(simulation.keep(name)) for name in ("api", "worker")]
+    keepers = [asyncio.create_task(simulation.keep(name)) for name in ("api", "api-2", "worker", "worker-2")]
     keepers.append(asyncio.create_task(simulation.cron()))
     await asyncio.sleep(0)
     await simulation.begin_session("room-1" if random.random() < 0.9 else None)

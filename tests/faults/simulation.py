@@ -223,8 +223,8 @@ class Simulation:
         self._seen: dict[ObjectId, Document] = {}
         self._graveyard: list[Process] = []
         self.events = MemoryEvents()
-        self.api: Process | None = None
-        self.worker: Process | None = None
+        #: Those that run now, by name: `api`, `api-2`, … and `worker`, `worker-2`, …
+        self.running: dict[str, Process] = {}
         self.session_id = ""
         self.ended_at: datetime | None = None
 
@@ -258,10 +258,8 @@ class Simulation:
         process = Process(name, dies_before)
         process.opened = self.open_context()
         self._graveyard.append(process)
-        if name == "api":
-            self.api = process
-        else:
-            self.worker = process
+        self.running[name] = process
+        if kind_of(name) == "worker":
             worker = SimulatedWorker(process, process.opened, self.redis, self.runner, self.network)
             process.start(worker.work())
         return process
@@ -269,12 +267,21 @@ class Simulation:
     async def keep(self, name: str) -> None:
         """Starts the process, and again whenever it has died."""
         while True:
-            process = self.begin_process(name, self.faults.api_steps if name == "api" else self.faults.worker_steps)
+            process = self.begin_process(name, self.steps_of(name))
             died = asyncio.get_running_loop().create_future()
             process.on_death.append(lambda died=died: died.done() or died.set_result(None))  # type: ignore[misc]
             await died
             self.figures.kills += 1
             await asyncio.sleep(self.random.uniform(0.1, 2.0))
+
+    def steps_of(self, name: str) -> int:
+        """After about how many steps such a process dies; 0: it lives."""
+        return self.faults.api_steps if kind_of(name) == "api" else self.faults.worker_steps
+
+    def any_of(self, kind: str) -> Process | None:
+        """One of the processes of that kind that live, as a balancer picks it; None when all are dead."""
+        living = [process for name, process in self.running.items() if kind_of(name) == kind and process.alive]
+        return self.random.choice(living) if living else None
 
     async def cron(self) -> None:
         """What the worker runs by the clock. (Where it would find nothing it is not run, to save time.)"""
@@ -282,8 +289,8 @@ class Simulation:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             ticks += 1
-            worker = self.worker
-            if worker is None or not worker.alive:
+            worker = self.any_of("worker")
+            if worker is None:
                 continue
             context: Context = worker.opened
             now = self.clock.now()
@@ -304,8 +311,8 @@ class Simulation:
 
     async def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
         """Sends a request to the API, once. Raises ProcessDiedError when the answer does not come."""
-        api = self.api
-        if api is None or not api.alive:
+        api = self.any_of("api")
+        if api is None:
             raise ProcessDiedError("api")
         headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
         if key is not None:
@@ -441,8 +448,8 @@ class Simulation:
         if self.network.strikes(self.faults.lost / 2):
             self.figures.lost += 1
             return False
-        api = self.api
-        if api is None or not api.alive:
+        api = self.any_of("api")
+        if api is None:
             return False
         signature = hmac.new(SECRET.encode(), body, sha256).hexdigest()
         headers = {"x-pusher-key": KEY, "x-pusher-signature": signature}
@@ -548,9 +555,8 @@ class Simulation:
     async def heal(self) -> None:
         """Nothing breaks from now on; whatever is owed now must be paid within a minute."""
         self.faults.heal()
-        for process in (self.api, self.worker):
-            if process is not None:
-                process.dies_before = None
+        for process in self.running.values():
+            process.dies_before = None
         for service in (self.pusher, self.rtc, self.store, self.cutter.service):
             service.away_until = 0.0
         healed_at = self.clock.now()
@@ -586,6 +592,11 @@ class Simulation:
         for process in self._graveyard:
             process.alive = False
             process.bury()
+
+
+def kind_of(name: str) -> str:
+    """`api` or `worker`."""
+    return name.partition("-")[0]
 
 
 async def _quietly(work: Callable[[Context], Awaitable[Any]], context: Context) -> None:
