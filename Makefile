@@ -95,8 +95,8 @@ faults: setup ## ten thousand simulated histories, and two hundred real kills; S
 	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $$(($(SEED) * 100000 - 99999))
 	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(SEED)
 
-drills: setup ## the least rights, a rolling restart under load, a worker that is stopped, a Redis that comes back empty
-	$(BIN)/python -m pytest -q tests/drills
+drills: setup ## outages, other clocks, the least rights, a rolling restart under load, a stopped worker, an emptied Redis
+	GOALSVC_TEST_DRILLS=all $(BIN)/python -m pytest -q tests/drills tests/outages tests/tasks/test_full_redis.py tests/tasks/test_backlog.py
 	$(BIN)/python -m tests.drills.run
 
 faults-short: setup ## a few real kills

@@ -1,6 +1,7 @@
 """An API whose clock is ahead of the worker's, or behind it: whole livestreams are played, and time and money are right."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from tests.outages.beside import api_beside
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.skipif(os.environ.get("GOALSVC_TEST_DRILLS") != "all", reason="takes a minute: run by make drills"),
     pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime (Debian's package faketime)"),
 ]
 
