@@ -1,4 +1,4 @@
-"""The primary of a real three-member replica set is killed under load: nothing is lost, nothing has to be restarted."""
+"""The primary of a real replica set is killed or steps down under load: nothing is lost, nothing has to be restarted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -71,3 +71,24 @@ async def test_leaves_while_the_primary_is_killed(members: PrivateMongod, replic
     assert (await world.call("GET", "/readyz")).status_code == 200
     primary.start()
     primary.wait_until_ready()
+
+
+async def test_a_payout_goes_on_while_the_primary_steps_down(members: PrivateMongod, replicated: World) -> None:
+    world = replicated
+    show = await world.given(a_funded_show(seconds=360, earnings=50))
+    await world.hears(joined(show))
+    await world.after(seconds=400)
+    await world.hears(left(show))
+    assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (0, show.escrow), (
+        "the payout is still to come"
+    )
+    with MongoClient[dict[str, Any]](members.url) as client:
+
+        def step_down() -> None:
+            client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=3, force=True)
+
+        await asyncio.gather(world.settle(patience=120), asyncio.to_thread(step_down))
+        await world.settle(patience=120)
+    assert world.progress(show) == 400
+    assert world.balance(show.streamer) == show.escrow
+    assert world.escrow(show.escrow_id) == 0
