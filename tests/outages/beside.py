@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,13 +37,13 @@ def api_beside(
     told = {**environment_for(given, ports, port), **(environment or {})}
     words = [*before, sys.executable, "-m", "goalsvc", "serve", "--port", str(port), *options]
     with log.open("wb") as printed:
-        process = subprocess.Popen(words, env=told, stdout=printed, stderr=printed)
+        process = subprocess.Popen(words, env=told, stdout=printed, stderr=printed, start_new_session=True)
     try:
         ready = holds_within(_READY_SECONDS, lambda: process.poll() is None and http_status(port, "/readyz") == 200)
         assert ready, log.read_text()
         yield {**json.loads(json.dumps(stack.addresses)), "api_url": f"http://127.0.0.1:{port}"}
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # faketime is the parent of what it runs, and hands no signal on
         process.wait(30)
 
 
