@@ -171,6 +171,7 @@ _TRANSFER: dict[str, Any] = {
     "tags": [f"escrow::show_funding:{_GOAL_ID}"],
     "metadata": {"doc_id": "68143584d6945d32e732cc2a", "user_id": "u-alice-1"},
     "created_at": "2026-01-01T20:07:00Z",
+    "updated_at": "2026-01-01T20:07:00Z",
 }
 _LETTER: dict[str, Any] = {
     "id": f"goals/{_GOAL_ID}/StopRecord",
