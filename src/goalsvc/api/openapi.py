@@ -263,6 +263,7 @@ ANSWERS: dict[str, Any] = {
         "surplus": 0,
         "transfer_id": f"contribution-{_GOAL_ID}-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c",
         "created_at": _AT,
+        "updated_at": _AT,
         "progress": 750,
     },
     "POST /v1/goals/{goal_id}/agree": _REQUEST | {"triggerer": "u-alice-1"},
