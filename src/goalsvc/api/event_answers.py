@@ -64,6 +64,7 @@ _DELIVERY: dict[str, Any] = {
     "attempts": [{"at": _AT, "ms": 41.5, "status": 200, "error": None, "answer": "ok"}],
     "next_at": None,
     "created_at": _AT,
+    "updated_at": _AT,
 }
 _SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
 
