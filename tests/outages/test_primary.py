@@ -12,7 +12,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.devstack import private_mongod
 from goalsvc.devstack.private import PrivateMongod
 from tests.stories.scenes import Show, a_funded_show
-from tests.world import World, joined, left, open_world, vacated
+from tests.world import World, empty, joined, left, open_world, vacated
 
 pytestmark = pytest.mark.real
 
@@ -29,6 +29,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMongod]
 @pytest.fixture
 async def replicated(members: PrivateMongod, redis_url: str) -> AsyncIterator[World]:
     with MongoClient[dict[str, Any]](members.url) as documents:
+        empty(documents)
         async with open_world(documents, members.url, redis_url) as world:
             yield world
             await world.check_invariants()
