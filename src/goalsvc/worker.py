@@ -29,7 +29,7 @@ from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
-from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows
+from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows, make_end_abandoned
 from goalsvc.tasks.census import EVERY_SECONDS, CensusFigures, make_census
 from goalsvc.tasks.courier import Courier
 from goalsvc.tasks.ending import expire_goals
@@ -129,7 +129,11 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
             leases = Leases(resources.redis, f"{socket.gethostname()}:{os.getpid()}")
             figures = CensusFigures()
             stack.enter_context(figures.shown_by(REGISTRY))
-            tasks = [*periodic_tasks(settings), Periodic(make_census(figures), EVERY_SECONDS)]
+            tasks = [
+                *periodic_tasks(settings),
+                Periodic(make_census(figures), EVERY_SECONDS),
+                Periodic(make_end_abandoned(resources.database), 5.0),
+            ]
             periodic = run_periodically(context, runner, tasks, leases)
             running.append(asyncio.create_task(periodic, name="periodic"))
         if Lane.DELIVERIES in (lanes or OWN_LANES):

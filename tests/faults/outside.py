@@ -37,6 +37,8 @@ PUSHER_KEY, PUSHER_SECRET, API_KEY = "goalsvc-key", "goalsvc-secret", "goalsvc-a
 SETTLE_SECONDS = 240.0
 #: What is owed for longer than this, while nobody is killed, is worth a look.
 LONG_SECONDS = 20.0
+#: No request is held up for longer, whatever is killed meanwhile.
+HELD_UP_SECONDS = 45.0
 #: Pusher waits so long for an answer.
 PUSHER_ANSWER_SECONDS = 4.0
 
@@ -163,7 +165,11 @@ class Clients:
         """Repeats a request until there is a final answer."""
         headers = {"idempotency-key": key} if key is not None else {}
         rest = 0.1
+        began, told = time.monotonic(), False
         while True:
+            if not told and time.monotonic() - began > HELD_UP_SECONDS:
+                told = True
+                self.wrong.append(f"{method} {path} was held up for more than {HELD_UP_SECONDS:g} s")
             self.tally.requests += 1
             with self._broken():
                 answer = await self._http.request(method, path, json=body, headers=headers)
@@ -342,12 +348,17 @@ async def _was_agreed(clients: Clients, played: PlayedShow) -> bool:
 
 
 def promises_of(documents: Any) -> list[tuple[str, Document]]:
-    """All that is owed and due, each with whose it is. (An exclusive that was paused is looked at again after a minute.)"""
+    """All that is owed, each with whose it is; also a settlement that is under way, which is due again later.
+
+    Not the look, a minute later, at an exclusive that was paused: nothing else waits for it.
+    """
     owed, now = [], datetime.now(UTC)
     for name in ("goals", "sessions", "users"):
         for document in documents[name].find({"promises.0": {"$exists": True}}, {"promises": 1}):
-            due = [promise for promise in document["promises"] if promise["at"] <= now]
-            owed += [(f"{name}/{document['_id']}", promise) for promise in due]
+            whose = f"{name}/{document['_id']}"
+            looks = (each for each in document["promises"] if each["task"] == "deactivate_goal" and each["at"] > now)
+            later = [each["id"] for each in looks]
+            owed += [(whose, each) for each in document["promises"] if each["id"] not in later]
     return owed
 
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from beanie import Document, init_beanie
@@ -15,6 +15,7 @@ from pymongo.uri_parser import parse_uri
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.errors import LedgerBusyError, SettingsError
+from goalsvc.models.abandoned import APP_NAME, Abandoned, end_abandoned
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.audit_figures import LastAudit
@@ -55,6 +56,8 @@ WITH_PROMISES: dict[str, type[HasPromises]] = {
 TRANSACTION_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 0.004
 LONGEST_PAUSE_SECONDS = 0.05
+#: Whoever is held up for longer looks whether a process that is gone holds it up.
+_PATIENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Database:
 
     client: Any
     name: str
+    _abandoned: Abandoned = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_abandoned", Abandoned(self.client))
+
+    async def end_abandoned(self) -> int:
+        """Ends the transactions that killed processes left open; how many. Raises PyMongoError."""
+        return await end_abandoned(self.client)
 
     async def ping(self) -> None:
         """Asks the primary whether it is there; raises PyMongoError when it is not."""
@@ -85,7 +96,7 @@ class Database:
         LedgerBusyError after `TRANSACTION_SECONDS`; an error that `work` raises undoes the transaction and is raised.
         """
         loop = asyncio.get_running_loop()
-        until, pause = loop.time() + TRANSACTION_SECONDS, FIRST_PAUSE_SECONDS
+        began, pause = loop.time(), FIRST_PAUSE_SECONDS
         async with await self.client.start_session() as session:
             while True:
                 try:
@@ -94,7 +105,10 @@ class Database:
                 except PyMongoError as error:
                     if not error.has_error_label("TransientTransactionError"):
                         raise
-                if loop.time() > until:
+                waited = loop.time() - began
+                if waited > _PATIENCE_SECONDS:
+                    await self._abandoned.end(loop.time())
+                if waited > TRANSACTION_SECONDS:
                     raise LedgerBusyError(f"other transactions were in the way for {TRANSACTION_SECONDS:g} s")
                 await asyncio.sleep(pause * random.uniform(0.25, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
@@ -126,7 +140,7 @@ def database_of(url: str) -> str:
 async def open_database(url: str, *, pool_size: int = 100) -> AsyncIterator[Database]:
     """Connects to MongoDB and binds the documents to the database that the URL names. Makes no index (`models.migration`)."""
     name = database_of(url)
-    client: Any = AsyncIOMotorClient(url, tz_aware=True, maxPoolSize=pool_size, appname="goalsvc", **CLIENT_OPTIONS)
+    client: Any = AsyncIOMotorClient(url, tz_aware=True, maxPoolSize=pool_size, appname=APP_NAME, **CLIENT_OPTIONS)
     try:
         await client[name].command("ping")
         await init_beanie(database=client[name], document_models=list(DOCUMENTS), skip_indexes=True)

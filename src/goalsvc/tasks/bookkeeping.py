@@ -13,13 +13,14 @@ from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.audit_figures import AuditFigures, keep_audit, last_audit
 from goalsvc.models.book_audit import audit
+from goalsvc.models.database import Database
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TrackingEvent
 from goalsvc.models.seal import Seal, seal_days, seal_key
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Earning
 from goalsvc.tasks.dispatch import enqueue_promises
-from goalsvc.tasks.task import task
+from goalsvc.tasks.task import Task, task
 
 log = logging.getLogger(__name__)
 
@@ -108,3 +109,15 @@ async def _busy_since(session: Mapping[str, Any], before: datetime, now: datetim
         if await model.get_motor_collection().find_one(where, {"_id": 1}) is not None:
             return True
     return False
+
+
+def make_end_abandoned(database: Database) -> Task[[]]:
+    """Returns the periodic task that frees documents of that database which a killed process holds in a transaction."""
+
+    @task()
+    async def end_abandoned_transactions(_context: Context) -> Outcome:
+        """Ends transactions that made no call for 2 s: their process is gone, and others wait for the documents they wrote."""
+        ended = await database.end_abandoned()
+        return Done(f"{ended} transactions") if ended else Returned(Reason.ALREADY_DONE)
+
+    return end_abandoned_transactions
