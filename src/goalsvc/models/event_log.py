@@ -167,12 +167,13 @@ class EventLog:
     # -- the order ------------------------------------------------------------------------------------------------
 
     async def number(self) -> int:
-        """Gives a place to every event that is committed and has none; how many places are taken then."""
+        """Gives a place to every event that is committed by now and has none; how many places are taken then."""
         async with self._numbering:
-            collection = EventDocument.get_motor_collection()
-            while await collection.find_one({"pending": True}, {"_id": 1}) is not None:
+            collection, full = EventDocument.get_motor_collection(), True
+            # What is committed meanwhile is left to the next look: at a steady load there would be no end.
+            while full and await collection.find_one({"pending": True}, {"_id": 1}) is not None:
                 with contextlib.suppress(DuplicateKeyError):  # another process made the counter at this moment
-                    await self._database.transaction(self._number_batch)
+                    full = await self._database.transaction(self._number_batch) == _BATCH
             position = await Counter.read(_COUNTER)
         if position != self._position:
             async with self._moved:
@@ -181,8 +182,8 @@ class EventLog:
         return position
 
     @staticmethod
-    async def _number_batch(session: DatabaseSession) -> None:
-        """Within a transaction: numbers a batch. The counter is touched first, so two at a time cannot get far."""
+    async def _number_batch(session: DatabaseSession) -> int:
+        """Within a transaction: numbers a batch; how many. The counter is touched first, so two at a time cannot get far."""
         counters, events = Counter.get_motor_collection(), EventDocument.get_motor_collection()
         counter = await counters.find_one_and_update(
             {"_id": _COUNTER},
@@ -194,13 +195,14 @@ class EventLog:
         place = int(counter.get("position", 0))
         found = await events.find({"pending": True}, {"_id": 1}, session=session).limit(_BATCH).to_list(None)
         if not found:
-            return
+            return 0
         numbered = [
             UpdateOne({"_id": event["_id"]}, {"$set": {"sequence": number}, "$unset": {"pending": True}})
             for number, event in enumerate(found, place + 1)
         ]
         await events.bulk_write(numbered, ordered=False, session=session)
         await counters.update_one({"_id": _COUNTER}, {"$set": {"position": place + len(found)}}, session=session)
+        return len(found)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ Export = Callable[[Sequence[Record]], None]
 #: More than this is not kept in memory while the database does not answer.
 _MOST_WAITING = 50_000
 _DUPLICATE_KEY = 11000
-#: Traces are read by people, who can wait a moment: what comes within it is one write.
-_TRACES_REST_SECONDS = 0.25
+#: People and analysts read them, who can wait a moment: what comes within it is one write.
+_REST_SECONDS = 0.25
 
 
 class BulkRecorder:
@@ -31,7 +31,7 @@ class BulkRecorder:
 
     def __init__(self, export: Export | None = None) -> None:
         """With `export`, each batch of segments is handed to it as well; it must not raise, and not wait."""
-        self._traces = _Kind("trace", TraceSegment, _TRACES_REST_SECONDS, export)
+        self._traces = _Kind("trace", TraceSegment, export)
         self._tracking = _Kind("tracking", TrackingEvent)
 
     def trace(self, segment: Record) -> None:
@@ -50,11 +50,9 @@ class BulkRecorder:
 class _Kind:
     """Records of one collection."""
 
-    def __init__(
-        self, kind: str, model: type[Document], rest_seconds: float = 0.0, export: Export | None = None
-    ) -> None:
+    def __init__(self, kind: str, model: type[Document], export: Export | None = None) -> None:
         self._kind, self._model, self._export = kind, model, export
-        self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=rest_seconds)
+        self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=_REST_SECONDS)
 
     def take(self, record: Record) -> None:
         if len(self.batches) >= _MOST_WAITING:
