@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: image deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ release: setup ## build wheel and sdist into dist/, and try them in an environme
 	rm -rf dist/goalsvc-*
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/python .ci/release.py dist
+
+image: ## build the container image with docker, podman or buildah, and try it
+	.ci/image
 
 docs: setup ## build the documentation site into dist/site, strictly; `make docs-serve` serves it
 	$(BIN)/mkdocs build --quiet
