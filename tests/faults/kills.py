@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
 import time
@@ -58,6 +59,7 @@ async def play(kills: int, seed: int, livestreams: int, pace: float) -> int:
     shows: list[PlayedShow] = []
     async with dev_stack() as stack:
         clients = Clients(stack.addresses, Random(seed + 1))
+        clients.calm_since = math.inf
         over = asyncio.Event()
 
         async def streamer(number: int) -> None:
@@ -71,6 +73,7 @@ async def play(kills: int, seed: int, livestreams: int, pace: float) -> int:
         if streaming.done():
             wreaking.cancel()
         killed = Counter[str]() if streaming.done() else await wreaking
+        clients.calm_since = time.monotonic()
         over.set()
         await streaming
         wrong = clients.wrong
