@@ -207,6 +207,7 @@ class Session:
         self._connection = connection
         self._network = network
         self.token: Any = None
+        self.in_transaction = False  # a cancelled one is aborted at once
 
     async def __aenter__(self) -> "Session":
         return self

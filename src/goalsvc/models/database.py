@@ -67,6 +67,7 @@ class Database:
     client: Any
     name: str
     _abandoned: Abandoned = field(init=False)
+    _ending: set["asyncio.Future[None]"] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_abandoned", Abandoned(self.client))
@@ -97,7 +98,7 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         began, pause = loop.time(), FIRST_PAUSE_SECONDS
-        async with await self.client.start_session() as session:
+        async with self._session() as session:
             while True:
                 try:
                     async with session.start_transaction():
@@ -112,6 +113,29 @@ class Database:
                     raise LedgerBusyError(f"other transactions were in the way for {TRANSACTION_SECONDS:g} s")
                 await asyncio.sleep(pause * random.uniform(0.25, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[DatabaseSession]:
+        """Yields a session and ends it.
+
+        One that was cancelled while it commits or aborts is ended in a thread: Motor would end it in the event loop, where all
+        else stands still until MongoDB answers.
+        """
+        session = await self.client.start_session()
+        try:
+            yield session
+        finally:
+            if session.in_transaction:
+                ending = asyncio.ensure_future(session.end_session())
+                self._ending.add(ending)
+                ending.add_done_callback(self._ended)
+            else:
+                await session.__aexit__(None, None, None)
+
+    def _ended(self, ending: "asyncio.Future[None]") -> None:
+        self._ending.discard(ending)
+        if not ending.cancelled():
+            ending.exception()  # MongoDB ends by itself what could not be ended
 
 
 #: What decides reads from the primary and writes to a majority, whatever the URL says: these override its options.
