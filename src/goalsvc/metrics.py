@@ -1,10 +1,12 @@
 """Prometheus metrics of a process: how they are shown, also when several processes share one port."""
 
 import asyncio
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -42,7 +44,9 @@ _LOOK_SECONDS = 1.0
 
 def share_between_processes() -> None:
     """Lets the processes that this one starts count together. Call it before prometheus-client is imported by them."""
-    os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="goalsvc-metrics-")
+    directory = tempfile.mkdtemp(prefix="goalsvc-metrics-")
+    os.environ[_DIRECTORY] = directory
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def introduce(process: str) -> None:
@@ -72,9 +76,11 @@ async def _watch_lag(process: str) -> None:
 
 def exposition() -> bytes:
     """Returns the metrics in Prometheus's text format: of this process, or the sums over all that share its port."""
-    if not os.environ.get(_DIRECTORY):
+    shared = os.environ.get(_DIRECTORY)
+    if not shared:
         with _one_at_a_time:
             return generate_latest(_WithChildren(_child_directories))
+    _forget_the_dead(shared)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
@@ -140,7 +146,8 @@ def _forget_the_dead(directory: str) -> None:
     files = list(Path(directory).glob("*.db"))
     for pid in {file.stem.rpartition("_")[2] for file in files}:
         if not _lives(pid):
-            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+            with suppress(FileNotFoundError):  # another process of the same port forgets it at the same time
+                mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
             for file in files if len(files) > _MOST_FILES else ():
                 if file.stem.endswith(f"_{pid}"):
                     file.unlink(missing_ok=True)

@@ -39,6 +39,12 @@ class FakePusher:
 
     port: int = 0
     told: list[Told] = field(default_factory=list)
+    status: int = 200
+    """What events are answered with."""
+    rest_seconds: float = 0.0
+    """How long each answer takes."""
+    occupied: set[str] = field(default_factory=set)
+    """Channels that a client is in."""
 
     @contextmanager
     def running(self) -> Iterator["FakePusher"]:
@@ -73,26 +79,30 @@ class FakePusher:
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.json()
+        await asyncio.sleep(self.rest_seconds)
+        if self.status != 200:
+            return web.Response(status=self.status)
         self.told.append(Told(body["name"], json.loads(body["data"]), time.monotonic()))
         return web.json_response({})
 
     async def _tell(self, _request: web.Request) -> web.Response:
-        return web.json_response({"users": [], "channels": {}})
+        channels = {channel: {"user_count": 1} for channel in self.occupied}
+        return web.json_response({"users": [], "channels": channels})
 
 
 class Program:
     """`goalsvc serve` or `goalsvc worker`, which can be told to stop and started again on its port."""
 
     def __init__(self, words: list[str], port: int, environment: Mapping[str, str], log: Path) -> None:
-        self.url, self.log = f"http://{HOST}:{port}", log
-        self._words, self._environment = words, environment
+        self.url, self.log, self.port = f"http://{HOST}:{port}", log, port
+        self.words, self.environment = words, environment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "goalsvc", *self._words],
-                env=dict(self._environment),
+                [sys.executable, "-m", "goalsvc", *self.words],
+                env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -122,6 +132,7 @@ class Stack:
     apis: list[Program]
     workers: list[Program]
     pusher: FakePusher
+    redis_url: str
 
     def client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {API_KEY}"}
@@ -168,4 +179,4 @@ def running_stack(
             programs.append(program)
         for program in programs:
             program.wait_until_ready()
-        yield Stack(programs[:apis], programs[apis:], pusher)
+        yield Stack(programs[:apis], programs[apis:], pusher, redis_url)

@@ -3,6 +3,7 @@
 rolling        two APIs and two workers are restarted one after another under 50 webhooks/s
 stopped        one of two workers is stopped (SIGSTOP) in the middle of its jobs, and goes on later
 empty-redis    Valkey is killed and comes back empty
+evicting       Valkey has no room left and evicts what was used least lately
 """
 
 import asyncio
@@ -15,6 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+
+import httpx
+from redis.asyncio import Redis
 
 from goalsvc.devstack import private_mongod
 from goalsvc.devstack.parts import valkey_part
@@ -65,10 +69,38 @@ async def empty_redis(_stack: Stack, valkey: RunningPart) -> None:
     await asyncio.sleep(8)
 
 
+async def evicting(stack: Stack, valkey: RunningPart) -> None:
+    """Gives Valkey less memory than it uses, so that each write evicts other keys; then room again."""
+    del valkey
+    async with Redis.from_url(stack.redis_url) as redis:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        used = int((await redis.info("memory"))["used_memory"])
+        await redis.config_set("maxmemory", used - 20_000)
+        deadline, worker = asyncio.get_running_loop().time() + 20, stack.workers[0].url
+        named = False
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(1)
+            named = named or "evicts keys" in await asyncio.to_thread(_readiness_of, worker)
+        evicted = int((await redis.info("stats"))["evicted_keys"])
+        sys.stdout.write(
+            f"evicting: {evicted} keys were evicted; a worker's /readyz {'named' if named else 'hid'} it\n"
+        )
+        await redis.config_set("maxmemory", 0)
+    await asyncio.sleep(3)
+
+
+def _readiness_of(url: str) -> str:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=2).text
+    except httpx.HTTPError:
+        return ""
+
+
 DRILLS: dict[str, tuple[Trouble, float]] = {
     "rolling": (rolling, MOST_DELAY_SECONDS),
     "stopped": (stopped, 30.0),
     "empty-redis": (empty_redis, 15.0),
+    "evicting": (evicting, 15.0),
 }
 
 

@@ -39,26 +39,28 @@ def command(server: Redis, *words: str) -> Any:
 
 
 @contextmanager
-def mongod_with_users(directory: Path) -> Iterator[str]:
-    """A replica set with access control; the URL of a user whose one role is readWrite on the database `goalsvc`."""
+def mongod_with_users(directory: Path, *words: str, options: str = "") -> Iterator[str]:
+    """A replica set with access control; the URL of a user whose one role is readWrite on the database `goalsvc`.
+
+    `words` are further arguments of mongod, and `options` what its clients' URLs then need, as in `&tls=true`.
+    """
     key = directory / "key"
     key.write_text("a" * 64)
     key.chmod(0o400)
     port = free_port()
-    part = Part(
-        "mongod", (*member_command(directory / "data", port), "--keyFile", str(key)), lambda _: is_listening(port)
-    )
-    with _running([part], directory):
-        with MongoClient[dict[str, Any]](f"mongodb://{HOST}:{port}/?directConnection=true") as admin:
+    command = (*member_command(directory / "data", port), "--keyFile", str(key), *words)
+    with _running([Part("mongod", command, lambda _: is_listening(port))], directory):
+        with MongoClient[dict[str, Any]](f"mongodb://{HOST}:{port}/?directConnection=true{options}") as admin:
             member = {"_id": 0, "host": f"{HOST}:{port}"}
             admin.admin.command({"replSetInitiate": {"_id": REPLICA_SET, "members": [member]}})
             assert holds_within(20, lambda: bool(admin.admin.command("hello")["isWritablePrimary"]))
             admin.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
-        root = f"mongodb://root:{PASSWORD}@{HOST}:{port}/?replicaSet={REPLICA_SET}"  # repository: allowed, made up
+        root = f"mongodb://root:{PASSWORD}@{HOST}:{port}/?replicaSet={REPLICA_SET}{options}"  # repository: allowed, made up
         with MongoClient[dict[str, Any]](root) as admin:
             roles = [{"role": "readWrite", "db": "goalsvc"}]
             admin["goalsvc"].command("createUser", "goalsvc", pwd=PASSWORD, roles=roles)
-        yield f"mongodb://goalsvc:{PASSWORD}@{HOST}:{port}/goalsvc?replicaSet={REPLICA_SET}"  # repository: allowed
+        user = f"mongodb://goalsvc:{PASSWORD}@{HOST}:{port}"  # repository: allowed
+        yield f"{user}/goalsvc?replicaSet={REPLICA_SET}{options}"
 
 
 @pytest.fixture

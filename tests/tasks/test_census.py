@@ -65,3 +65,16 @@ async def test_shows_what_the_last_audit_found_whichever_worker_made_it(world: W
     assert found["goalsvc_audit_findings"] >= 1
     assert found["goalsvc_audit_timestamp_seconds"] == world.clock.now().timestamp()
     world.database.accounts.delete_many({})
+
+
+async def test_shows_what_an_operator_found_and_mended_before_the_next_night(world: World) -> None:
+    figures, registry = CensusFigures(), CollectorRegistry()
+    imbalance = []
+    with figures.shown_by(registry):
+        for balance in (7, 0):
+            world.database.accounts.replace_one({"_id": "user:fay"}, {"balance": balance}, upsert=True)
+            await world.get("/v1/reports/audit")
+            await make_census(figures)(world.context)
+            imbalance.append(shown(registry)["goalsvc_ledger_imbalance"])
+    assert imbalance == [7, 0]
+    world.database.accounts.delete_many({})

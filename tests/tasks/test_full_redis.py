@@ -17,7 +17,7 @@ from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
 from goalsvc.errors import NotYetError
 from goalsvc.integrations.leases import Leases
-from goalsvc.integrations.redis_health import is_full
+from goalsvc.integrations.redis_health import evicts, is_full
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.tasks.arq_queue import ArqQueue
 from goalsvc.tasks.arq_worker import LaneWorker
@@ -102,6 +102,15 @@ async def test_it_is_noticed(redis: Redis) -> None:
     assert await is_full(redis)
     await redis.config_set("maxmemory", 10**9)
     assert not await is_full(redis)
+
+
+async def test_a_redis_that_evicts_is_noticed(redis: Redis) -> None:
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    assert await evicts(redis) == "", "without a limit nothing is evicted"
+    await redis.config_set("maxmemory", 10**9)
+    assert await evicts(redis) == "allkeys-lru"
+    await redis.config_set("maxmemory-policy", "noeviction")
+    assert await evicts(redis) == ""
 
 
 async def test_readiness_tells(redis: Redis, own_redis_url: str, mongodb_url: str) -> None:

@@ -5,6 +5,7 @@ will not work however long one waits ends the process with one sentence.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from redis.exceptions import (
 )
 
 from goalsvc.errors import SettingsError
+from goalsvc.integrations.redis import tls_options
 from goalsvc.models.database import CLIENT_OPTIONS, TRANSACTIONS_MISSING, database_of
 from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
@@ -62,6 +64,8 @@ def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | N
             with client.start_session() as session, session.start_transaction():
                 database["readiness"].find_one({"_id": "readiness"}, session=session)
     except ServerSelectionTimeoutError as error:
+        if told := _distrusts(error, "tlsCAFile"):
+            return Complaint(f"{name}: {told}", lasting=True)
         return Complaint(f"{name}: {_unreachable(error)}", lasting=False)
     except OperationFailure as error:
         if error.code in _AUTHENTICATION_FAILED:
@@ -69,6 +73,8 @@ def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | N
         if error.code == _UNAUTHORIZED:
             return Complaint(f"{name}: the user may not use the database (role readWrite)", lasting=True)
         return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=False)
+    except FileNotFoundError:
+        return Complaint(f"{name}: {_NO_FILE}", lasting=True)
     except (ConfigurationError, ValueError) as error:
         return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=True)
     except PyMongoError as error:
@@ -80,6 +86,19 @@ def _unreachable(error: ServerSelectionTimeoutError) -> str:
     if "No primary" in str(error) or "No replica set members match" in str(error):
         return "no primary is known at this moment"
     return f"cannot be reached: {str(error).split(',')[0].splitlines()[0][:200]}"
+
+
+_DISTRUSTED = re.compile(r"certificate verify failed: ([^(]+)")
+_NO_FILE = "a file of TLS that the URL names does not exist"
+
+
+def _distrusts(error: Exception, option: str) -> str | None:
+    """Returns why the server's certificate is not trusted, which waiting does not change; None where that is not the error."""
+    found = _DISTRUSTED.search(str(error))
+    if found is None:
+        return None
+    advice = f": name the file of its CA with {option}" if "issuer" in found[1] or "self" in found[1] else ""
+    return f"the server's certificate is not trusted ({found[1].strip(' .')}){advice}"
 
 
 _CLUSTER = "is a Redis Cluster; goalsvc needs one primary, whose keys are all in one place"
@@ -115,7 +134,8 @@ def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | Non
     """Returns what is wrong with the Redis or Valkey behind that URL; None when goalsvc can work with it."""
     name = "GOALSVC_REDIS_URL"
     try:
-        with Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds) as client:
+        limits: dict[str, Any] = {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+        with Redis.from_url(url, **limits, **tls_options(url)) as client:
             client.set("goalsvc:ready", "1", ex=60)
             client.exists("goalsvc:ready", "arq:ready")  # two keys that a Cluster has in two places
             refused = _refused_commands(client)
@@ -144,6 +164,10 @@ def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | Non
             return Complaint(f"{name}: the credentials are refused", lasting=True)
         return Complaint(f"{name}: refuses a write: {text}", lasting=False)
     except (RedisError, OSError) as error:
+        if trouble := _distrusts(error, "ssl_ca_certs"):
+            return Complaint(f"{name}: {trouble}", lasting=True)
+        if url.startswith("rediss:") and "No such file or directory" in str(error):
+            return Complaint(f"{name}: {_NO_FILE}", lasting=True)
         return Complaint(f"{name}: cannot be reached: {str(error).splitlines()[0][:200]}", lasting=False)
     except ValueError as error:
         return Complaint(f"{name}: {error}", lasting=True)

@@ -62,6 +62,15 @@ _CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
+def tls_options(url: str) -> dict[str, bool]:
+    """Returns what a client adds to that URL: with TLS, the certificate must be of the host that the URL names.
+
+    The URL's own `ssl_check_hostname` has precedence.
+    """
+    checked = url.startswith("rediss:") and "ssl_cert_reqs=none" not in url
+    return {"ssl_check_hostname": True} if checked else {}
+
+
 def open_redis(url: str) -> Redis:
     """A client that reconnects by itself; it connects when it is first used."""
     pool: ConnectionPool = ConnectionPool.from_url(
@@ -70,6 +79,7 @@ def open_redis(url: str) -> Redis:
         retry_on_error=[RedisConnectionError, ReadOnlyError],
         socket_connect_timeout=2.0,
         health_check_interval=30,
+        **tls_options(url),
     )
     pool.connection_class = _CLASSES[pool.connection_class]
     return Redis.from_pool(pool)

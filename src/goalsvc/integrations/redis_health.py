@@ -4,6 +4,16 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 
+async def evicts(redis: Redis) -> str:
+    """Returns the policy by which Redis evicts keys at `maxmemory`; empty where it keeps all. Raises RedisError."""
+    try:
+        memory = await redis.info("memory")
+    except NoPermissionError:
+        return ""
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    return policy if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction" else ""
+
+
 async def is_full(redis: Redis) -> bool:
     """Whether Redis has reached `maxmemory` and refuses writes (`noeviction`). Raises RedisError."""
     try:

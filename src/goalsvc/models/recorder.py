@@ -52,6 +52,7 @@ class _Kind:
 
     def __init__(self, kind: str, model: type[Document], export: Export | None = None) -> None:
         self._kind, self._model, self._export = kind, model, export
+        DROPPED.labels(kind)  # shown as 0 from the start: Prometheus sees no increase of a series that begins above 0
         self.batches: Batches[Record] = Batches(f"{kind} writer", self._write, rest_seconds=_REST_SECONDS)
 
     def take(self, record: Record) -> None:

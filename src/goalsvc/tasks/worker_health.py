@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from goalsvc import __version__
 from goalsvc.clock import SystemClock
-from goalsvc.integrations.redis_health import is_full
+from goalsvc.integrations.redis_health import evicts, is_full
 from goalsvc.metrics import LAG, exposition
 from goalsvc.tasks.arq_queue import queue_depths
 from goalsvc.tasks.arq_worker import LaneWorker
@@ -65,6 +65,7 @@ class WorkerHealth:
         self._heartbeat = redis.register_script(_HEARTBEAT)
         self._beaten_at = monotonic()
         self._redis_full = False
+        self._evicts = ""
         self.key = f"goalsvc:worker:{socket.gethostname()}:{os.getpid()}"
         """The key of the heartbeat in Redis."""
 
@@ -90,7 +91,8 @@ class WorkerHealth:
         """Whether the worker can claim jobs."""
         waited = self.without_claim_seconds
         ready = waited <= LONGEST_WITHOUT_CLAIM_SECONDS and self.health()[0]
-        state = "full" if self._redis_full else "ok" if ready else f"no claim for {waited:.0f} s"
+        well = f"evicts keys ({self._evicts})" if self._evicts else "ok"
+        state = "full" if self._redis_full else well if ready else f"no claim for {waited:.0f} s"
         return ready, {"redis": state, "jobs": {worker.lane.value: len(worker.running) for worker in self._workers}}
 
     # -- what runs in the loop ----------------------------------------------------------------------------------------
@@ -141,6 +143,10 @@ class WorkerHealth:
                 "Redis is full: jobs are worked off, new ones are found by the sweep" if full else "Redis has room"
             )
         self._redis_full = full
+        policy = await evicts(self._redis)
+        if policy and policy != self._evicts:
+            log.warning("Redis evicts keys (maxmemory-policy %s): jobs may be lost, and are found by the sweep", policy)
+        self._evicts = policy
         REDIS_FULL.set(full)
 
 
