@@ -1,7 +1,9 @@
 """Every setting, missing, empty, with white space or a line end around it, and with nonsense in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
+import bson
 import pytest
 from pydantic import SecretStr
 
@@ -9,7 +11,7 @@ from goalsvc.api.errors import WebError
 from goalsvc.api.webhook import verify
 from goalsvc.errors import SettingsError
 from goalsvc.settings import Settings
-from goalsvc.settings_checks import warnings_of
+from goalsvc.settings_checks import unknown_in, warnings_of
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYI\n-----END PUBLIC KEY-----\n"
 GOOD: Mapping[str, str] = {
@@ -132,6 +134,55 @@ def test_nonsense_is_one_sentence_that_names_the_variable(monkeypatch: pytest.Mo
     assert message.startswith(f"GOALSVC_{name.upper()}: ")
     assert "\n" not in message
     assert NONSENSE[name] not in message or name in ("pusher_app_id", "root_path", "log_level")
+
+
+#: What is tried in every setting, and in those that are texts, addresses, lists or secrets.
+ANYTHING: Sequence[str] = (
+    "word", "-1", "1.5", "1e400", "9" * 5000, "1" + "0" * 18, "nan", "inf", "-inf", "null", "[]", "{}", "hunter\x07two",
+)  # fmt: skip
+ANY_TEXT: Sequence[str] = (
+    "word", "two words", "hunter\x1b[2Jtwo", "hunter\ntwo", "hunter\x7ftwo", "hunter\u2028two", "hunter\udcfftwo",
+    "redis://:hunter/two@host:6379", "mongodb://user:hunter/two@host/db", "redis://host:99999", "redis://host/word",
+    "https://host:port/", "/", "@", "%", "[", '{"key": 5}', '{"k\\u0007": "s"}', "\U0001f600",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_anything_in_any_setting_is_accepted_and_usable_or_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    is_number = isinstance(Settings.model_fields[name].default, int | float)
+    for value in ANYTHING if is_number else (*ANYTHING[-2:], *ANY_TEXT):
+        try:
+            accepted = shown(read(monkeypatch, **{name: value}), name)
+        except SettingsError as error:
+            told = error.message
+            assert told.startswith(f"GOALSVC_{name.upper()}: "), (value, told)
+            assert told.isprintable(), (value, told)
+            assert told.count("GOALSVC_") == 1, (value, told)
+            assert len(told) < 200, (value, told)
+            assert "hunter" not in told, "a part of a secret"
+            assert value not in told or len(value) < 6, (value, told)
+        else:
+            assert_usable(name, accepted)
+
+
+def assert_usable(name: str, value: object) -> None:
+    if isinstance(value, int | float):
+        assert timedelta(days=value) if name.endswith("_days") else timedelta(seconds=value) is not None
+        bson.encode({"": value})
+    for text in [str(value)] if not isinstance(value, list | dict) else map(str, value):
+        assert text.isprintable(), (name, text)
+        text.encode()
+
+
+def test_a_name_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "GOALSVC_PUSHR_KEY": "x", "GOALSVC_": "x", "GOALSVC_API_KEY": "x", "GOALSVC_DEV_MONGOD_CACHE_GB": "1", "PATH": "x",
+        # Kubernetes adds these for a Service whose name is goalsvc.
+        "GOALSVC_SERVICE_HOST": "10.0.0.1", "GOALSVC_PORT": "tcp://10.0.0.1:80", "GOALSVC_PORT_80_TCP_ADDR": "10.0.0.1",
+    }  # fmt: skip
+    assert unknown_in(environment, Settings.model_fields) == ["GOALSVC_", "GOALSVC_PUSHR_KEY"]
 
 
 def test_what_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -148,6 +148,8 @@ class InProcessQueue(AlwaysSweptWhole):
         self.lost: list[Job] = []
         self.twice = False
         """Whether every job is run twice, side by side."""
+        self.at_once = 1
+        """How many jobs are run side by side."""
         self.done: list[Job] = []
         """All jobs that were run, in order."""
 
@@ -178,15 +180,18 @@ class InProcessQueue(AlwaysSweptWhole):
     # -- Workers --
 
     async def work(self, context: Context) -> None:
-        while await self.work_one(context):
+        while await self._work(context, self.at_once):
             pass
 
     async def work_one(self, context: Context) -> bool:
         """Runs the one job that has been due for longest; whether there was one."""
+        return await self._work(context, 1)
+
+    async def _work(self, context: Context, most: int) -> bool:
         due = [waiting for waiting in self._waiting.values() if waiting.due_at <= self._clock.now()]
-        if due:
-            await self._run(context, min(due, key=lambda waiting: waiting.due_at))
-        return bool(due)
+        first = sorted(due, key=lambda waiting: waiting.due_at)[:most]
+        await asyncio.gather(*(self._run(context, waiting) for waiting in first))
+        return bool(first)
 
     def next_retry_at(self) -> datetime | None:
         return min((waiting.due_at for waiting in self._waiting.values() if waiting.tried), default=None)
@@ -344,6 +349,8 @@ class World:
         """Whether the story ends with tasks that were given up: what they owed is then not to be asked for."""
         self.expected_findings: set[str] = set()
         """What may be wrong in the books at the end, where a story has escrows without goals."""
+        self.turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What is put around each of goalsvc's turns (`tests.support.drivers`)."""
         self._keys = 0
         self._swept_at = clock.now()
 
@@ -403,7 +410,8 @@ class World:
         content = json.dumps(body).encode()
         signature = hmac.new(PUSHER_SECRET.encode(), content, sha256).hexdigest()
         headers = {"X-Pusher-Key": PUSHER_KEY, "X-Pusher-Signature": signature, "Content-Type": "application/json"}
-        return await self._client.post("/notify/pusher", content=content, headers=headers)
+        with self.turn():
+            return await self._client.post("/notify/pusher", content=content, headers=headers)
 
     async def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
@@ -413,7 +421,8 @@ class World:
         headers = {"Authorization": f"Bearer {API_KEY}"}
         if method == "POST":  # other operations refuse the header
             headers["Idempotency-Key"] = key or f"key-{self._keys}"
-        return await self._client.request(method, path, json=body, headers=headers)
+        with self.turn():
+            return await self._client.request(method, path, json=body, headers=headers)
 
     async def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:
         """A call of the API that succeeds; its answer's body."""
@@ -443,8 +452,9 @@ class World:
 
     async def work(self) -> None:
         """Lets the workers run what is due now. No time passes, nothing is swept, nothing is tried again."""
-        await self._workers.work(self.context)
-        await self.context.recorder.flush()
+        with self.turn():
+            await self._workers.work(self.context)
+            await self.context.recorder.flush()
 
     async def work_off(self, jobs: int) -> None:
         """Lets the workers run so many jobs and no more."""
@@ -489,8 +499,9 @@ class World:
 
     async def tick(self, task: str) -> None:
         """Runs a task as the worker's cron does."""
-        await self._runner.run(self.context, Job(f"cron:{task}", task, {}), 1)
-        await self.context.queue.flush()
+        with self.turn():
+            await self._runner.run(self.context, Job(f"cron:{task}", task, {}), 1)
+            await self.context.queue.flush()
 
     def _busy(self) -> bool:
         due = self._workers.next_due_at()

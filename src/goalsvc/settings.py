@@ -1,6 +1,7 @@
 """The settings: all of them, read from `GOALSVC_…` environment variables by each process at its start."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -8,6 +9,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goalsvc.errors import SettingsError
 from goalsvc.settings_checks import cleaned, listed, problems_of
+
+#: The longest that can be set, in seconds: a time so far from now can still be reckoned with.
+TEN_YEARS = 315_360_000
 
 
 def _secrets_by_key(value: object) -> object:
@@ -25,7 +29,9 @@ def _secrets_by_key(value: object) -> object:
 class Settings(BaseSettings):
     """What can be set, with its default. Secrets never show in a log: they are `SecretStr`."""
 
-    model_config = SettingsConfigDict(env_prefix="GOALSVC_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GOALSVC_", extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     mongodb_url: str = Field(
         description="MongoDB replica set or sharded cluster, with the database's name in its path."
@@ -45,7 +51,9 @@ class Settings(BaseSettings):
     pusher_keys: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_secrets_by_key)] = Field(
         default_factory=dict, description="JSON of further app key → secret whose webhooks are accepted, for rotation."
     )
-    webhook_limit_bytes: int = Field(default=256 * 1024, ge=1, description="A larger webhook body is refused with 413.")
+    webhook_limit_bytes: int = Field(
+        default=256 * 1024, ge=1, le=2**24, description="A larger webhook body is refused with 413."
+    )
 
     api_key: SecretStr = Field(
         default=SecretStr(""), description="What `Authorization: Bearer` must hold; empty: refuse all."
@@ -101,9 +109,14 @@ class Settings(BaseSettings):
     byteplus_app_id: str = Field(default="", description="BytePlus RTC's app id.")
     byteplus_endpoint: str = Field(default="https://open.byteplusapi.com", description="BytePlus OpenAPI's address.")
 
-    livestream_clip_goal_duration: int = Field(default=30, ge=1, description="How long a clip is, in seconds.")
+    livestream_clip_goal_duration: int = Field(
+        default=30, ge=1, le=86_400, description="How long a clip is, in seconds."
+    )
     exclusive_resume_grace: int = Field(
-        default=60, ge=0, description="How long a paused exclusive waits for its performer before it ends, in seconds."
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long a paused exclusive waits for its performer before it ends, in seconds.",
     )
     exclusive_clock: Literal["auto", "both", "performer"] = Field(
         default="auto",
@@ -114,6 +127,7 @@ class Settings(BaseSettings):
     exclusive_begin_limit: int = Field(
         default=600,
         ge=0,
+        le=TEN_YEARS,
         description="How long an agreed exclusive waits for its performer before it expires, in seconds.",
     )
     clips: Literal["on", "off"] = Field(
@@ -131,7 +145,6 @@ class Settings(BaseSettings):
     )
     hls_timeshift_url: str = Field(
         default="",
-        pattern=r"^(\{url\}|https?://).*\{start\}.*$|^$",
         description="Where the past of a stream is, with `{url}`, `{start}` and `{end}` (UTC, ISO 8601).",
     )
     hls_allow_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(
@@ -151,19 +164,25 @@ class Settings(BaseSettings):
     session_limit: float = Field(
         default=86_400,
         gt=0,
+        le=TEN_YEARS,
         description="A session without a webhook and without a call for this long is ended with its goals, in seconds.",
     )
     show_begin_limit: float = Field(
         default=0,
         ge=0,
+        le=TEN_YEARS,
         description="How long a funded show waits for its performer before it expires, in seconds; 0: without limit.",
     )
     request_limit: float = Field(
-        default=3600, gt=0, description="When a TriggerGoal without `exp` expires, in seconds after it is made."
+        default=3600,
+        gt=0,
+        le=TEN_YEARS,
+        description="When a TriggerGoal without `exp` expires, in seconds after it is made.",
     )
     withdrawal_limit: float = Field(
         default=604_800,
         gt=0,
+        le=TEN_YEARS,
         description="A withdrawal that is neither confirmed nor returned for this long returns by itself, in seconds.",
     )
     allow_self_payment: bool = Field(
@@ -181,10 +200,10 @@ class Settings(BaseSettings):
         default=7, ge=1, le=50, description="How often a failing task is tried before it is a dead letter."
     )
     promise_sweep_seconds: float = Field(
-        default=5.0, gt=0, description="A promise that is owed this long is enqueued anew."
+        default=5.0, gt=0, le=86_400, description="A promise that is owed this long is enqueued anew."
     )
     worker_max_jobs: int = Field(
-        default=100, ge=1, description="How many jobs of the lane `money` one worker runs side by side."
+        default=100, ge=1, le=10_000, description="How many jobs of the lane `money` one worker runs side by side."
     )
     worker_host: str = Field(default="127.0.0.1", description="The address on which a worker's port listens.")
     worker_port: int = Field(
@@ -193,11 +212,13 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(
         default=60.0,
         gt=0,
+        le=86_400,
         description="How often Pusher is asked whether the performer of a running clock is still there.",
     )
     reconcile_patience: float = Field(
         default=360.0,
         ge=0,
+        le=TEN_YEARS,
         description="How long a performer must be missed before the clock is paused; longer than Pusher repeats a webhook.",
     )
     drain_seconds: float = Field(
@@ -213,9 +234,12 @@ class Settings(BaseSettings):
         default="",
         description="Set by `goalsvc dev` alone: its data directory; switches on the test clock and the examples.",
     )
-    trace_days: int = Field(default=30, ge=1, description="How long traces are kept.")
+    trace_days: int = Field(default=30, ge=1, le=36_500, description="How long traces are kept.")
     tracking_days: int = Field(
-        default=90, ge=0, description="How long tracking events and settled escrow figures are kept; 0: for ever."
+        default=90,
+        ge=0,
+        le=36_500,
+        description="How long tracking events and settled escrow figures are kept; 0: for ever.",
     )
     webhook_allow_private: bool = Field(
         default=False, description="Whether webhook endpoints may have a private or local address."
@@ -223,7 +247,9 @@ class Settings(BaseSettings):
     keep_webhooks: bool = Field(
         default=False, description="Whether a goal's trace keeps the body (up to 1 KiB) of each of its webhooks."
     )
-    event_days: int = Field(default=30, ge=1, description="How long events for the platform's backend are kept.")
+    event_days: int = Field(
+        default=30, ge=1, le=36_500, description="How long events for the platform's backend are kept."
+    )
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
     log_format: Literal["text", "json"] = Field(
         default="text", description="How a line of the log looks: `text`, or `json` (one object for each line)."
@@ -232,15 +258,24 @@ class Settings(BaseSettings):
     @classmethod
     def from_environment(cls) -> Self:
         """Reads the environment; raises SettingsError naming every variable that is missing or wrong, showing no value."""
+        settings, complaints = cls.read({})
+        if settings is None or complaints:
+            raise SettingsError("; ".join(complaints))
+        return settings
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> tuple[Self | None, Sequence[str]]:
+        """Returns the settings that these variables make of the environment of the process, and what is wrong with them.
+
+        Without settings there are complaints: `variable: rule` for each variable, without its value.
+        """
+        variables = {field: f"GOALSVC_{field.upper()}" for field in cls.model_fields}
+        values = {field: environment[name] for field, name in variables.items() if name in environment}
         try:
-            settings = cls()
+            settings = cls(**values)  # type: ignore[arg-type]
         except ValidationError as error:
-            complaints = complaints_of(error)
-        else:
-            complaints = problems_of(settings)
-            if not complaints:
-                return settings
-        raise SettingsError("; ".join(complaints))
+            return None, complaints_of(error)
+        return settings, problems_of(settings)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """What is cleaned in a setting, and what is refused: one list for `serve`, `worker`, `dev` and `doctor`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +26,15 @@ class Checked(Protocol):
     cors_origins: list[str]
     root_path: str
     log_level: str
+    worker_host: str
+    hls_allow_hosts: list[str]
+    hls_timeshift_url: str
+    s3_quarantine_bucket: str
+    cors_headers: list[str]
+
+    def __iter__(self) -> Generator[tuple[str, object], None, None]:
+        """Yields each setting's name and value."""
+        ...
 
     @property
     def webhook_secrets(self) -> dict[str, str]:
@@ -43,6 +52,7 @@ _ALGORITHMS = {name.upper(): name for name in (*_HMAC, *_ASYMMETRIC)}
 #: RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash; a shorter one is reported, not refused.
 LEAST_JWT_KEY_BYTES = 32
 
+_HOST = re.compile(r"[^\s/@:?#\[\]\\]+|\[?[0-9A-Fa-f:.]+\]?")
 _URLS = ("api_url", "s3_endpoint_url", "byteplus_endpoint")
 
 
@@ -79,14 +89,51 @@ def listed(value: object) -> object:
 
 def problems_of(settings: Checked) -> list[str]:
     """Returns a sentence for each setting with which no process can work; it names the variable and shows no value."""
-    return [f"GOALSVC_{name.upper()}: {fault}" for name, fault in _problems(settings)]
+    found: dict[str, str] = {}
+    for name, fault in _problems(settings):
+        found.setdefault(name, fault)
+    return [f"GOALSVC_{name.upper()}: {fault}" for name, fault in found.items()]
+
+
+def unknown_in(environment: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """Returns the variables that are named like settings and are none, so that they have no effect; `known` are the fields.
+
+    What Kubernetes adds for a Service of the name `goalsvc`, and what `goalsvc dev` and tests read, is left out.
+    """
+    return sorted(
+        name
+        for name, value in environment.items()
+        if name.startswith("GOALSVC_")
+        and not name.startswith(("GOALSVC_DEV_", "GOALSVC_TEST_", "GOALSVC_SERVICE_"))
+        and not (name.startswith("GOALSVC_PORT") and (value.startswith("tcp://") or "_TCP" in name))
+        and name.removeprefix("GOALSVC_").lower() not in known
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in the value of a setting."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from (text for part in pair for text in _texts(part))
+    elif isinstance(value, Sequence):
+        yield from (text for part in value for text in _texts(part))
+
+
+def _form_problems(settings: Checked) -> Iterator[tuple[str, str]]:
+    for name, value in settings:
+        for text in _texts(value):
+            shown = text.replace("\n", "") if name.startswith("jwt_key") and "-----BEGIN" in text else text
+            if not shown.isprintable() and re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", shown):
+                yield name, "must be text in UTF-8 without control characters"
 
 
 def _problems(settings: Checked) -> Iterator[tuple[str, str]]:
-    if not settings.mongodb_url.startswith(("mongodb://", "mongodb+srv://")):
-        yield "mongodb_url", "must begin with mongodb:// or mongodb+srv://"
-    if not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
-        yield "redis_url", "must begin with redis://, rediss:// or unix://"
+    yield from _form_problems(settings)
+    yield from _url_problems(settings)
     if settings.pusher_key and not settings.pusher_secret.get_secret_value().strip():
         yield "pusher_secret", "required with GOALSVC_PUSHER_KEY: with an empty secret anyone could sign webhooks"
     for key, secret in settings.pusher_keys.items():
@@ -95,15 +142,25 @@ def _problems(settings: Checked) -> Iterator[tuple[str, str]]:
             break
     if settings.pusher_app_id and not settings.pusher_app_id.isdecimal():
         yield "pusher_app_id", "must be a number"
-    if re.search(r"[\s/]", settings.pusher_host):
-        yield "pusher_host", "must be the name of a host, without scheme, port and path"
-    for name in ("api_key", "api_key_next", "metrics_key"):
-        value = getattr(settings, name).get_secret_value()
-        if value and not re.fullmatch(r"[\x21-\x7e]+", value):
-            yield name, "must be of visible ASCII characters, as it is sent in a header"
-    for name in (*_URLS, "jwt_jwks_url"):
-        if (url := getattr(settings, name)) and not _is_web_address(url):
-            yield name, "must be an address that begins with http:// or https://"
+    for name in ("pusher_host", "worker_host"):
+        if not _HOST.fullmatch(getattr(settings, name)):
+            yield name, "must be the name of a host, without scheme, port and path"
+    if not all(map(_HOST.fullmatch, settings.hls_allow_hosts)):
+        yield "hls_allow_hosts", "each must be the name of a host, without scheme, port and path"
+    for name in ("api_key", "api_key_next", "metrics_key", "pusher_key", "pusher_keys", "byteplus_access_key"):
+        value = getattr(settings, name)
+        for text in value if isinstance(value, Mapping) else _texts(value):
+            if text and not re.fullmatch(r"[\x21-\x7e]+", text):
+                yield name, "must be of visible ASCII characters, as it is sent in a header"
+    if not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", settings.s3_quarantine_bucket):
+        yield (
+            "s3_quarantine_bucket",
+            "must be the name of a bucket: 3 to 255 letters, digits, dots, hyphens, underscores",
+        )
+    if not all(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) for header in settings.cors_headers):
+        yield "cors_headers", "each must be the name of a header"
+    if settings.hls_timeshift_url and not _is_timeshift(settings.hls_timeshift_url):
+        yield "hls_timeshift_url", "must begin with http://, https:// or {url}, and contain {start}"
     for origin in settings.cors_origins:
         if origin != "*" and (not _is_web_address(origin) or urlsplit(origin).path):
             yield "cors_origins", "each must be an origin such as https://live.example.com, without a path"
@@ -113,6 +170,34 @@ def _problems(settings: Checked) -> Iterator[tuple[str, str]]:
     if settings.log_level not in LOG_LEVELS:
         yield "log_level", f"must be one of {', '.join(LOG_LEVELS)}"
     yield from _jwt_problems(settings)
+
+
+def _url_problems(settings: Checked) -> Iterator[tuple[str, str]]:
+    schemes = {"mongodb_url": ("mongodb://", "mongodb+srv://"), "redis_url": ("redis://", "rediss://", "unix://")}
+    for name, possible in schemes.items():
+        url = getattr(settings, name)
+        if not url.startswith(possible):
+            yield name, f"must begin with {', '.join(possible[:-1])} or {possible[-1]}"
+        elif re.search(r"[/@#\[\]]", url.partition("://")[2].partition("?")[0].rpartition("@")[0]):
+            yield name, "must have the characters / @ # [ ] of its user name and password percent-encoded"
+        elif name == "redis_url" and not _is_redis_address(url):
+            yield name, "must be an address such as redis://:password@host:6379/0"
+    for name in (*_URLS, "jwt_jwks_url"):
+        if (url := getattr(settings, name)) and not _is_web_address(url):
+            yield name, "must be an address that begins with http:// or https://"
+
+
+def _is_redis_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+        return named and (parts.scheme == "unix" or re.fullmatch(r"(/\d*)?", parts.path) is not None)
+    except ValueError:
+        return False
+
+
+def _is_timeshift(text: str) -> bool:
+    return text.startswith(("http://", "https://", "{url}")) and "{start}" in text
 
 
 def _jwt_problems(settings: Checked) -> Iterator[tuple[str, str]]:

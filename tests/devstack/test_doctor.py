@@ -62,13 +62,19 @@ class TestCheck:
         [
             ("GOALSVC_PUSHER_PORT", "many", "GOALSVC_PUSHER_PORT: "),
             ("GOALSVC_PUSHER_KEYS", "{", "GOALSVC_PUSHER_KEYS: "),
+            ("GOALSVC_JWT_KEY", "hunter\udcfftwo", "GOALSVC_JWT_KEY: "),
+            ("GOALSVC_REDIS_URL", "redis://:hunter/two@127.0.0.1:1", "GOALSVC_REDIS_URL: "),
+            ("GOALSVC_MONGODB_URL", "mongodb://u:hunter/two@127.0.0.1:1/db", "GOALSVC_MONGODB_URL: "),
+            ("GOALSVC_EVENT_DAYS", "1000000000", "GOALSVC_EVENT_DAYS: "),
             ("GOALSVC_PUSHER_KYE", "x", "not a setting, so without effect: GOALSVC_PUSHER_KYE"),
         ],
     )
     def test_tells_which_setting_is_wrong(self, variable: str, value: str, told: str) -> None:
-        found = examine({variable: value})["settings"]
+        findings = examine({variable: value})
+        found = findings["settings"]
         assert not found.ok
         assert found.message.startswith(told)
+        assert not any("two" in finding.message for finding in findings.values()), "a part of a secret"
 
     def test_tells_what_cannot_be_found(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         broken = tmp_path / "mongod"

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from beanie import init_beanie
+from mongomock import filtering
 from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
 
@@ -196,10 +197,11 @@ def settings_with(**values: Any) -> Settings:
 
 
 def _mend_mongomock() -> None:
-    """Two things that it cannot do.
+    """Three things that it cannot do.
 
     PyMongo hands `sort` to a bulk update also where none is asked for: mongomock 4.3 does not know the word. And a collection
-    with other options is not asynchronous any more: here no write waits for a disk anyway, so it is the same collection.
+    with other options is not asynchronous any more: here no write waits for a disk anyway, so it is the same collection. And
+    `$type` knows neither a list of types nor those that no test stores.
     """
     builder: Any = BulkOperationBuilder
     collection: Any = AsyncMongoMockCollection
@@ -211,6 +213,14 @@ def _mend_mongomock() -> None:
 
     builder.add_update = add_update
     collection.with_options = lambda self, **options: self
+    one_of: Any = filtering._type_op
+
+    def type_of(value: Any, types: Any, in_array: bool = False) -> bool:
+        names = types if isinstance(types, list) else [types]
+        return any(one_of(value, name, in_array) for name in names if filtering.TYPE_MAP[name] is not None)
+
+    filtering._type_op = type_of
+    filtering._filterer_inst._operator_map["$type"] = type_of
 
 
 _mend_mongomock()

@@ -123,6 +123,100 @@ def user(**fields: Any) -> Document:
     }
 
 
+def earning(escrow_id: str, **fields: Any) -> Document:
+    """A contribution that another service wrote, held by that escrow, with every field that the contract names."""
+    return {
+        "_id": ObjectId(),
+        "user_id": "alice",
+        "from_user_id": "bob",
+        "amount": 7,
+        "created_at": START,
+        "goal_id": ObjectId(),
+        "transfer_id": "theirs",
+        "state": "held",
+        "settled_at": START,
+        "progress": 7,
+        "metadata": {"theirs": 1},
+        f"_{escrow_id}": True,
+        **fields,
+    }
+
+
+def account(account_id: str, **fields: Any) -> Document:
+    """An account with every field that goalsvc keeps in one."""
+    return {
+        "_id": account_id,
+        "balance": 7,
+        "settlement": "escrow",
+        "shares_settled": 1,
+        "shares_amount": 7,
+        "shares_announced": 1,
+        "shares_due": 1,
+        "completed_by": "68143584d6945d32e732cc21",
+        "completed_at": START,
+        "held": 7,
+        "owes": True,
+        **fields,
+    }
+
+
+def transfer(transfer_id: str, **fields: Any) -> Document:
+    """A transfer that another service wrote, with every field that the contract names."""
+    return {
+        "_id": transfer_id,
+        "debit": "user:bob",
+        "credit": "user:alice",
+        "from_user_id": "bob",
+        "to_user_id": "alice",
+        "amount": 7,
+        "tags": ["escrow::show_funding:68143584d6945d32e732cc21"],
+        "metadata": {"doc_id": "68143584d6945d32e732cc22", "user_id": "alice"},
+        "cause": {"goal_id": "68143584d6945d32e732cc21", "event_id": "e", "root": "r", "happened_at": START},
+        "created_at": START,
+        "reversed_at": START,
+        **fields,
+    }
+
+
+def asset(**fields: Any) -> Document:
+    """A clip's asset, with every field that the contract names."""
+    return {
+        "_id": ObjectId(),
+        "content_type": "video/mp4",
+        "duration": 30,
+        "begins_at": START,
+        "dated_by": "lag",
+        "wanted": {"begins_at": START, "duration": 30, "completed_at": START + timedelta(seconds=30)},
+        "user_id": "alice",
+        "goal_id": ObjectId(),
+        "state": "failed",
+        "metadata": {"source": {"cls": "Session", "id": ObjectId()}, "auto_claimed_by:1": "message-1:0"},
+        "cause": {"goal_id": "68143584d6945d32e732cc21"},
+        "created_at": START,
+        "failed_at": START,
+        "stored_at": START,
+        "retried_at": START,
+        "size": 5,
+        "reason": "no_source",
+        **fields,
+    }
+
+
+def post(**fields: Any) -> Document:
+    """A draft post, with every field that the contract names."""
+    return {
+        "_id": ObjectId(),
+        "sender": "alice",
+        "caption": "Ukulele",
+        "tags": ["drafts"],
+        "asset_id": ObjectId(),
+        "metadata": {"goal_id": ObjectId()},
+        "cause": {"goal_id": "68143584d6945d32e732cc21"},
+        "created_at": START,
+        **fields,
+    }
+
+
 def promise(**fields: Any) -> Document:
     """A promise that is long overdue."""
     return {

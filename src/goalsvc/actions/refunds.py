@@ -11,6 +11,7 @@ from goalsvc.context import Context
 from goalsvc.domain.call import Call
 from goalsvc.domain.escrow import exclusive_escrow, show_escrow
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.reading import instant, mapping, whole, whole_part
 from goalsvc.errors import ConflictError
 from goalsvc.models.goal import Goal
 from goalsvc.models.promise import add_promises_stage, array_of, promise_expression
@@ -45,7 +46,7 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
     paid = await Transfer.paid_from(escrow_id) if escrow_id is not None else 0
     if escrow_id is None or paid == 0:
         raise ConflictError("nothing_paid", f"goal {goal_id} has paid nothing out")
-    before = int((goal.model_extra or {}).get("returned", 0))
+    before = whole_part((goal.model_extra or {}).get("returned")) or 0
     asked = paid - before if amount is None else amount
     promise_id = f"{return_payout.name}:{refund_id}"
     arguments: dict[str, Any] = {
@@ -79,19 +80,20 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
     if changed is None:
         goal = await known_goal(goal_id)
         extra = goal.model_extra or {}
-        if refund_id not in extra.get("returns", {}):
-            left = paid - int(extra.get("returned", 0))
+        known = whole(mapping(extra.get("returns")).get(refund_id))
+        if known is None:
+            left = paid - (whole_part(extra.get("returned")) or 0)
             raise ConflictError("more_than_paid", f"of {paid} tokens that were paid, {left} can still be returned")
-        changed, asked = goal, int(extra["returns"][refund_id])
+        changed, asked = goal, known
     enqueue_promises(context, changed, [promise_id])
     extra = changed.model_extra or {}
     return GoalRefund(
         id=refund_id,
         goal_id=str(goal_id),
         amount=asked,
-        returned=int(extra.get("returned", asked)),
+        returned=whole_part(extra.get("returned")) or asked,
         paid=paid,
-        created_at=extra.get("returned_at", {}).get(refund_id, now),
+        created_at=instant(mapping(extra.get("returned_at")).get(refund_id)) or now,
     )
 
 

@@ -32,7 +32,7 @@ from goalsvc.domain.origin import Cause
 from goalsvc.errors import ConflictError, NotFoundError
 from goalsvc.models.ledger import move_within
 from goalsvc.models.transfer_events import of_transfer
-from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 
 #: How many open contributions, and how many open requests, of the user are looked at, the latest first.
 _MOST = 200
@@ -251,7 +251,7 @@ class _Work:
 
 async def _balance(account_id: str, session: DatabaseSession) -> int:
     found = await Account.get_motor_collection().find_one({"_id": account_id}, {"balance": 1}, session=session)
-    return int(found["balance"]) if found else 0
+    return balance_in(found)
 
 
 async def _open_balance(escrow_id: str, session: DatabaseSession) -> int:
@@ -259,4 +259,4 @@ async def _open_balance(escrow_id: str, session: DatabaseSession) -> int:
     found = await Account.get_motor_collection().find_one({"_id": escrow_account(escrow_id)}, session=session)
     if found is None or any(found.get(name) is not None for name in ("settlement", "shares_due", "held")):
         return 0
-    return max(int(found["balance"]), 0)
+    return max(balance_in(found), 0)

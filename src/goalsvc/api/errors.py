@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
@@ -29,6 +29,7 @@ from goalsvc.errors import (
     TransferConflictError,
     UnusableDocumentError,
 )
+from goalsvc.models.healing import is_about_a_document
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,13 @@ async def on_bug(request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_outage(request: Request, error: Exception) -> JSONResponse:
-    """Answers when the database or Redis cannot be reached: the caller may try again."""
+    """Answers when the database or Redis cannot be reached: the caller may try again.
+
+    A document that refuses a change will refuse it again: that is a conflict.
+    """
+    if isinstance(error, OperationFailure) and is_about_a_document(error):
+        log.warning("%s %s: a document refuses a change: %s", request.method, request.url.path, error)
+        return problem(409, UnusableDocumentError.code, "a document refuses the change", request=request)
     log.warning("%s %s: %s", request.method, request.url.path, type(error).__name__)
     return problem(
         503,

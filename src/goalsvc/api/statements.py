@@ -15,6 +15,7 @@ from goalsvc.api.operation import operations
 from goalsvc.api.wallets import EscrowId
 from goalsvc.domain import books
 from goalsvc.domain.escrow import debt_account, escrow_account, user_account
+from goalsvc.domain.reading import instant, mapping, sequence, text, whole
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
 from goalsvc.models import statement
@@ -51,13 +52,13 @@ class LineView(BaseModel):
         debit, credit = books.legs_of(transfer)
         return cls(
             transfer_id=str(transfer["_id"]),
-            at=transfer.get("created_at"),
+            at=instant(transfer.get("created_at")),
             change=line.change,
             balance=line.balance,
             counterparty=debit if line.change > 0 else credit,
-            tags=[str(tag) for tag in transfer.get("tags") or ()],
-            reference=transfer.get("reference"),
-            cause=shown(transfer.get("cause")),
+            tags=[str(tag) for tag in sequence(transfer.get("tags"))],
+            reference=text(transfer.get("reference")),
+            cause=shown(mapping(transfer.get("cause"))) or None,
         )
 
 
@@ -188,9 +189,10 @@ async def _transfer_rows(begin: datetime | None, end: datetime | None) -> AsyncI
     yield (*_TRANSFER, *_CAUSE)
     async for transfer in statement.transfers_between(begin, end):
         debit, credit = books.legs_of(transfer)
-        tags = " ".join(str(tag) for tag in transfer.get("tags") or ())
-        cells = (transfer["_id"], _text(transfer.get("created_at")), debit, credit, transfer.get("amount"), tags)
-        yield (*cells, transfer.get("reference"), *_cause_cells(transfer.get("cause")))
+        tags = " ".join(str(tag) for tag in sequence(transfer.get("tags")))
+        at = _text(instant(transfer.get("created_at")))
+        cells = (transfer["_id"], at, debit, credit, whole(transfer.get("amount")), tags)
+        yield (*cells, text(transfer.get("reference")), *_cause_cells(mapping(transfer.get("cause"))))
 
 
 def _cause_cells(cause: Mapping[str, Any] | None) -> list[object]:

@@ -25,12 +25,14 @@ app = typer.Typer()
 def _settings() -> "Settings":
     from goalsvc import logs
     from goalsvc.settings import Settings
-    from goalsvc.settings_checks import warnings_of
+    from goalsvc.settings_checks import unknown_in, warnings_of
 
     settings = Settings.from_environment()
     logs.configure(settings)
     for warning in warnings_of(settings):
         logging.getLogger("goalsvc").warning("%s", warning)
+    for name in unknown_in(os.environ, Settings.model_fields):
+        logging.getLogger("goalsvc").warning("%s: is not a setting, so without effect", name)
     return settings
 
 

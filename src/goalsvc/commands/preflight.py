@@ -76,10 +76,15 @@ def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | N
     except FileNotFoundError:
         return Complaint(f"{name}: {_NO_FILE}", lasting=True)
     except (ConfigurationError, ValueError) as error:
-        return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=True)
+        return Complaint(f"{name}: {_unquoted(error)}", lasting=True)
     except PyMongoError as error:
         return Complaint(f"{name}: {type(error).__name__}", lasting=False)
     return None
+
+
+def _unquoted(error: Exception) -> str:
+    """What a client says of a URL, without the parts of it that the client repeats: they may be of the password."""
+    return re.sub(r"\"[^\"]*\"|'[^']*'", "…", (str(error).splitlines() or [type(error).__name__])[0])[:200]
 
 
 def _unreachable(error: ServerSelectionTimeoutError) -> str:
@@ -163,14 +168,14 @@ def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | Non
         if text.startswith(("NOAUTH", "NOPERM", "WRONGPASS")) or "uthentication required" in text:
             return Complaint(f"{name}: the credentials are refused", lasting=True)
         return Complaint(f"{name}: refuses a write: {text}", lasting=False)
+    except (TypeError, ValueError) as error:
+        return Complaint(f"{name}: {_unquoted(error)}", lasting=True)
     except (RedisError, OSError) as error:
         if trouble := _distrusts(error, "ssl_ca_certs"):
             return Complaint(f"{name}: {trouble}", lasting=True)
         if url.startswith("rediss:") and "No such file or directory" in str(error):
             return Complaint(f"{name}: {_NO_FILE}", lasting=True)
         return Complaint(f"{name}: cannot be reached: {str(error).splitlines()[0][:200]}", lasting=False)
-    except ValueError as error:
-        return Complaint(f"{name}: {error}", lasting=True)
     return None
 
 

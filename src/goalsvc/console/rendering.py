@@ -14,6 +14,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.acts import ACTS
 from goalsvc.console.pictures.axis import duration_text
 from goalsvc.domain.books import legs_of
+from goalsvc.domain.reading import instant, whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,7 +52,7 @@ def templates() -> "Environment":
         "millis": to_epoch_milliseconds,
         "legs": legs_of,
         "shown_json": lambda value: json.dumps(value, indent=1, ensure_ascii=False, default=str)[:20_000],
-        "number": lambda value: f"{value:,}".replace(",", " "),
+        "number": number_text,
         "px": lambda value: f"{value:.1f}".rstrip("0").rstrip("."),
     }
     return made
@@ -83,20 +84,29 @@ def picture(template: str, **values: Any) -> Response:
     return Response(svg, media_type="image/svg+xml", headers=dict(HEADERS))
 
 
-def clock_text(at: datetime | None) -> str:
-    """Returns the time of day in UTC, to the millisecond where there are any."""
+def number_text(value: object) -> str:
+    """Returns a number with its thousands apart; of a document's value that is not a number a dash."""
+    known = value if isinstance(value, float) else whole(value)
+    return "–" if known is None else f"{known:,}".replace(",", " ")
+
+
+def clock_text(value: object) -> str:
+    """Returns the time of day in UTC, to the millisecond where there are any; of what is not a time a dash."""
+    at = instant(value)
     if at is None:
         return "–"
     return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at.microsecond else f"{at:%H:%M:%S}"
 
 
-def instant_text(at: datetime | None) -> str:
-    """Returns the date and time in UTC."""
+def instant_text(value: object) -> str:
+    """Returns the date and time in UTC; of what is not a time a dash."""
+    at = instant(value)
     return "–" if at is None else f"{at:%Y-%m-%d} {clock_text(at)} UTC"
 
 
-def ago_text(at: datetime | None, now: datetime) -> str:
-    """Returns how long ago that was, or in how long it will be."""
+def ago_text(value: object, now: datetime) -> str:
+    """Returns how long ago that was, or in how long it will be; of what is not a time a dash."""
+    at = instant(value)
     if at is None:
         return "–"
     if at > now:

@@ -26,6 +26,7 @@ from goalsvc.devstack.process import PartFailedError
 from goalsvc.devstack.supervisor import Supervisor
 from goalsvc.devstack.voice import Voice
 from goalsvc.errors import GoalsvcError, SettingsError
+from goalsvc.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ async def _run(
     began_at = time.monotonic()
     ports = {PrivatePart(name): number for name, number in data.ports_for(private_parts(given), besides=[port]).items()}
     environment = environment_for(given, ports, port) | {"GOALSVC_DEV_DIR": str(data.path)}
+    _, complaints = Settings.read(environment)
+    if complaints:
+        raise SettingsError("; ".join(complaints))
     parts = _parts(data.path, ports, port, environment, commands)
     reloading = ("api", "worker") if options.reload else ()
     supervisor = Supervisor(
@@ -166,6 +170,17 @@ async def _beside() -> AsyncIterator[Callable[[Coroutine[None, None, None]], Non
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _cache_of(environment: Mapping[str, str]) -> float:
+    """Returns the cache of the private MongoDB in gigabytes, within what `mongod` accepts. Raises SettingsError."""
+    try:
+        size = float(environment.get("GOALSVC_DEV_MONGOD_CACHE_GB") or 0.25)
+    except ValueError:
+        size = 0.0
+    if not 0.25 <= size <= 10_000:  # NaN is neither
+        raise SettingsError("GOALSVC_DEV_MONGOD_CACHE_GB: must be a number of gigabytes from 0.25 to 10000")
+    return size
+
+
 def _parts(
     directory: Path,
     ports: Mapping[PrivatePart, int],
@@ -175,11 +190,7 @@ def _parts(
 ) -> list[Part]:
     parts: list[Part] = []
     if (port := ports.get(PrivatePart.MONGOD)) is not None:
-        try:
-            cache_gb = float(environment.get("GOALSVC_DEV_MONGOD_CACHE_GB") or 0.25)
-        except ValueError:
-            raise SettingsError("GOALSVC_DEV_MONGOD_CACHE_GB: must be a number of gigabytes") from None
-        parts.append(mongod_part(directory / "mongod", port, cache_gb))
+        parts.append(mongod_part(directory / "mongod", port, _cache_of(environment)))
     if (port := ports.get(PrivatePart.VALKEY)) is not None:
         parts.append(valkey_part(directory / "valkey", port))
     stores = frozenset(part.name for part in parts)

@@ -9,17 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from goalsvc.commands.preflight import mongodb_complaint, redis_complaint
 from goalsvc.devstack.binaries import MissingProgramError, find_ffmpeg, find_mongod, find_valkey
 from goalsvc.devstack.environment import DEFAULTS, quarantine_bucket
 from goalsvc.devstack.process import why_it_ended
-from goalsvc.settings import Settings, complaints_of
-from goalsvc.settings_checks import problems_of
+from goalsvc.settings import Settings
+from goalsvc.settings_checks import LEAST_JWT_KEY_BYTES, cleaned, unknown_in
 
 _LEAST_PYTHON = (3, 11)
-_LEAST_JWT_KEY_BYTES = 32  # RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash
 _REACH_SECONDS = 3.0
 
 
@@ -38,7 +35,7 @@ def check(environment: Mapping[str, str] | None = None) -> list[Finding]:
 
     What only `goalsvc dev` needs is fine to lack where the environment configures it instead.
     """
-    given = dict(os.environ if environment is None else environment)
+    given = _cleaned(os.environ if environment is None else environment)
     return [
         _python(),
         _program("mongod", find_mongod, ["--version"], instead=given.get("GOALSVC_MONGODB_URL")),
@@ -51,6 +48,14 @@ def check(environment: Mapping[str, str] | None = None) -> list[Finding]:
         _s3(given),
         *_keys(given),
     ]
+
+
+def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, in which each setting is as the processes read it; one that is empty is left out."""
+    ours = {name: value for name, value in environment.items() if name.startswith("GOALSVC_")}
+    fields = cleaned({name.removeprefix("GOALSVC_").lower(): value for name, value in ours.items()})
+    others = {name: value for name, value in environment.items() if name not in ours}
+    return others | {f"GOALSVC_{field.upper()}": value for field, value in fields.items()}
 
 
 def _python() -> Finding:
@@ -88,26 +93,13 @@ def _moto(instead: str | None) -> Finding:
     return Finding("moto", True, "the S3 endpoint of `goalsvc dev` is installed")
 
 
-def _settings(given: Mapping[str, str]) -> Finding:
+def _settings(given: dict[str, str]) -> Finding:
     missing = [name for name in ("GOALSVC_MONGODB_URL", "GOALSVC_REDIS_URL") if not given.get(name)]
-    values = {
-        field: given[variable] for field in Settings.model_fields if (variable := f"GOALSVC_{field.upper()}") in given
-    }
-    try:
-        unset = {"mongodb_url": "mongodb://unset", "redis_url": "redis://unset"}
-        complaints = problems_of(Settings.model_validate({**unset, **values}))
-    except ValidationError as error:
-        complaints = complaints_of(error)
+    unset = {"GOALSVC_MONGODB_URL": "mongodb://unset", "GOALSVC_REDIS_URL": "redis://unset"}
+    _, complaints = Settings.read(unset | given)
     if complaints:
         return Finding("settings", False, "; ".join(complaints))
-    unknown = sorted(
-        name
-        for name in given
-        if name.startswith("GOALSVC_")
-        and not name.startswith("GOALSVC_DEV_")
-        and name.removeprefix("GOALSVC_").lower() not in Settings.model_fields
-    )
-    if unknown:
+    if unknown := unknown_in(given, Settings.model_fields):
         return Finding("settings", False, f"not a setting, so without effect: {', '.join(unknown)}")
     if missing:
         told = "`serve` and `worker` need them, `dev` starts its own"
@@ -118,7 +110,7 @@ def _settings(given: Mapping[str, str]) -> Finding:
 def _mongodb(url: str) -> Finding:
     if not url:
         return Finding("mongodb", True, "GOALSVC_MONGODB_URL is not set: nothing to reach")
-    if complaint := mongodb_complaint(url.strip(), _REACH_SECONDS):
+    if complaint := mongodb_complaint(url, _REACH_SECONDS):
         return Finding("mongodb", False, complaint.text)
     return Finding("mongodb", True, "reached, and it has transactions")
 
@@ -126,7 +118,7 @@ def _mongodb(url: str) -> Finding:
 def _redis(url: str) -> Finding:
     if not url:
         return Finding("redis", True, "GOALSVC_REDIS_URL is not set: nothing to reach")
-    if complaint := redis_complaint(url.strip(), _REACH_SECONDS):
+    if complaint := redis_complaint(url, _REACH_SECONDS):
         return Finding("redis", False, complaint.text)
     return Finding("redis", True, "reached, and it takes a write")
 
@@ -179,10 +171,10 @@ def _keys(given: Mapping[str, str]) -> list[Finding]:
 def _jwt_key(key: str, algorithm: str) -> Finding:
     if not key:
         return Finding("jwt_key", False, "GOALSVC_JWT_KEY is not set: /pusher/auth refuses every user")
-    if algorithm.startswith("HS") and len(key.encode()) < _LEAST_JWT_KEY_BYTES:
+    if algorithm.startswith("HS") and len(key.encode(errors="replace")) < LEAST_JWT_KEY_BYTES:
         return Finding(
             "jwt_key",
             False,
-            f"GOALSVC_JWT_KEY has {len(key.encode())} bytes: {algorithm} wants at least {_LEAST_JWT_KEY_BYTES}",
+            f"GOALSVC_JWT_KEY has {len(key.encode(errors='replace'))} bytes: {algorithm} wants at least {LEAST_JWT_KEY_BYTES}",
         )
     return Finding("jwt_key", True, f"present, for {algorithm}")

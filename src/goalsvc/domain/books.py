@@ -11,7 +11,9 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.domain.escrow import ISSUER, is_amount
+from goalsvc.domain.goals import user_id
 from goalsvc.domain.ids import derived_id
+from goalsvc.domain.reading import sequence, text
 
 Document = Mapping[str, Any]
 
@@ -46,12 +48,13 @@ class Finding:
 
 def legs_of(transfer: Document) -> tuple[str, str]:
     """Returns the accounts that this transfer debits and credits; of another service's transfer, from its users and tags."""
-    debit, credit = transfer.get("debit"), transfer.get("credit")
+    debit, credit = text(transfer.get("debit")), text(transfer.get("credit"))
     if not debit:
-        payer = transfer.get("from_user_id")
-        escrows = [str(tag)[8:] for tag in transfer.get("tags") or () if str(tag).startswith("escrow::")]
+        payer = user_id(transfer.get("from_user_id"))
+        escrows = [str(tag)[8:] for tag in sequence(transfer.get("tags")) if str(tag).startswith("escrow::")]
         debit = f"user:{payer}" if payer is not None else f"escrow:{escrows[0]}" if escrows else ISSUER
-    return str(debit), str(credit or f"user:{transfer.get('to_user_id')}")
+    payee = user_id(transfer.get("to_user_id"))
+    return debit, credit or (f"user:{payee}" if payee is not None else ISSUER)
 
 
 def check_sum(total: int) -> Iterator[Finding]:
@@ -81,7 +84,7 @@ def check_transfer(transfer: Document) -> Iterator[Finding]:
         message = f"transfer {transfer_id} has the amount {transfer.get('amount')!r}, not a whole number above 0"
         yield Finding("amount_not_positive", transfer_id, message)
     debit, _ = legs_of(transfer)
-    if debit.startswith("debt:") and not DEBT_TAGS & set(transfer.get("tags") or ()):
+    if debit.startswith("debt:") and not DEBT_TAGS & set(map(str, sequence(transfer.get("tags")))):
         message = f"transfer {transfer_id} is from {debit}, and is neither a reversal nor the refund of a goal"
         yield Finding("debt_without_reversal", transfer_id, message)
 

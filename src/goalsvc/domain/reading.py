@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from bson import DBRef, Decimal128
+from bson import Code, DBRef, Decimal128
 from pydantic import BeforeValidator, Strict, ValidationError
 
 T = TypeVar("T")
@@ -23,7 +23,8 @@ LAST_TIME = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
 
 #: Errors are removed level by level, so this bounds the depth at which they may lie.
 _MOST_ROUNDS = 12
-_LEAST_WHOLE, _GREATEST_WHOLE = -(2**63), 2**63 - 1
+#: MongoDB's whole numbers have 64 bits.
+LEAST_WHOLE, GREATEST_WHOLE = -(2**63), 2**63 - 1
 
 
 # -- values ---------------------------------------------------------------------------------------------------------
@@ -48,12 +49,12 @@ def whole_part(value: object) -> int | None:
     elif isinstance(value, Decimal128):
         decimal = value.to_decimal()
         # Compared before it is converted: 1E+6000 would become an integer of six thousand digits.
-        if not decimal.is_finite() or not _LEAST_WHOLE <= decimal <= _GREATEST_WHOLE:
+        if not decimal.is_finite() or not LEAST_WHOLE <= decimal <= GREATEST_WHOLE:
             return None
         number = int(decimal)
     else:
         return None
-    return number if _LEAST_WHOLE <= number <= _GREATEST_WHOLE else None
+    return number if LEAST_WHOLE <= number <= GREATEST_WHOLE else None
 
 
 def _is_whole(value: object) -> bool:
@@ -68,6 +69,11 @@ def _is_whole(value: object) -> bool:
 def instant(value: object) -> datetime | None:
     """A date that is set and that Python can represent; else None."""
     return value if isinstance(value, datetime) and value.replace(tzinfo=UTC) > ZERO_TIME else None
+
+
+def text(value: object) -> str | None:
+    """A text; None for anything else."""
+    return str(value) if isinstance(value, str) and not isinstance(value, Code) else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from goalsvc.domain.goals import Level, level_of
 from goalsvc.domain.origin import Cause
+from goalsvc.domain.reading import whole_part
 
 Document = Mapping[str, Any]
 
@@ -98,7 +99,7 @@ def _levels(goal: Document) -> list[Level]:
 
 
 def _number(value: object) -> int:
-    return int(value) if isinstance(value, int) else 0
+    return whole_part(value) or 0
 
 
 def _dict(value: object) -> Mapping[str, Any]:

@@ -15,11 +15,12 @@ from pymongo.errors import OperationFailure
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
+from goalsvc.models.filters import text_of, user_id_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.seal import check_seals
 from goalsvc.models.session import Session
-from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 from goalsvc.models.withdrawal import Withdrawal
 
 #: More findings than this are counted, and not listed.
@@ -106,17 +107,18 @@ async def snapshot() -> AsyncIterator[Any]:
 _ESCROW_TAG: Mapping[str, Any] = {
     "$first": {
         "$filter": {
-            "input": {"$ifNull": ["$tags", []]},
+            "input": {"$cond": [{"$isArray": "$tags"}, "$tags", []]},
             "as": "tag",
-            "cond": {"$eq": [{"$indexOfBytes": ["$$tag", "escrow::"]}, 0]},
+            "cond": {"$eq": [{"$indexOfBytes": [text_of("$$tag"), "escrow::"]}, 0]},
         }
     }
 }
 _ESCROW: Mapping[str, Any] = {"$replaceOne": {"input": _ESCROW_TAG, "find": "escrow::", "replacement": "escrow:"}}
-_PAYER: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", "$from_user_id"]}, _ESCROW, "issuer"]}
+_PAYER: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", user_id_of("from_user_id")]}, _ESCROW, "issuer"]}
+_PAYEE: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", user_id_of("to_user_id")]}, "issuer"]}
 #: `books.legs_of`, as the server reckons it.
-_DEBIT: Mapping[str, Any] = {"$cond": [{"$gt": ["$debit", ""]}, "$debit", _PAYER]}
-_CREDIT: Mapping[str, Any] = {"$cond": [{"$gt": ["$credit", ""]}, "$credit", {"$concat": ["user:", "$to_user_id"]}]}
+_DEBIT: Mapping[str, Any] = {"$ifNull": [text_of("$debit"), _PAYER]}
+_CREDIT: Mapping[str, Any] = {"$ifNull": [text_of("$credit"), _PAYEE]}
 _WHOLE: Mapping[str, Any] = {"$in": [{"$type": "$amount"}, ["int", "long"]]}
 _POSITIVE: Mapping[str, Any] = {"$cond": [{"$and": [_WHOLE, {"$gt": ["$amount", 0]}]}, "$amount", 0]}
 
@@ -175,7 +177,7 @@ async def _check_escrows(report: Report, session: DatabaseSession) -> None:
     where = {"_id": {"$gte": "escrow:", "$lt": "escrow;"}, "balance": {"$ne": 0}}
     async for account in Account.get_motor_collection().find(where, {"balance": 1}, session=session):
         report.escrows_held += 1
-        for finding in await _check_escrow(str(account["_id"]), account["balance"], session):
+        for finding in await _check_escrow(str(account["_id"]), balance_in(account), session):
             report.add(finding)
 
 
@@ -255,8 +257,7 @@ async def _check_payouts(report: Report, session: DatabaseSession) -> None:
         account_id = str(account["_id"])
         query = {"_id": account_id.partition(":")[2]}
         withdrawal = await Withdrawal.get_motor_collection().find_one(query, session=session)
-        if withdrawal is None or withdrawal.get("state") != "pending" or withdrawal.get("amount") != account["balance"]:
-            message = (
-                f"{account_id} holds {account['balance']} tokens, and no pending withdrawal of that amount names it"
-            )
+        balance = balance_in(account)
+        if withdrawal is None or withdrawal.get("state") != "pending" or withdrawal.get("amount") != balance:
+            message = f"{account_id} holds {balance} tokens, and no pending withdrawal of that amount names it"
             report.add(Finding("payout_stuck", account_id, message))

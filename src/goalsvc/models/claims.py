@@ -126,7 +126,7 @@ async def _settle_earnings(
         if not paid and str(earning.get("from_user_id")) != claim.user_id:
             raise NotPromisedError(f"earning {earning_id} is not from user {claim.user_id}")
         state = SETTLED_STATE[Settlement.PAY if paid else Settlement.REFUND]
-        if earning.get("state") in set(SETTLED_STATE.values()) - {state}:
+        if earning.get("state") in [each for each in SETTLED_STATE.values() if each != state]:  # of any type
             raise ConflictError("settled_otherwise", f"earning {earning_id} was {earning['state']}")
         states.add(state)
     (state,) = states  # the orders of one transaction have one settlement in common

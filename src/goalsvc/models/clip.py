@@ -15,7 +15,7 @@ from goalsvc.domain.reading import Instant, Text
 from goalsvc.models.shared import Lenient
 
 #: A length in seconds, which may have a fraction.
-Seconds = Annotated[float, Strict()]
+Seconds = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
 
 class AssetState(StrEnum):

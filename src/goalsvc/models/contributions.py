@@ -28,7 +28,7 @@ from goalsvc.models.event_log import insert_events
 from goalsvc.models.events import of_contribution
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Transactions, count_tokens
-from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer, balance_in, change_balances
 
 #: How many contributions share one transaction, and how long a caller waits for its answer.
 LARGEST_BATCH = 64
@@ -307,7 +307,7 @@ async def _balances_of(users: set[str], session: DatabaseSession) -> dict[str, i
     accounts = {user_account(user): user for user in users}
     where = {"_id": {"$in": list(accounts)}}
     found = Account.get_motor_collection().find(where, {"balance": 1}, session=session)
-    return {accounts[account["_id"]]: account.get("balance", 0) for account in await found.to_list(None)}
+    return {accounts[account["_id"]]: balance_in(account) for account in await found.to_list(None)}
 
 
 async def _move(goals: Mapping[ObjectId, _Goal], session: DatabaseSession) -> None:
@@ -321,8 +321,7 @@ async def _move(goals: Mapping[ObjectId, _Goal], session: DatabaseSession) -> No
         amount = sum(taken.made.amount for _, taken in goal.taken)
         escrow = escrow_account(show_escrow(goal_id))
         changes.append(UpdateOne({"_id": escrow}, {"$inc": {"balance": amount}}, upsert=True))
-    moved = await Account.get_motor_collection().bulk_write(changes, session=session)
-    if moved.matched_count + moved.upserted_count < len(changes):
+    if await change_balances(changes, session) < len(changes):
         raise LedgerBusyError("a balance changed within the transaction")  # a snapshot does not allow it
 
 

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from goalsvc.database_session import DatabaseSession
-from goalsvc.errors import LedgerBusyError, SettingsError
+from goalsvc.errors import LedgerBusyError
 from goalsvc.models.abandoned import APP_NAME, Abandoned, end_abandoned
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
@@ -171,11 +171,3 @@ async def open_database(url: str, *, pool_size: int = 100) -> AsyncIterator[Data
         yield Database(client, name)
     finally:
         client.close()
-
-
-def check_url(url: str) -> None:
-    """Raises SettingsError unless the URL is one of MongoDB's."""
-    try:
-        parse_uri(url)
-    except PyMongoError as error:
-        raise SettingsError(f"GOALSVC_MONGODB_URL: {error}") from None

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import debt_account, user_account
-from goalsvc.models.wallet import Account, Transfer
+from goalsvc.models.wallet import Account, Transfer, balance_in
 
 
 async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: DatabaseSession) -> Sequence[Transfer]:
@@ -19,8 +19,8 @@ async def repay_debts(transfers: Sequence[Transfer], now: datetime, session: Dat
     async for account in accounts.find(owing, session=session):
         user_id = str(account["_id"]).partition(":")[2]
         debt = await accounts.find_one({"_id": debt_account(user_id)}, session=session)
-        owed = -debt["balance"] if debt else 0
-        repaid = min(owed, max(account["balance"], 0))
+        owed = -balance_in(debt)
+        repaid = min(owed, max(balance_in(account), 0))
         if repaid > 0:
             cause = next(transfer for transfer in transfers if transfer.to_user_id == user_id)
             await accounts.update_one({"_id": account["_id"]}, {"$inc": {"balance": -repaid}}, session=session)

@@ -46,6 +46,29 @@ def date_or(path: str, otherwise: Any) -> Mapping[str, Any]:
     return {"$cond": [is_set, value, otherwise]}
 
 
+def whole_part_of(path: str) -> Mapping[str, Any]:
+    """The expression for the number at that path without its fraction; 0 for what is not a number of up to 64 bits."""
+    as_long = {"$convert": {"input": f"${path}", "to": "long", "onError": 0, "onNull": 0}}
+    return {"$cond": [{"$isNumber": f"${path}"}, as_long, 0]}
+
+
+def whole_of(path: str) -> Mapping[str, Any]:
+    """The expression for the whole number at that path, also where it is written as a double or a Decimal128; else 0."""
+    return {"$cond": [{"$eq": [whole_part_of(path), f"${path}"]}, whole_part_of(path), 0]}
+
+
+def text_of(value: str) -> Mapping[str, Any]:
+    """The expression for the text that `value` (as in `$name`) holds; null where it holds none, or an empty one."""
+    is_text = {"$and": [{"$eq": [{"$type": value}, "string"]}, {"$ne": [value, ""]}]}
+    return {"$cond": [is_text, value, None]}
+
+
+def user_id_of(path: str) -> Mapping[str, Any]:
+    """The expression for the user id at that path, also where it is written as a whole number; null where there is none."""
+    is_whole = {"$and": [{"$isNumber": f"${path}"}, {"$eq": [whole_part_of(path), f"${path}"]}]}
+    return {"$cond": [is_whole, {"$toString": whole_part_of(path)}, text_of(f"${path}")]}
+
+
 def earliest(path: str, instant: datetime) -> Mapping[str, Any]:
     """The expression for the date at that path, at the latest `instant`; `instant` where none is set."""
     return {"$min": [date_or(path, instant), instant]}

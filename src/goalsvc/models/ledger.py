@@ -24,12 +24,13 @@ from goalsvc.errors import (
     InvalidError,
     NotPromisedError,
     TransferConflictError,
+    UnusableDocumentError,
 )
 from goalsvc.models.claims import verify_claims
 from goalsvc.models.debts import repay_debts
 from goalsvc.models.event_log import insert_events
 from goalsvc.models.transfer_events import of_posted
-from goalsvc.models.wallet import Account, Transfer
+from goalsvc.models.wallet import Account, Transfer, change_balances
 
 T = TypeVar("T")
 
@@ -163,7 +164,8 @@ class Ledger:
             try:
                 await self._database.transaction(lambda session: _move([waiting], [transfer], session))
             except (
-                DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError, NotPromisedError
+                DuplicateKeyError, BulkWriteError, InsufficientFundsError, ConflictError, NotPromisedError,
+                UnusableDocumentError,
             ) as error:  # fmt: skip
                 # Made before? Then that is the answer, whatever the accounts say today.
                 made = await Transfer.by_id(waiting.order.transfer_id)
@@ -257,9 +259,9 @@ async def _move(batch: Sequence[_Waiting], transfers: Sequence[Transfer], sessio
             for account, more in sorted(received.items())
         ),
     ]
-    written = await Account.get_motor_collection().bulk_write(changes, session=session)
+    written = await change_balances(changes, session)
     await verify_claims([waiting.order for waiting in batch], batch[0].now, session)
-    if written.matched_count + written.upserted_count < len(changes):
+    if written < len(changes):
         # An account that receives is found or made; so it is one that pays. Of several, each is then tried by itself.
         debit = min(paid)
         raise await _refusal(paying[debit][0].order, paid[debit], session)

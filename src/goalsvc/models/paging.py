@@ -2,15 +2,19 @@
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 
+import bson
 from beanie import Document
 from beanie.odm.utils.parsing import parse_obj
-from bson import ObjectId
+from bson import Code, CodecOptions, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.codec_options import DatetimeConversion
+from bson.datetime_ms import DatetimeMS
 from bson.errors import BSONError
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
@@ -18,6 +22,11 @@ from goalsvc.errors import GoalsvcError, InvalidError
 from goalsvc.models.shared import Lenient
 
 DocumentT = TypeVar("DocumentT", bound=Document)
+
+#: How the value in a cursor is decoded: as the database's client decodes documents.
+_AS_STORED: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 
 class Order(StrEnum):
@@ -50,11 +59,16 @@ async def page_of(
     """The page of that query, in the order of the field `by` and then of `_id`; of `_id` alone without it.
 
     A cursor holds the place of the last row, and not a number of rows: what is added meanwhile moves nothing. `by` must be a
-    time that a document keeps. A document that cannot be read is left out and affects no other. Raises InvalidError for a
-    cursor that this list did not give out.
+    time that a document keeps; where it is of another type, the row has its place by that type. A document that cannot be
+    read, or has several times there, is left out and affects no other. Raises InvalidError for a cursor that this list did not
+    give out.
     """
     direction = 1 if paging.order is Order.ASC else -1
     conditions: list[Mapping[str, Any]] = [where] if where else []
+    if issubclass(model, Lenient):
+        conditions.append({"_id": model.usable_ids()})
+    if by is not None:
+        conditions.append({by: {"$not": {"$type": "array"}}})
     if paging.cursor is not None:
         conditions.append(_after(_decoded(paging, by is not None), by, paging.order))
     query = {"$and": conditions} if len(conditions) > 1 else dict(conditions[0]) if conditions else {}
@@ -74,17 +88,41 @@ def _read(model: type[DocumentT], document: Mapping[str, Any]) -> DocumentT | No
     return row
 
 
-def _after(place: tuple[datetime | None, Any], by: str | None, order: Order) -> Mapping[str, Any]:
-    """The filter of the rows that follow that place. An absent time comes before all others."""
+#: The types of BSON in the order in which MongoDB sorts their values; an absent value is sorted as null.
+_SORTED_TYPES = (
+    "minKey", "null", "number", "string", "object", "binData", "objectId", "bool", "date", "timestamp", "regex",
+    "javascript", "maxKey",
+)  # fmt: skip
+
+
+def _after(place: tuple[object, Any], by: str | None, order: Order) -> Mapping[str, Any]:
+    """The filter of the rows that follow that place. A comparison in MongoDB finds values of the same type only."""
     value, identity = place
     beyond = "$gt" if order is Order.ASC else "$lt"
     if by is None:
         return {"_id": {beyond: identity}}
-    beside = {by: value, "_id": {beyond: identity}}
-    if value is None:
-        return {"$or": [beside, {by: {"$ne": None}}]} if order is Order.ASC else beside
-    further: list[Mapping[str, Any]] = [beside, {by: {beyond: value}}]
-    return {"$or": further if order is Order.ASC else [*further, {by: None}]}
+    rank = _SORTED_TYPES.index(_type_of(value))
+    types = _SORTED_TYPES[rank + 1 :] if order is Order.ASC else _SORTED_TYPES[:rank]
+    branches: list[Mapping[str, Any]] = [{by: {"$eq": value}, "_id": {beyond: identity}}]
+    if isinstance(value, float) and value != value:  # NaN comes before all numbers, and compares with none
+        branches += [{by: {"$gte": -math.inf}}] if order is Order.ASC else []
+    elif value is not None and not isinstance(value, Regex | MinKey | MaxKey):
+        branches.append({by: {beyond: value}})
+        if _SORTED_TYPES[rank] == "number" and order is Order.DESC:
+            branches.append({by: math.nan})
+    if "null" in types:
+        branches.append({by: None})
+    branches.append({by: {"$type": [name for name in types if name != "null"]}})
+    return {"$or": branches}
+
+
+def _type_of(value: object) -> str:
+    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (type(None), "null"), (bool, "bool"), (Code, "javascript"), ((int, float, Decimal128), "number"), (str, "string"),
+        (Regex, "regex"), (MinKey, "minKey"), (MaxKey, "maxKey"), (ObjectId, "objectId"), (bytes, "binData"),
+        ((datetime, DatetimeMS), "date"), (Timestamp, "timestamp"),
+    )  # fmt: skip
+    return next((name for kind, name in kinds if isinstance(value, kind)), "object")
 
 
 def _encoded(order: Order, row: Mapping[str, Any], by: str | None) -> str:
@@ -92,25 +130,33 @@ def _encoded(order: Order, row: Mapping[str, Any], by: str | None) -> str:
     value: Any = row
     for part in by.split(".") if by else ():
         value = value.get(part) if isinstance(value, Mapping) else None
+    time: object = None
+    if by and isinstance(value, datetime):
+        time = to_epoch_milliseconds(value)
+    elif by and value is not None:
+        time = base64.b64encode(bson.encode({"": value})).decode()
     place = [
         order.value,
         {"oid": str(identity)} if isinstance(identity, ObjectId) else identity,
-        to_epoch_milliseconds(value) if by and isinstance(value, datetime) else None,
+        time,
         by is not None,
     ]
     return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _decoded(paging: Paging, by_time: bool) -> tuple[datetime | None, Any]:
+def _decoded(paging: Paging, by_time: bool) -> tuple[object, Any]:
     refusal = InvalidError("cursor", "is not one that this list gave out in this order")
     try:
         text = (paging.cursor or "").encode("ascii")
-        order, identity, milliseconds, timed = json.loads(base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4)))
+        order, identity, time, timed = json.loads(base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4)))
         if isinstance(identity, dict):
             identity = ObjectId(identity["oid"])
         elif not isinstance(identity, str) or "\0" in identity:
             raise refusal
-        value = None if milliseconds is None else from_epoch_milliseconds(milliseconds).astimezone(UTC)
+        if isinstance(time, str):
+            value: object = bson.decode(base64.b64decode(time), _AS_STORED)[""]
+        else:
+            value = None if time is None else from_epoch_milliseconds(time).astimezone(UTC)
     except (ValueError, TypeError, KeyError, OverflowError, BSONError, RecursionError):
         raise refusal from None
     if order != paging.order.value or timed is not by_time:

@@ -15,6 +15,8 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
+from goalsvc.domain.reading import LAST_TIME
+from goalsvc.models.filters import at_most
 from goalsvc.models.wallet import Transfer
 
 #: A day is closed this long after its end: a transfer carries the time at which its transaction began.
@@ -108,7 +110,7 @@ async def _next_day() -> tuple[datetime | None, str]:
     last = await Seal.get_motor_collection().find_one({}, sort=[("_id", DESCENDING)])
     if last is not None:
         return datetime.strptime(str(last["_id"]), "%Y-%m-%d").replace(tzinfo=UTC) + _DAY, str(last["hash"])
-    where = {"created_at": {"$type": "date"}}
+    where = {"created_at": at_most(LAST_TIME)}
     first = await Transfer.get_motor_collection().find_one(where, {"created_at": 1}, sort=[("created_at", ASCENDING)])
     if first is None:
         return None, _FIRST

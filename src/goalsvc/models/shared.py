@@ -169,6 +169,11 @@ class Lenient(Document):
         return found
 
     @classmethod
+    def usable_ids(cls) -> Mapping[str, Any]:
+        """The filter value for an `_id` of the type that this collection has."""
+        return {"$type": "objectId" if cls._identity is ObjectId else "string"}
+
+    @classmethod
     def is_ours(cls, document: Mapping[str, Any]) -> bool:
         """Whether the document is of a class of goalsvc; a collection may hold another service's as well."""
         return True

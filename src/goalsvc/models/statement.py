@@ -9,8 +9,10 @@ from pymongo import ASCENDING
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
+from goalsvc.domain.reading import whole
 from goalsvc.models.book_audit import snapshot
-from goalsvc.models.wallet import Account, Transfer
+from goalsvc.models.filters import whole_of, whole_part_of
+from goalsvc.models.wallet import Account, Transfer, balance_in
 
 #: A statement in JSON has at most so many lines; as CSV it has all.
 MOST_LINES = 5000
@@ -56,7 +58,7 @@ async def opening_of(account_id: str, begin: datetime | None, session: DatabaseS
     if begin is None:
         return 0
     account = await Account.get_motor_collection().find_one({"_id": account_id}, {"balance": 1}, session=session)
-    balance = int(account["balance"]) if account else 0
+    balance = balance_in(account)
     since = {"$gte": begin}
     return balance - await _sum("credit", account_id, since, session) + await _sum("debit", account_id, since, session)
 
@@ -64,7 +66,7 @@ async def opening_of(account_id: str, begin: datetime | None, session: DatabaseS
 async def _sum(side: str, account_id: str, when: Mapping[str, Any], session: DatabaseSession) -> int:
     stages: list[Mapping[str, Any]] = [
         {"$match": {side: account_id, "created_at": when}},
-        {"$group": {"_id": None, "sum": {"$sum": "$amount"}}},
+        {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}}},
     ]
     found = await Transfer.get_motor_collection().aggregate(stages, session=session).to_list(None)
     return int(found[0]["sum"]) if found else 0
@@ -79,7 +81,7 @@ async def lines_of(
     found = Transfer.get_motor_collection().find(where, session=session, batch_size=500)
     same: list[Mapping[str, Any]] = []
     async for transfer in found.sort([("created_at", ASCENDING), ("_id", ASCENDING)]):
-        if same and transfer["created_at"] != same[0]["created_at"]:
+        if same and transfer.get("created_at") != same[0].get("created_at"):
             for line in _in_order(account_id, same, balance):
                 balance = line.balance
                 yield line
@@ -94,7 +96,8 @@ def _in_order(account_id: str, transfers: Sequence[Mapping[str, Any]], balance: 
     changes = []
     for transfer in transfers:
         debit, credit = books.legs_of(transfer)
-        changes.append((transfer["amount"] * ((credit == account_id) - (debit == account_id)), transfer))
+        amount = whole(transfer.get("amount")) or 0
+        changes.append((amount * ((credit == account_id) - (debit == account_id)), transfer))
     for change, transfer in sorted(changes, key=lambda pair: pair[0] < 0):
         balance += change
         yield Line(transfer, change, balance)
@@ -121,9 +124,9 @@ async def balances_by_kind() -> Mapping[str, Mapping[str, int]]:
     kind = {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 0]}
     stages: list[Mapping[str, Any]] = [
         {"$match": {"_id": {"$gt": ""}}},
-        {"$group": {"_id": kind, "accounts": {"$sum": 1}, "balance": {"$sum": "$balance"}}},
+        {"$group": {"_id": kind, "accounts": {"$sum": 1}, "balance": {"$sum": whole_part_of("balance")}}},
         {"$sort": {"_id": 1}},
     ]
     async with snapshot() as session:
         found = await Account.get_motor_collection().aggregate(stages, session=session).to_list(None)
-    return {str(one["_id"]): {"accounts": one["accounts"], "balance": one["balance"]} for one in found}
+    return {str(one["_id"]): {"accounts": one["accounts"], "balance": int(one["balance"])} for one in found}

@@ -6,18 +6,35 @@ deposits come. Only the issuer and debts may be negative. `goalsvc.models.ledger
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError
 
-from goalsvc.domain.escrow import Settlement, escrow_account
+from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.escrow import Settlement, escrow_account, is_amount
 from goalsvc.domain.goals import UserId, user_id
-from goalsvc.domain.reading import Instant, Text, Whole, WholePart, instant, whole, whole_part
+from goalsvc.domain.reading import (
+    GREATEST_WHOLE,
+    LEAST_WHOLE,
+    Instant,
+    Text,
+    Whole,
+    WholePart,
+    instant,
+    mapping,
+    sequence,
+    text,
+    whole,
+    whole_part,
+)
+from goalsvc.errors import UnusableDocumentError
+from goalsvc.models.healing import is_about_a_document
 from goalsvc.models.shared import Lenient, Sharing
 
 
@@ -112,6 +129,27 @@ class Account(Sharing):
         return None if document is None else cls.model_validate(document)
 
 
+async def change_balances(changes: Sequence[UpdateOne], session: DatabaseSession) -> int:
+    """Within a transaction: makes these changes of accounts; of how many the filter held, or which were made new.
+
+    Raises UnusableDocumentError for an account whose balance is not a number.
+    """
+    try:
+        written = await Account.get_motor_collection().bulk_write(list(changes), session=session)
+    except BulkWriteError as error:
+        if not is_about_a_document(error):
+            raise
+        first = next(iter(sequence(mapping(error.details).get("writeErrors"))), None)
+        account_id = mapping(mapping(mapping(first).get("op")).get("q")).get("_id")
+        raise UnusableDocumentError(f"accounts/{account_id}", "balance", "must be a whole number") from error
+    return int(written.matched_count + written.upserted_count)
+
+
+def balance_in(account: Mapping[str, Any] | None) -> int:
+    """The tokens of an account's document; 0 where there is none, or no number in it."""
+    return (whole_part(account.get("balance")) or 0) if account else 0
+
+
 class Transfer(Lenient):
     """Tokens that went from `debit` to `credit`. `from_user_id` and `to_user_id` are there when that side is a user."""
 
@@ -181,13 +219,18 @@ class Transfer(Lenient):
 
     @classmethod
     async def paid_out(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """Yields the transfers that paid shares of that escrow to its streamer, in the order of their ids."""
+        """Yields the transfers that paid shares of that escrow to its streamer, in the order of their ids.
+
+        Each names a user, an amount (as an integer) and, in `metadata.doc_id`, its share; others are left out.
+        """
         where = {
             "_id": {"$gte": f"escrow-{escrow_id}-", "$lt": f"escrow-{escrow_id}."},
             "to_user_id": {"$exists": True},
         }
         async for transfer in cls.get_motor_collection().find(where, batch_size=500).sort("_id", ASCENDING):
-            yield transfer
+            amount, doc_id = whole(transfer.get("amount")), mapping(transfer.get("metadata")).get("doc_id")
+            if is_amount(amount) and user_id(transfer["to_user_id"]) is not None and ObjectId.is_valid(doc_id or ""):
+                yield {**transfer, "amount": amount}
 
     @classmethod
     async def paid_from(cls, escrow_id: str) -> int:
@@ -258,11 +301,14 @@ class Earning(Sharing):
         wanted = {"from_user_id": 1, "amount": 1, "transfer_id": 1, "created_at": 1}
         paid: dict[str, dict[str, Any]] = {}
         async for earning in cls.get_motor_collection().find(where, wanted):
-            user_id = str(earning["from_user_id"])
-            payer = paid.setdefault(user_id, {"user_id": user_id, "amount": 0, "contributions": 0})
-            payer["amount"] += earning["amount"]
+            viewer, amount = user_id(earning.get("from_user_id")), whole(earning.get("amount"))
+            if viewer is None or amount is None or not isinstance(earning["_id"], ObjectId):
+                continue
+            payer = paid.setdefault(viewer, {"user_id": viewer, "amount": 0, "contributions": 0})
+            payer["amount"] += amount
             payer["contributions"] += 1
-            payer |= {"transfer_id": earning["transfer_id"], "at": earning["created_at"]}
+            at = instant(earning.get("created_at")) or earning["_id"].generation_time
+            payer |= {"transfer_id": text(earning.get("transfer_id")), "at": at}
         return list(paid.values())
 
     @classmethod
@@ -278,8 +324,10 @@ class Earning(Sharing):
             amount, user = after
             beside = {"amount": amount, "_id": {"$gt": user}}
             following = [{"$match": {"$or": [{"amount": {"$lt": amount}}, beside]}}]
+        a_user = [{"from_user_id": {"$gt": ""}}, {"from_user_id": {"$gte": LEAST_WHOLE}}]
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"goal_id": goal_id}},
+            # Comparisons find values of the same type only: what is not an amount, or not of a user, is left out.
+            {"$match": {"goal_id": goal_id, "amount": {"$gte": 1, "$lte": GREATEST_WHOLE}, "$or": a_user}},
             {"$group": {"_id": "$from_user_id", "amount": {"$sum": "$amount"}}},
             *following,
             {"$sort": {"amount": DESCENDING, "_id": ASCENDING}},

@@ -10,10 +10,11 @@ from bson import ObjectId
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.origin import Cause
+from goalsvc.domain.reading import sequence
 from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter, TraceSegment
-from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 
 #: How many webhooks of a goal are looked through for marks that did not count.
 _MOST_WEBHOOKS = 2000
@@ -56,7 +57,7 @@ async def _earning_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 async def _goal_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
     named = [Cause.read(transfer.get("cause")).goal_id]
-    named += [str(tag).rpartition(":")[2] for tag in transfer.get("tags") or [] if str(tag).startswith("escrow::")]
+    named += [str(tag).rpartition(":")[2] for tag in sequence(transfer.get("tags")) if str(tag).startswith("escrow::")]
     for goal_id in named:
         if goal_id is not None and ObjectId.is_valid(goal_id):
             found: Mapping[str, Any] | None = await Goal.get_motor_collection().find_one({"_id": ObjectId(goal_id)})
@@ -81,7 +82,7 @@ async def explain_goal(
     if isinstance(funding, str | ObjectId) and ObjectId.is_valid(funding):
         escrows.append(show_escrow(ObjectId(funding)))
     accounts = {"_id": {"$in": [escrow_account(escrow) for escrow in escrows]}}
-    held = [account.get("balance", 0) async for account in Account.get_motor_collection().find(accounts)]
+    held = [balance_in(account) async for account in Account.get_motor_collection().find(accounts)]
     # A dead letter's id begins with the goal's.
     prefix = f"goals/{goal_id}/"
     letters = {"state": "dead", "_id": {"$gte": prefix, "$lt": prefix[:-1] + "0"}}

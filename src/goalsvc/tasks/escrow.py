@@ -147,6 +147,8 @@ async def _settle_all(
 
 def _check_share(earning: Mapping[str, Any], payee: str | None) -> None:
     """Raises InvalidError for an earning that cannot be settled; it concerns only itself."""
+    if not isinstance(earning["_id"], ObjectId):
+        raise InvalidError(f"earning {earning['_id']}: _id", "must be of type ObjectId")
     check_amount(earning)
     if payee is None and not isinstance(earning.get("from_user_id"), str):
         raise InvalidError(f"earning {earning['_id']}: from_user_id", "required for a refund")

@@ -10,6 +10,7 @@ from bson import ObjectId
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import debt_account, user_account
+from goalsvc.domain.goals import user_id
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
@@ -17,7 +18,7 @@ from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import move_within
-from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 from goalsvc.tasks.task import RetryPolicy, task
 
 #: How many shares one run returns; the next run goes on.
@@ -101,8 +102,8 @@ class _Share:
     async def _payer(self) -> str:
         doc_id = ObjectId(self.payout["metadata"]["doc_id"])
         earning = await Earning.get_motor_collection().find_one({"_id": doc_id}, {"from_user_id": 1})
-        if earning is not None:
-            return str(earning["from_user_id"])
+        if earning is not None and (payer := user_id(earning.get("from_user_id"))) is not None:
+            return payer
         goal = await Goal.by_id(doc_id)
         viewer = (goal.conditions.exclusive_to or goal.metadata.viewer_id) if goal is not None else None
         if viewer is None:
@@ -115,7 +116,7 @@ class _Share:
             raise NotPromisedError(f"goal {self.goal_id} does not promise refund {self.refund_id}")
         streamer = str(self.payout["to_user_id"])
         wallet = await Account.get_motor_collection().find_one({"_id": user_account(streamer)}, session=session)
-        from_wallet = max(min(self.share, wallet["balance"] if wallet else 0), 0)
+        from_wallet = max(min(self.share, balance_in(wallet)), 0)
         own, as_debt = self._ids
         if from_wallet:
             await self._leg(own, user_account(streamer), payer, from_wallet, session)

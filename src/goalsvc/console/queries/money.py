@@ -11,6 +11,8 @@ from pymongo.errors import ExecutionTimeout
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
 from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
 from goalsvc.domain import books
+from goalsvc.domain.reading import LAST_TIME, whole
+from goalsvc.models.filters import at_most, whole_of
 from goalsvc.models.wallet import Account
 
 MOST_LINES = 80
@@ -86,7 +88,8 @@ class Statement:
 
 async def statement(account: str, before: Before | None = None) -> Statement:
     """Returns the statement of an account: the latest lines before that place, oldest first."""
-    own: dict[str, Any] = {"$or": [{"debit": account}, {"credit": account}]}
+    # A transfer without a time that can be read has no line; the opening balance contains it.
+    own: dict[str, Any] = {"$or": [{"debit": account}, {"credit": account}], "created_at": at_most(LAST_TIME)}
     where = own if before is None else {"$and": [own, before.filter(earlier=True)]}
     order = [("created_at", -1), ("_id", -1)]
     balance, found, later, proof = await asyncio.gather(
@@ -129,7 +132,7 @@ async def _proof(account: str) -> Proof | None:
 async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
     """Returns what these transfers changed in all, and how many they are."""
     changed = number = 0
-    group = {"$group": {"_id": None, "sum": {"$sum": "$amount"}, "number": {"$sum": 1}}}
+    group = {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}, "number": {"$sum": 1}}}
     for side, sign in (("credit", 1), ("debit", -1)):
         for row in await total("transfers", [{"$match": {side: account, **when}}, group]):
             changed += sign * int(row["sum"])
@@ -139,8 +142,7 @@ async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
 
 def _signed(transfer: Mapping[str, Any], account: str) -> int:
     debit, credit = books.legs_of(transfer)
-    amount = transfer.get("amount")
-    return (amount if isinstance(amount, int) else 0) * ((credit == account) - (debit == account))
+    return (whole(transfer.get("amount")) or 0) * ((credit == account) - (debit == account))
 
 
 async def numbers(account: str) -> tuple[int, int]:
