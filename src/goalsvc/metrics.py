@@ -1,10 +1,7 @@
 """Prometheus metrics of a process: how they are shown, also when several processes share one port."""
 
 import asyncio
-import atexit
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from goalsvc import __version__
+from goalsvc.scratch import working_directory
 
 #: prometheus-client writes its numbers to files in this directory, if it is set before the library is imported.
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -42,11 +40,15 @@ LAG = Gauge(
 _LOOK_SECONDS = 1.0
 
 
-def share_between_processes() -> None:
-    """Lets the processes that this one starts count together. Call it before prometheus-client is imported by them."""
-    directory = tempfile.mkdtemp(prefix="goalsvc-metrics-")
-    os.environ[_DIRECTORY] = directory
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+@contextmanager
+def shared_between_processes() -> Iterator[None]:
+    """Lets the processes that this one starts count together. Enter it before prometheus-client is imported by them."""
+    with working_directory("metrics") as directory:
+        os.environ[_DIRECTORY] = str(directory)
+        try:
+            yield
+        finally:
+            del os.environ[_DIRECTORY]
 
 
 def introduce(process: str) -> None:
@@ -102,7 +104,8 @@ def child_counts() -> Iterator[Mapping[str, str]]:
     if os.environ.get(_DIRECTORY):
         yield {}  # it is inherited, and shared already
         return
-    with tempfile.TemporaryDirectory(prefix="goalsvc-metrics-", ignore_cleanup_errors=True) as directory:
+    with working_directory("metrics") as made:
+        directory = str(made)
         _child_directories.append(directory)
         try:
             yield {_DIRECTORY: directory}

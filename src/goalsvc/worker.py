@@ -27,6 +27,7 @@ from goalsvc.integrations.leases import Leases
 from goalsvc.integrations.webhook_sender import open_sender
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.migration import prepare_indexes
+from goalsvc.scratch import remove_abandoned
 from goalsvc.settings import Settings
 from goalsvc.tasks.arq_worker import LaneWorker, settings_for_arq
 from goalsvc.tasks.bookkeeping import audit_books, end_idle_sessions, expire_unbegun_shows, make_end_abandoned
@@ -118,6 +119,7 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
     With `lanes`, it runs these lanes alone, all in this process. On leaving it finishes what is in hand, within a limit.
     """
     await asyncio.to_thread(outbound.load)
+    await asyncio.to_thread(remove_abandoned)
     runner = Runner(ALL, WITH_PROMISES)
     signer = JobSigner.from_settings(settings)
     metrics.introduce("worker")

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,18 @@ def _wait_for_services(settings: "Settings") -> None:
         raise typer.Exit(130) from None
 
 
+def _counting_together(processes: int) -> AbstractContextManager[None]:
+    """Lets several processes show the sums of their metrics; what killed ones have left on the disk is removed first."""
+    from goalsvc.scratch import remove_abandoned
+
+    remove_abandoned()
+    if processes == 1:
+        return nullcontext()
+    from goalsvc.metrics import shared_between_processes
+
+    return shared_between_processes()
+
+
 @app.command(epilog=examples("goalsvc serve", "goalsvc serve --host 0.0.0.0 --workers 2 --root-path /goals"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -62,30 +75,27 @@ def serve(
     garbage.pause()
     if root_path:
         os.environ["GOALSVC_ROOT_PATH"] = root_path
-    if workers > 1:
-        from goalsvc.metrics import share_between_processes
+    with _counting_together(workers):
+        import uvicorn
 
-        share_between_processes()
-    import uvicorn
-
-    settings = _settings()
-    _wait_for_services(settings)
-    uvicorn.run(
-        "goalsvc.app:serving",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http="goalsvc.api.heads:LimitedHead",
-        access_log=False,
-        proxy_headers=True,
-        forwarded_allow_ips=forwarded_allow_ips,
-        timeout_keep_alive=keep_alive,
-        log_config=None,  # its loggers use our handler
-        log_level=settings.log_level.lower(),
-        timeout_graceful_shutdown=8,
-        server_header=False,
-    )
+        settings = _settings()
+        _wait_for_services(settings)
+        uvicorn.run(
+            "goalsvc.app:serving",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http="goalsvc.api.heads:LimitedHead",
+            access_log=False,
+            proxy_headers=True,
+            forwarded_allow_ips=forwarded_allow_ips,
+            timeout_keep_alive=keep_alive,
+            log_config=None,  # its loggers use our handler
+            log_level=settings.log_level.lower(),
+            timeout_graceful_shutdown=8,
+            server_header=False,
+        )
 
 
 @app.command(epilog=examples("goalsvc worker", "goalsvc worker --lane money --lane notices"))

@@ -6,7 +6,6 @@ playlist or a script cannot make it open anything else.
 """
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from goalsvc.integrations.mp4 import TICKS, PictureTrack, write_mp4
 from goalsvc.integrations.origin import FetchLimits, Origin
 from goalsvc.integrations.refusals import Refusals
 from goalsvc.integrations.sound import SoundComposer
+from goalsvc.scratch import working_directory
 from goalsvc.settings import Settings
 
 #: How many segments before the first wanted one are looked at for its key frame.
@@ -91,8 +91,7 @@ class FfmpegCutter:
         if duration_seconds <= 0:
             raise ClipImpossibleError("a clip must last longer than that")
         wish = Wish(hls_url, begins_at, duration_seconds, latest_begin, self._lag_seconds, self._timeshift_url)
-        with tempfile.TemporaryDirectory(prefix="goalsvc-clip-") as name:
-            directory = Path(name)
+        with working_directory("clip") as directory:
             async with Origin(self._rules, self._limits.fetch) as origin:
                 gatherer = Gatherer(origin, self._clock, self._limits.gather, self._sleep, directory)
                 gathered = await gatherer.gather(wish)
@@ -214,8 +213,8 @@ class RecordedCutter(Refusals):
             raise self.troubles.pop(0)
         if not hls_url.startswith(("http://", "https://")):
             raise ClipImpossibleError("the stream's address is not one of http or https")
-        with tempfile.TemporaryDirectory(prefix="goalsvc-clip-") as name:
-            clip = Path(name) / "clip.mp4"
+        with working_directory("clip") as directory:
+            clip = directory / "clip.mp4"
             begins = begins_at.astimezone(UTC) + timedelta(seconds=self.late_seconds)
             clip.write_bytes(self.content)
             yield Clip(clip, begins, duration_seconds, "program_date_time")
