@@ -26,6 +26,8 @@ from goalsvc.api import (
     openapi,
     pusher_auth,
     received_webhooks,
+    reconciliation,
+    redrives,
     reports,
     search,
     session_token,
@@ -105,8 +107,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(webhook.router)
     app.include_router(pusher_auth.router)
     for module in (
-        users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, events, keys, audit,
-        reports, search, money, statements,
+        users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
+        reconciliation, events, keys, audit, reports, search, money, statements,
     ):  # fmt: skip
         include(app, module.router)
     for router in (

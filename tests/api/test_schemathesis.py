@@ -89,6 +89,7 @@ NOT_REACHED: Mapping[str, frozenset[str]] = {
     "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": frozenset({"200"}),
     "PATCH /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
     "DELETE /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
+    "POST /v1/reconciliation": frozenset({"200", "409"}),  # Pusher does not answer here
     "GET /metrics": frozenset({"401"}),  # GOALSVC_METRICS_KEY is not set here
 }
 
@@ -224,6 +225,7 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
     death = {"at": datetime.now(UTC), "reason": "external_service: byteplus: HTTP 500", "tries": 7}
     dead = {"task": "escrow_out", "arguments": {}, "state": "dead", "goal_id": show, "history": [death]}
     documents.get_default_database()["dead_letters"].insert_one({"_id": letter, **death, **dead})
+    redrive = client.post("/v1/redrives", json={"task": "escrow_out"}).raise_for_status().json()["id"]
     poor = [
         client.post("/v1/keys", json={"name": scope, "scopes": [scope]}).raise_for_status().json()["key"]
         for scope in ("read", "admin")
@@ -283,6 +285,7 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         "socket_id": ["1234.1234"],
         "escrow_id": [f"show_funding:{funding}"],
         "letter_id": [letter],
+        "redrive_id": [redrive],
     }
 
 
@@ -300,6 +303,9 @@ def serve(mongodb_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFac
         "PUSHER_APP_ID": "1",
         "PUSHER_KEY": PUSHER_KEY,
         "PUSHER_SECRET": PUSHER_SECRET,
+        "PUSHER_HOST": HOST,  # nothing answers there
+        "PUSHER_PORT": str(free_port()),
+        "PUSHER_SSL": "false",
         "API_KEY": API_KEY,
         "JWT_KEY": JWT_KEY,
         "LOG_LEVEL": "DEBUG",

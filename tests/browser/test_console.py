@@ -14,10 +14,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from bson import ObjectId
 from playwright.sync_api import expect
+from pymongo import MongoClient
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.commands.api import signed_headers
+from goalsvc.devstack.ports import free_port
 from tests.e2e.goalsvc_api import eventually
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ def evening(dev: dict[str, Any]) -> Iterator[Evening]:
             made: dict[str, Any] = answer.raise_for_status().json()
             return made
 
+        nowhere = {"url": f"http://127.0.0.1:{free_port()}/hook", "types": ["goal.*"]}
+        endpoint = post("/v1/webhook-endpoints", nowhere)["id"]
         session = post("/v1/sessions", {"user_id": "console-alice"})
         fund = {"kind": "FundingGoal", "session_id": session["id"], "levels": [{"title": "Fund it", "target": 60}]}
         funding = post("/v1/goals", {**fund, "metadata": {"show": {"title": "Ukulele", "target": 30}}})
@@ -66,7 +71,32 @@ def evening(dev: dict[str, Any]) -> Iterator[Evening]:
         share = api.get("/v1/transfers", params={"user_id": "console-alice"}).json()["items"][0]["id"]
         event = api.get("/v1/events", params={"goal_id": show}).json()["items"][0]["id"]
         ids = {"session": session["id"], "funding": funding["id"], "show": show, "refunded": refunded["id"]}
-        yield {**ids, "share": quote(share, safe=""), "event": event}
+        with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
+            letter = "nowhere/impossible/StopRecord"
+            bury(documents, [letter])
+            clips = a_clip(documents, show, "quarantined"), a_clip(documents, show, "failed", reason="no source")
+        redrive = post("/v1/redrives", {"code": "rtc_failed", "reason": "BytePlus is back"})["id"]
+        eventually(lambda: api.get(f"/v1/redrives/{redrive}").json()["state"], lambda state: state == "finished")
+        found = {"letter": letter, "clip": clips[0], "failed_clip": clips[1], "redrive": redrive, "endpoint": endpoint}
+        yield {**ids, **found, "share": quote(share, safe=""), "event": event}
+
+
+def bury(documents: "MongoClient[dict[str, Any]]", places: list[str], code: str = "rtc_failed") -> None:
+    """Writes dead letters of these places, whose reason begins with that code."""
+    arguments = {"goal_id": "0" * 24, "session_id": "0" * 24}
+    letter = {"task": "StopRecord", "reason": f"{code}: no answer", "tries": 5, "state": "dead", "arguments": arguments}
+    now = documents.admin.command("hello")["localTime"]
+    documents.get_default_database()["dead_letters"].insert_many(
+        [{**letter, "_id": place, "promise": place, "at": now} for place in places]
+    )
+
+
+def a_clip(documents: "MongoClient[dict[str, Any]]", goal: str, state: str, **fields: Any) -> str:
+    """Writes a clip of that goal, as if it had been cut."""
+    now = documents.admin.command("hello")["localTime"]
+    clip = {"state": state, "goal_id": ObjectId(goal), "user_id": "console-alice", "created_at": now, "begins_at": now}
+    made = documents.get_default_database()["assets"].insert_one({**clip, "duration": 30.0, **fields})
+    return str(made.inserted_id)
 
 
 def send(dev: dict[str, Any], name: str, goal: str, user: str, at: datetime | None = None) -> None:
@@ -209,49 +239,88 @@ PAGES = (
     "", "/search?q=nothing", "/goals/{show}", "/goals/{show}/trace", "/goals/{show}/seconds", "/goals/{refunded}",
     "/escrows/show_funding:{funding}", "/sessions/{session}", "/users/console-alice", "/webhooks", "/dead-letters", "/health",
     "/transfers/{share}", "/events/{event}", "/live", "/start", "/reconciliation", "/replay", "/keys", "/audit", "/deliveries",
+    "/deliveries/{endpoint}", "/clips/{clip}", "/clips/{failed_clip}", "/redrives/{redrive}", "/dead-letters?id={letter}",
 )  # fmt: skip
 
 
-class TestAccessibility:
-    def test_axe_finds_nothing_on_any_page(self, chromium: "Browser", dev: dict[str, Any], evening: Evening) -> None:
-        from axe_playwright_python.sync_playwright import Axe
+class TestEveryPage:
+    """Each is opened once, and looked at in the light, in the dark, and on a narrow screen."""
 
+    def test_has_nothing_that_axe_finds_and_is_not_wider_than_320_pixels(
+        self, chromium: "Browser", dev: dict[str, Any], evening: Evening
+    ) -> None:
         # axe is handed to the page as a script, which the console's policy refuses to others.
         context = chromium.new_context(bypass_csp=True)
         page = context.new_page()
         page.goto(f"{dev['api_url']}/console/login")
-        found = {"/login": Axe().run(page).response["violations"]}
+        found = looked_at(page, "/login")
         page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Log in").click()
         for path in PAGES:
-            page.emulate_media(color_scheme="light")
             page.goto(f"{dev['api_url']}/console{path.format(**evening)}")
-            found[path] = Axe().run(page).response["violations"]
-            page.emulate_media(color_scheme="dark")
-            dark = page.evaluate("axe.run({runOnly: ['color-contrast']}).then(found => found.violations)")
-            found[f"{path} in the dark"] = dark
+            found |= looked_at(page, path)
+        page.goto(f"{dev['api_url']}/console/reconciliation")
+        page.get_by_label("Reason").fill("to be sure")
+        page.get_by_role("button", name="Ask Pusher now").click()
+        expect(page.locator(".sentence")).to_contain_text(
+            re.compile(r"Pusher said that \d+ presence channels are occupied")
+        )
+        found |= looked_at(page, "after asking Pusher")
+        page.goto(f"{dev['api_url']}/console/clips/{evening['failed_clip']}")
+        page.get_by_label("Reason").fill("its source is there again")
+        page.get_by_role("button", name="Cut again").click()
+        expect(page.get_by_role("heading", name="It was not done")).to_be_visible()
+        found |= looked_at(page, "after an act that was refused")
         context.close()
-        told = {
-            path: [(one["id"], one["nodes"][0]["html"]) for one in violations] for path, violations in found.items()
-        }
-        assert {path: violations for path, violations in told.items() if violations} == {}
+        assert found == {}
+
+
+#: All that axe finds in the light, and what depends on the colours in the dark.
+AXE = """async () => {
+  const told = (found) => found.violations.map((one) => [one.id, one.nodes[0].html]);
+  return told(await axe.run({resultTypes: ["violations"]}));
+}"""
+AXE_COLOURS = AXE.replace("axe.run({", "axe.run({runOnly: ['color-contrast'], ")
+
+
+def looked_at(page: "Page", path: str) -> dict[str, Any]:
+    """What is wrong with the page that is open."""
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    page.evaluate(AXE_SCRIPT)
+    found = {path: page.evaluate(AXE)}
+    page.emulate_media(color_scheme="dark")
+    found[f"{path} in the dark"] = page.evaluate(AXE_COLOURS)
+    page.emulate_media(color_scheme="light")
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 320, "height": 640})
+    width = page.evaluate("document.documentElement.scrollWidth")
+    found[f"{path} on a narrow screen"] = [] if width <= 320 else [f"{width} pixels"]
+    if wide is not None:
+        page.set_viewport_size(wide)
+    return {where: wrong for where, wrong in found.items() if wrong}
 
 
 class TestWithoutScripts:
-    def test_every_page_says_the_same_and_is_not_wider_than_320_pixels(
-        self, chromium: "Browser", dev: dict[str, Any], evening: Evening
-    ) -> None:
+    def test_a_page_says_the_same(self, chromium: "Browser", dev: dict[str, Any], evening: Evening) -> None:
         plain = logged_in(chromium, dev, java_script_enabled=False)
         plain.get_by_label("Search by id").fill(evening["show"])
         plain.get_by_role("button", name="Search").click()
         expect(plain.get_by_text("The goal reached its target")).to_be_visible()
         expect(plain.get_by_role("img", name="Time line of ShowGoal")).to_be_visible()
         plain.context.close()
-        narrow = logged_in(chromium, dev, viewport={"width": 320, "height": 640})
-        for path in PAGES:
-            narrow.goto(f"{dev['api_url']}/console{path.format(**evening)}")
-            assert narrow.evaluate("document.documentElement.scrollWidth") <= 320, path
-        narrow.context.close()
+
+
+class TestRedriving:
+    def test_shows_how_far_it_is_while_it_goes_on(self, console: "Page", dev: dict[str, Any], evening: Evening) -> None:
+        with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
+            bury(documents, [f"users/gone-{number:04d}/StopRecord" for number in range(600)], "rtc_away")
+        console.goto(f"{dev['api_url']}/console/dead-letters")
+        row = console.get_by_role("row").filter(has_text="rtc_away").first
+        row.get_by_label("Reason").fill("BytePlus is back")
+        row.get_by_role("button", name="Try 600 again").click()
+        expect(console.get_by_text("600 of 600 letters are promised again.")).to_be_visible()
+        expect(console.get_by_text("finished", exact=True)).to_be_visible()
 
 
 class TestLive:
@@ -267,6 +336,9 @@ class TestLive:
         expect(state).to_have_text(re.compile(r"paused, [1-9]\d* new"), timeout=15_000)
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_text("latecomer")).to_have_count(1)
+        expect(
+            page.get_by_text(re.compile(r"^delivery goal\.\S+ to whe_\w+, pending, .*again at")).first
+        ).to_be_attached()
         os.kill(dev["pids"]["api"], signal.SIGTERM)
         expect(state).to_have_text(re.compile("^lost since .*; connecting$"), timeout=15_000)
         eventually(lambda: answers(dev, evening["show"]), bool)

@@ -2,12 +2,15 @@
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from goalsvc.devstack.demo_expected import PRESENCE, PRESENCE_OF_TWIN, Answers, differences, receivers, tasks
@@ -18,11 +21,11 @@ from goalsvc.devstack.livestream import read_seconds
 from .command_line import clean_environment
 
 
-def start_demo(keep: Path, scratch: Path) -> subprocess.Popen[str]:
+def start_demo(keep: Path, scratch: Path, *options: str) -> subprocess.Popen[str]:
     """A demo without a home, a terminal or a port of its own; what it leaves behind is in `scratch`."""
     environment = {**clean_environment(), "TMPDIR": str(scratch), "PYTHONWARNINGS": "error::ResourceWarning"}
     environment.pop("HOME", None)
-    words = [sys.executable, "-m", "goalsvc", "demo", "--keep-dir", str(keep)]
+    words = [sys.executable, "-m", "goalsvc", "demo", "--keep-dir", str(keep), *options]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -38,6 +41,15 @@ def processes_in(directory: Path) -> list[int]:
     return found
 
 
+def the_page(address: str, key: str) -> str:
+    """A page of the console, for that key."""
+    site = address.partition("/console")[0]
+    from_there = {"Sec-Fetch-Site": "same-origin"}
+    entered = httpx.post(f"{site}/console/login", data={"key": key}, headers=from_there, trust_env=False)
+    cookie = entered.headers["set-cookie"].partition(";")[0]
+    return httpx.get(address, headers={"Cookie": cookie}, trust_env=False).raise_for_status().text
+
+
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
     directory = tmp_path / "scratch"
@@ -46,9 +58,15 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def test_it_holds(tmp_path: Path, scratch: Path) -> None:
-    demo = start_demo(tmp_path / "keep", scratch)
+    demo = start_demo(tmp_path / "keep", scratch, "--stay")
+    assert demo.stdout is not None
+    played = list(takewhile(lambda line: "Ctrl-C ends the demo" not in line, demo.stdout))
+    address, key = re.findall(r"(http://\S+/console/goals/\w+) is the show's page; log in with (\S+)", played[-1])[0]
+    assert "The goal reached its target with 400 of 360 s." in the_page(address, key)
+    os.kill(demo.pid, signal.SIGINT)
     told, complaints = demo.communicate(timeout=58)
     assert (demo.returncode, complaints) == (0, ""), told
+    told = "".join([*played, told])
     assert "\x1b" not in told
     assert "figures are as expected" in told
     assert "✗" not in told

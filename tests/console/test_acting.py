@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 
 from goalsvc.domain.call import Scope
-from goalsvc.models.records import DeadLetter
 from tests.world import World
 
 from .conftest import FROM_HERE, a_key, log_in
@@ -95,7 +94,13 @@ class TestActs:
         answer = await submit(operator, "end", id=goal["id"], reason="  ")
         assert (answer.status_code, "reason: required" in answer.text) == (422, True)
         elsewhere: list[dict[str, str]] = [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
-        for path in ("/console/act/end", "/console/keys", "/console/redrive-group", "/console/replay"):
+        for path in (
+            "/console/act/end",
+            "/console/keys",
+            "/console/act/redrive-group",
+            "/console/act/ask-pusher",
+            "/console/replay",
+        ):
             for headers in [*elsewhere, {"Origin": "https://evil.test"}]:
                 data = {"id": goal["id"], "reason": "x"}
                 assert (await operator.post(path, data=data, headers=headers)).status_code == 403
@@ -112,43 +117,6 @@ class TestActs:
     async def test_of_a_browser_that_was_logged_out_lead_to_the_log_in(self, browser: httpx.AsyncClient) -> None:
         answer = await submit(browser, "end", id="x", reason="y")
         assert answer.headers["location"] == "/console/login"
-
-
-class TestRedriving:
-    async def test_a_group_tells_what_was_done_what_could_not_be_and_what_is_left(
-        self, world: World, operator: httpx.AsyncClient
-    ) -> None:
-        goal = await a_show(world)
-        world.has_dead_letters = True
-        session_id = goal["conditions"]["session_id"]
-        for number in range(102):
-            await bury(world, f"goals/{goal['id']}/StopRecord:{number:03d}", goal["id"], session_id)
-        await bury(world, "nowhere/impossible/StopRecord", None, session_id)
-        listed = (await operator.get("/console/dead-letters")).text
-        assert "Try 100 again" in listed
-        fields = {"task": "StopRecord", "code": "rtc_failed", "reason": "BytePlus is back"}
-        first = await operator.post("/console/redrive-group", data=fields, headers=FROM_HERE)
-        assert "100 StopRecord tasks were promised again; 3 dead letters of this group are left." in first.text
-        rest = await operator.post("/console/redrive-group", data=fields, headers=FROM_HERE)
-        assert "2 StopRecord tasks were promised again, 1 could not be; 1 dead letters" in rest.text
-        acts = await world.get("/v1/audit?operation=redrive&limit=1")
-        assert acts["items"][0]["reason"] == "BytePlus is back"
-
-
-async def bury(world: World, letter_id: str, goal_id: str | None, session_id: str) -> None:
-    collection, document, promise = letter_id.split("/")
-    await DeadLetter.bury(
-        DeadLetter(
-            _id=letter_id,
-            task="StopRecord",
-            arguments={"goal_id": goal_id or "", "session_id": session_id},
-            reason="rtc_failed: no answer",
-            at=world.clock.now(),
-            tries=5,
-            promise=f"{collection}/{document}/{promise}",
-            goal_id=goal_id,
-        )
-    )
 
 
 class TestKeys:

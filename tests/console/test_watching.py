@@ -7,6 +7,9 @@ from datetime import timedelta
 import httpx
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.console import live
+from goalsvc.domain.call import Scope
+from goalsvc.models.trace_roots import Place
 from tests.world import World
 
 from .conftest import FROM_HERE, a_key, hear, log_in
@@ -143,3 +146,36 @@ def recording(world: World, goal_id: str, seconds: int) -> str:
         json.dumps({"body": json.dumps({"time_ms": begin + at * 1000, "events": [event(name, goal_id, user)]})})
         for name, user, at in lines
     )
+
+
+class TestTail:
+    async def test_has_each_attempt_of_a_delivery_for_those_who_may_see_it(
+        self, world: World, operator: httpx.AsyncClient, browser: httpx.AsyncClient
+    ) -> None:
+        await world.post("/v1/sessions", {"user_id": "alice"})
+        began = world.clock.now()
+        for number in range(3):
+            world.clock.move_on(1)
+            attempt = {"at": world.clock.now(), "status": 503, "ms": 12.3, "answer": "<b>away</b>"}
+            delivery = {"_id": f"whe_1:evt_{number}", "endpoint_id": "whe_1", "event_id": f"evt_{number}"}
+            told = {"type": "goal.ended", "state": "pending", "attempts": [attempt], "tried_at": world.clock.now()}
+            world.database.deliveries.insert_one(
+                {**delivery, **told, "next_at": world.clock.now(), "created_at": began}
+            )
+        said = "delivery goal.ended to whe_1, pending, 503, 12 ms, again at "
+        text = await shown(world, operator, "/live")
+        assert (text.count(said), text.count("begin_session")) == (3, 1)
+        assert text.index("evt_2") < text.index("evt_0") < text.index("begin_session"), "the latest first"
+        assert "/console/events/evt_2" in text
+        assert (await shown(world, operator, "/live?kind=webhook")).count(said) == 0
+        assert (await shown(world, operator, "/live?kind=delivery")).count(said) == 3
+
+        view, found, place = live.View(live.Kind.ALL, frozenset(Scope)), [], Place(began - timedelta(minutes=1))
+        while lines := (await live.lines_after(place, world.clock.now(), view))[:1]:  # one at a time: none is missed
+            place = lines[-1][0]
+            place = Place.parse(str(place)) or place
+            found += lines
+        assert [line["path"] for _, line in found if "path" in line] == [f"/events/evt_{number}" for number in range(3)]
+
+        await log_in(browser, (await a_key(world, "read"))["key"])
+        assert "whe_1" not in await shown(world, browser, "/live?kind=delivery")

@@ -472,5 +472,5 @@ class TestWhoeverAnnouncesOwnsTheRetry:
             assert [node["name"] for node in who["children"]] == ["following"]
 
     async def test_goals_are_the_collection_where_nothing_else_is_said(self) -> None:
-        assert set(WITH_PROMISES) == {"goals", "sessions", "users", "presence_notices"}
+        assert set(WITH_PROMISES) == {"goals", "sessions", "users", "presence_notices", "redrives"}
         assert WITH_PROMISES["goals"] is Goal

@@ -1,5 +1,6 @@
 """Dead letters: tasks that were tried for the last time; listed, and tried again."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,9 +15,12 @@ from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
 from goalsvc.models.paging import page_of
+from goalsvc.models.present_arguments import present_arguments
 from goalsvc.models.records import DeadLetter
 
 router = operations("/v1/dead-letters", "Dead letters")
+
+LetterId = Annotated[str, Path(max_length=512, examples=["goals/68143584d6945d32e732cc21/StopRecord"])]
 
 
 class DeadLetterView(BaseModel):
@@ -30,20 +34,29 @@ class DeadLetterView(BaseModel):
     tries: int
     state: Literal["dead", "redriven"]
     goal_id: str | None = None
-    history: list[dict[str, Any]] = Field(description="Every death: when, why, after how many tries.")
+    history: list[dict[str, Any]] = Field(
+        description="Every death: when, why, after how many tries, and with which `arguments` where those were others."
+    )
+    present_arguments: dict[str, Any] | None = Field(
+        default=None,
+        description="The arguments with which its document promises the task now, where they are others than `arguments`: "
+        "with these it is tried again.",
+    )
     redriven_at: datetime | None = Field(default=None, description="When it was tried again.")
+    redriven_key: str | None = Field(default=None, description="The name of the key of who tried it again.")
     created_at: datetime | None = Field(default=None, description="When the task was given up first.")
     updated_at: datetime | None = Field(default=None, description="When it was given up or tried again last.")
 
     @classmethod
-    def of(cls, letter: DeadLetter) -> "DeadLetterView":
-        """The view of that letter."""
+    def of(cls, letter: DeadLetter, present: Mapping[str, Any] | None = None) -> "DeadLetterView":
+        """The view of that letter; `present` are the arguments with which its task is promised now, where they differ."""
         fields: dict[str, Any] = {
             name: shown(value) for name, value in letter.model_dump(include=set(cls.model_fields)).items()
         }
         deaths = [death.get("at") for death in fields.get("history") or () if isinstance(death, dict)]
         created = next((at for at in deaths if at is not None), letter.at)
-        return cls.model_validate({**fields, "created_at": created, "updated_at": letter.redriven_at or letter.at})
+        times = {"created_at": created, "updated_at": letter.redriven_at or letter.at}
+        return cls.model_validate({**fields, **times, "present_arguments": shown(present)})
 
 
 @router.get("", summary="List dead letters", responses=responses(401, 422, 503))
@@ -52,11 +65,16 @@ async def list_dead_letters(
     state: Annotated[Literal["dead", "redriven"] | None, Query(description="Only letters in this state.")] = None,
     task: Annotated[str | None, Query(max_length=64, description="Only letters of this task.")] = None,
     goal_id: Annotated[IdText | None, Query(description="Only letters about this goal.")] = None,
+    identity: Annotated[
+        str | None, Query(alias="id", max_length=512, description="Only the letter of this id.")
+    ] = None,
 ) -> Page[DeadLetterView]:
     """Dead letters in the order in which they were given up last."""
-    fields = {"state": state, "task": task, "goal_id": goal_id}
+    fields = {"state": state, "task": task, "goal_id": goal_id, "_id": identity}
     where: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    return Page.of(await page_of(DeadLetter, where, paging, by="at"), DeadLetterView.of)
+    rows = await page_of(DeadLetter, where, paging, by="at")
+    present = await present_arguments(rows.items)
+    return Page.of(rows, lambda letter: DeadLetterView.of(letter, present.get(letter.id)))
 
 
 @router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
@@ -64,7 +82,8 @@ async def list_dead_letters(
 async def redrive(
     context: ContextOf,
     call: CallOf,
-    letter_id: Annotated[str, Path(max_length=512, examples=["goals/68143584d6945d32e732cc21/StopRecord"])],
+    letter_id: LetterId,
 ) -> DeadLetterView:
     """Promises the task again, and enqueues it. Safe: what was done before is not done twice."""
-    return DeadLetterView.of(await actions.redrive(context, call, letter_id))
+    letter = await actions.redrive(context, call, letter_id)
+    return DeadLetterView.of(letter, (await present_arguments([letter])).get(letter.id))

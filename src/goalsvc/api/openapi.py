@@ -185,6 +185,24 @@ _LETTER: dict[str, Any] = {
     "history": [{"at": "2026-01-01T20:09:00Z", "reason": "external_service: byteplus: HTTP 500", "tries": 7}],
     "redriven_at": None,
 }
+_REDRIVE: dict[str, Any] = {
+    "id": "rdr_68143584d6945d32e732cc40",
+    "task": "StopRecord",
+    "code": "external_service",
+    "goal_id": None,
+    "limit": None,
+    "state": "finished",
+    "found": 240,
+    "redriven": 200,
+    "failed": 0,
+    "failures": [],
+    "by_others": [{"redrive_id": None, "key": "support", "letters": 40}],
+    "key": "env",
+    "reason": "BytePlus is back",
+    "created_at": "2026-01-02T09:00:00Z",
+    "updated_at": "2026-01-02T09:00:03Z",
+    "finished_at": "2026-01-02T09:00:03Z",
+}
 _TRACE: dict[str, Any] = {
     "events": [
         {
@@ -280,6 +298,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/transfers": {"items": [_TRANSFER], "next": None},
     "GET /v1/dead-letters": {"items": [_LETTER], "next": None},
     "POST /v1/dead-letters/{letter_id}/redrive": _LETTER | {"state": "redriven", "redriven_at": "2026-01-02T09:00:00Z"},
+    "POST /v1/redrives": _REDRIVE
+    | {"state": "running", "redriven": 0, "by_others": [], "updated_at": "2026-01-02T09:00:00Z", "finished_at": None},
+    "GET /v1/redrives": {"items": [_REDRIVE], "next": None},
+    "GET /v1/redrives/{redrive_id}": _REDRIVE,
     **event_answers.ANSWERS,
     "GET /healthz": {"status": "ok"},
     "GET /readyz": {"mongodb": "ok", "redis": "ok"},

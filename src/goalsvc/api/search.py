@@ -25,6 +25,7 @@ _PATHS = {
     "withdrawal": "/v1/withdrawals/{id}",
     "event": "/v1/events/{id}",
     "webhook_endpoint": "/v1/webhook-endpoints/{id}",
+    "redrive": "/v1/redrives/{id}",
     "clip": "/v1/clips/{id}",
     "key": "/v1/keys/{id}",
     "account": "/v1/transfers?account={id}",

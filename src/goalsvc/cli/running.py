@@ -130,16 +130,17 @@ def migrate(
     run_migrate(_settings(), as_json=json_output)
 
 
-@app.command(epilog=examples("goalsvc demo", "goalsvc demo --keep-dir /tmp/goalsvc-demo"))
+@app.command(epilog=examples("goalsvc demo", "goalsvc demo --stay"))
 def demo(
     keep_dir: Annotated[Path, typer.Option(help="Where the clip is put, and the logs if something went wrong.")] = Path(
         ".goalsvc-demo"
     ),
+    stay: Annotated[bool, typer.Option("--stay", help="Go on at the end, for the console, until Ctrl-C.")] = False,
 ) -> None:
     """Play a whole show on real parts, from signed webhook to payout and clip, and check every figure."""
     from goalsvc.devstack.demo import run_demo
 
-    raise typer.Exit(run_demo(keep_dir))
+    raise typer.Exit(run_demo(keep_dir, stay=stay))
 
 
 @app.command(epilog=examples("goalsvc doctor", "goalsvc doctor --json"))

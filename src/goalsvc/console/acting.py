@@ -1,6 +1,5 @@
 """What operators do: each act is an operation of the API, given a reason, from a page of this console only."""
 
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from fastapi import Request
@@ -8,16 +7,13 @@ from fastapi.responses import RedirectResponse, Response
 
 from goalsvc.console import access
 from goalsvc.console.acts import ACTS, Act, Form
+from goalsvc.console.instants import instants_in
 from goalsvc.console.operating import Answer, call_operation
-from goalsvc.console.queries import overview
 from goalsvc.console.rendering import HEADERS, page
 from goalsvc.console.routing import Operator, base_of, console_router, texts_of
-from goalsvc.domain.call import Caller, Scope
+from goalsvc.domain.call import Caller
 
 router = console_router()
-
-#: How many letters one click redrives; the page then says how many are left.
-MOST_AT_ONCE = 100
 
 
 def refused_elsewhere(request: Request, caller: Caller) -> Response | None:
@@ -47,12 +43,16 @@ async def act(request: Request, caller: Operator, name: str) -> Response:
     if not form.get("reason", "").strip():
         return without_reason(request, caller)
     answer = await _done(request, caller, wanted, form)
-    back = wanted.leads_to.format(id=quote(form.get("id", ""), safe=""))
+    back = wanted.back.format(id=quote(form.get("id", ""), safe=""))
     if not answer.ok:
         title = "Not with this key" if answer.status == 403 else "It was not done"
         return page(
             request, "message.html", status=answer.status, title=title, text=answer.refusal, caller=caller, back=back
         )
+    if wanted.shows:
+        return page(request, wanted.shows, caller=caller, answer=instants_in(answer.body), back=back)
+    new = answer.body.get("id", "") if isinstance(answer.body, dict) else ""
+    back = wanted.leads_to.format(id=quote(form.get("id", ""), safe=""), new=new)
     return RedirectResponse(_told(base_of(request) + back, name), 303, headers=dict(HEADERS))
 
 
@@ -66,54 +66,4 @@ async def _done(request: Request, caller: Caller, wanted: Act, form: Form) -> An
     key = form.get("key", "") if wanted.method == "POST" else ""
     return await call_operation(
         request, caller, wanted.method, path, wanted.body(form), key=key, reason=form["reason"].strip()
-    )
-
-
-@dataclass(slots=True)
-class Redriven:
-    """What came of redriving a group."""
-
-    done: int = 0
-    faster: int = 0
-    """Letters that another operator had redriven meanwhile."""
-    failed: list[tuple[str, str]] | None = None
-    """Letters that could not be redriven, and why."""
-
-    def note(self, letter_id: str, answer: Answer) -> None:
-        """Counts the answer about one letter."""
-        if answer.ok:
-            self.done += 1
-        elif answer.code == "already_redriven":
-            self.faster += 1
-        else:
-            self.failed = [*(self.failed or ()), (letter_id, answer.refusal)]
-
-
-@router.post("/redrive-group")
-async def redrive_group(request: Request, caller: Operator) -> Response:
-    """Redrives the letters of a group, or all; so many at once, and the page says how many are left."""
-    if (refusal := refused_elsewhere(request, caller)) is not None:
-        return refusal
-    form = texts_of(await request.form())
-    if not form.get("reason", "").strip():
-        return without_reason(request, caller)
-    if Scope.OPERATE not in caller.scopes:
-        raise access.ForbiddenError(Scope.OPERATE)
-    task, code = form.get("task", ""), form.get("code", "")
-    letters = await overview.letters_of_group(task, code, MOST_AT_ONCE)
-    redriven = Redriven()
-    for letter_id in letters:
-        redriven.note(
-            letter_id, await _done(request, caller, ACTS["redrive"], {"id": letter_id, "reason": form["reason"]})
-        )
-    left = await overview.count_group(task, code)
-    return page(
-        request,
-        "redriven.html",
-        caller=caller,
-        redriven=redriven,
-        left=left,
-        task=task,
-        code=code,
-        reason=form["reason"],
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goalsvc.domain.call import Caller, Scope
+from goalsvc.domain.goals import PERFORMED, GoalKind
 
 Form = Mapping[str, str]
 
@@ -19,9 +20,18 @@ class Act:
     path: str
     """Of the operation, with `{id}`."""
     leads_to: str
-    """The page that shows what came of it, with `{id}`."""
+    """The page that shows what came of it, with `{id}`, or `{new}` for the id of what was created."""
     done: str
     body: Callable[[Form], Mapping[str, Any] | None] = lambda form: None
+    begun_at: str = ""
+    """The page to go back to when it was refused; empty: the one that it leads to."""
+    shows: str = ""
+    """The template that shows the answer itself, in place of a page."""
+
+    @property
+    def back(self) -> str:
+        """The page from which it is done, with `{id}`."""
+        return self.begun_at or self.leads_to
 
 
 def _refund(form: Form) -> Mapping[str, Any]:
@@ -31,6 +41,16 @@ def _refund(form: Form) -> Mapping[str, Any]:
 
 def _whole(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
+
+
+def _chosen(*names: str) -> Callable[[Form], Mapping[str, Any]]:
+    """Returns what a form says of these fields; what is empty is left out."""
+    return lambda form: {name: value for name in names if (value := form.get(name, "").strip())}
+
+
+def _group(form: Form) -> Mapping[str, Any]:
+    limit = form.get("limit", "").strip()
+    return {**_chosen("task", "code")(form), **({"limit": _whole(limit)} if limit else {}), "reason": form["reason"]}
 
 
 ACTS: Mapping[str, Act] = {
@@ -57,6 +77,36 @@ ACTS: Mapping[str, Act] = {
         "/v1/dead-letters/{id}/redrive",
         "/dead-letters?id={id}",
         "The task is promised again.",
+    ),
+    "redrive-group": Act(
+        "Try",
+        Scope.OPERATE,
+        "POST",
+        "/v1/redrives",
+        "/redrives/{new}",
+        "A worker tries them again.",
+        _group,
+        begun_at="/dead-letters",
+    ),
+    "ask-pusher": Act(
+        "Ask Pusher now",
+        Scope.OPERATE,
+        "POST",
+        "/v1/reconciliation",
+        "/reconciliation",
+        "Pusher was asked.",
+        _chosen("reason"),
+        shows="asked.html",
+    ),
+    "ask-about-goal": Act(
+        "Ask Pusher",
+        Scope.OPERATE,
+        "POST",
+        "/v1/reconciliation",
+        "/goals/{id}",
+        "Pusher was asked.",
+        lambda form: {"goal_id": form.get("id", ""), "reason": form["reason"]},
+        shows="asked.html",
     ),
     "retry-clip": Act(
         "Cut again", Scope.OPERATE, "POST", "/v1/clips/{id}/retry", "/clips/{id}", "The clip is being cut again."
@@ -87,8 +137,10 @@ def offered(caller: Caller, *names: str) -> list[tuple[str, Act]]:
     return [(name, ACTS[name]) for name in names if ACTS[name].scope in caller.scopes]
 
 
-def fields_of(goal_active: bool, kind: str, paid: bool) -> Sequence[str]:
+def fields_of(goal_active: bool, kind: GoalKind, paid: bool) -> Sequence[str]:
     """Returns the acts that make sense for a goal as it stands."""
     if not goal_active:
         return ("refund",) if paid else ()
-    return ("agree", "decline") if kind == "TriggerGoal" else ("end",)
+    if kind is GoalKind.TRIGGER:
+        return ("agree", "decline")
+    return ("end", "ask-about-goal") if kind in PERFORMED else ("end",)

@@ -1,6 +1,5 @@
 """Keys, the audit, outgoing webhooks, events and clips: each page shows what an operation of the API answers."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -9,6 +8,7 @@ from fastapi.responses import Response
 
 from goalsvc.console.acting import refused_elsewhere, without_reason
 from goalsvc.console.acts import offered
+from goalsvc.console.instants import instants_in, timed
 from goalsvc.console.operating import call_operation, read_operation
 from goalsvc.console.rendering import page
 from goalsvc.console.routing import Operator, console_router, missing, texts_of
@@ -31,7 +31,7 @@ async def show_keys(request: Request, caller: Operator, cursor: Cursor = None) -
         request,
         "keys.html",
         caller=caller,
-        found=_timed(found),
+        found=timed(found),
         scopes=list(Scope),
         new=None,
         acts=offered(caller, "revoke-key"),
@@ -66,7 +66,7 @@ async def change_keys(request: Request, caller: Operator) -> Response:
         request,
         "keys.html",
         caller=caller,
-        found=_timed(found),
+        found=timed(found),
         scopes=list(Scope),
         new=answer.body,
         acts=offered(caller, "revoke-key"),
@@ -85,14 +85,14 @@ async def show_audit(
     """Shows every act: who changed what, why, by which key."""
     filters = {"key": key.strip(), "operation": operation.strip(), "target": target.strip()}
     found = await read_operation(request, caller, "/v1/audit", order="desc", limit=_PAGE, cursor=cursor, **filters)
-    return page(request, "audit.html", caller=caller, found=_timed(found), filters=filters)
+    return page(request, "audit.html", caller=caller, found=timed(found), filters=filters)
 
 
 @router.get("/deliveries")
 async def show_endpoints(request: Request, caller: Operator) -> Response:
     """Shows the endpoints of outgoing webhooks, and how each of them does."""
     found = await read_operation(request, caller, "/v1/webhook-endpoints", order="desc", limit=_PAGE)
-    return page(request, "endpoints.html", caller=caller, found=_timed(found))
+    return page(request, "endpoints.html", caller=caller, found=timed(found))
 
 
 @router.get("/deliveries/{endpoint_id}")
@@ -117,7 +117,7 @@ async def show_deliveries(
         "deliveries.html",
         caller=caller,
         endpoint=endpoint,
-        found=_timed(found),
+        found=timed(found),
         state=state,
         since=context.clock.now(),
         acts=offered(caller, "replay-events"),
@@ -130,7 +130,7 @@ async def show_event(request: Request, caller: Operator, event_id: str) -> Respo
     event = await read_operation(request, caller, f"/v1/events/{quote(event_id, safe='')}")
     if event is None:
         return missing(request, caller, f"event {event_id}")
-    return page(request, "event.html", caller=caller, event=_instants(event), acts=offered(caller, "resend"))
+    return page(request, "event.html", caller=caller, event=instants_in(event), acts=offered(caller, "resend"))
 
 
 @router.get("/clips/{clip_id}")
@@ -142,37 +142,4 @@ async def show_clip(request: Request, caller: Operator, clip_id: str) -> Respons
     address = urlsplit(clip.get("download_url") or "")
     host = f"{address.scheme}://{address.netloc}" if address.netloc else ""
     acts = offered(caller, "retry-clip") if clip["state"] == "failed" else []
-    return page(request, "clip.html", caller=caller, clip=_instants(clip), acts=acts, media=host)
-
-
-_INSTANTS = frozenset(
-    {
-        "at",
-        "created_at",
-        "updated_at",
-        "expires_at",
-        "last_used_at",
-        "revoked_at",
-        "happened_at",
-        "begins_at",
-        "next_at",
-    }
-    | {"failing_since", "disabled_at"}
-)
-
-
-def _timed(found: Any) -> Any:
-    """Returns a list of the API with its times as times."""
-    return _instants(found) if found is not None else {"items": [], "next": None}
-
-
-def _instants(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_instants(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _instant(one) if name in _INSTANTS else _instants(one) for name, one in value.items()}
-    return value
-
-
-def _instant(value: object) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
+    return page(request, "clip.html", caller=caller, clip=instants_in(clip), acts=acts, media=host)

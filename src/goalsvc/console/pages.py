@@ -9,10 +9,11 @@ from fastapi import Form, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from goalsvc.clock import from_epoch_milliseconds
-from goalsvc.console import access, acting, administration, explaining, live, watching
+from goalsvc.console import access, acting, administration, explaining, live, redriving, watching
 from goalsvc.console.acts import fields_of, offered
+from goalsvc.console.pictures import balance, evening, ribbon
 from goalsvc.console.pictures import timeline as timelines
-from goalsvc.console.queries import finding, health, money, overview, rows
+from goalsvc.console.queries import evenings, finding, health, money, overview, rows
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.rendering import HEADERS, page, picture
@@ -35,7 +36,7 @@ _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg
 
 router = console_router()
 #: The routers of all pages.
-ROUTERS = (router, acting.router, administration.router, watching.router)
+ROUTERS = (router, acting.router, administration.router, redriving.router, watching.router)
 
 # -- coming in --------------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         reason_text=explaining.reason_text,
         drawing=timelines.draw(found.timeline),
         audited=Scope.ADMIN in caller.scopes,
-        acts=offered(caller, *fields_of(found.goal.active, found.goal.kind.value, found.paid)),
+        acts=offered(caller, *fields_of(found.goal.active, found.goal.kind, found.paid)),
     )
 
 
@@ -207,12 +208,15 @@ async def show_escrow(
     identity = object_id(goal_id)
     why = await explain_goal(identity, context.clock.now()) if identity is not None else None
     sentence = explaining.held(statement.balance, came, went)
+    flows = await money.parties(account)
     return page(
         request,
         "escrow.html",
         caller=caller,
         escrow_id=escrow_id,
         statement=statement,
+        drawing=ribbon.draw(escrow_id, *flows) if flows is not None else None,
+        parties=flows,
         goal_id=goal_id,
         sentence=sentence,
         why=why,
@@ -241,7 +245,15 @@ async def show_user(
     context: Context = request.app.state.context
     found = await overview.user_page(user_id)
     statement = await money.statement(user_account(user_id), money.Before.parse(before))
-    return page(request, "user.html", caller=caller, found=found, statement=statement, now=context.clock.now())
+    return page(
+        request,
+        "user.html",
+        caller=caller,
+        found=found,
+        statement=statement,
+        curve=balance.draw(user_id, statement.opening, statement.changes),
+        now=context.clock.now(),
+    )
 
 
 @router.get("/sessions/{session_id}")
@@ -249,12 +261,22 @@ async def show_session(request: Request, caller: Operator, session_id: str) -> R
     """Shows one stream's evening with its goals."""
     context: Context = request.app.state.context
     identity = object_id(session_id)
-    found = await overview.session_page(identity) if identity is not None else None
+    now = context.clock.now()
+    found = await evenings.session_page(identity, now) if identity is not None else None
     if found is None:
         return missing(request, caller, f"session {session_id}")
-    now = context.clock.now()
     acts = offered(caller, "end-session") if found.session.open else []
-    return page(request, "session.html", caller=caller, found=found, session=found.session, now=now, acts=acts)
+    return page(
+        request,
+        "session.html",
+        caller=caller,
+        found=found,
+        session=found.session,
+        drawing=evening.draw(found.evening),
+        name_of=evenings.name_of,
+        now=now,
+        acts=acts,
+    )
 
 
 # -- operations -------------------------------------------------------------------------------------------------------
@@ -278,20 +300,20 @@ async def show_webhooks(
 async def show_live(
     request: Request, caller: Operator, kind: Annotated[live.Kind, Query()] = live.Kind.ALL
 ) -> Response:
-    """Shows what arrives: webhooks, refused ones too, calls and periodic runs that changed something."""
+    """Shows what arrives: webhooks, refused ones too, calls, periodic runs that changed something, and deliveries."""
     context: Context = request.app.state.context
-    now = context.clock.now()
-    latest = await overview.latest_roots(now - _LATELY, kind.root)
-    lines = [live.line_of(row) for row in latest]
-    place = Place(latest[0]["at"], str(latest[0]["_id"])) if latest else Place(now)
-    return page(request, "live.html", caller=caller, lines=lines, place=str(place), kind=kind, kinds=list(live.Kind))
+    now, view = context.clock.now(), live.View(kind, caller.scopes)
+    lines = await live.latest_lines(now - _LATELY, now, view, overview.MOST)
+    place = lines[0][0] if lines else Place(now)
+    shown = [line for _, line in lines]
+    return page(request, "live.html", caller=caller, lines=shown, place=str(place), kind=kind, kinds=view.kinds)
 
 
 @router.get("/live/stream")
 async def stream_live(
     request: Request,
-    _caller: Operator,
-    after: Annotated[str, Query(max_length=100)] = "",
+    caller: Operator,
+    after: Annotated[str, Query(max_length=160)] = "",
     kind: Annotated[live.Kind, Query()] = live.Kind.ALL,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
@@ -307,7 +329,8 @@ async def stream_live(
         tails.add(tail)
         try:
             is_stopped = lambda: state.stopping.stopped  # noqa: E731 - a name for what the tail asks each second
-            async for text in live.follow(place, base_of(request), state.context.clock, is_stopped, kind):
+            view = live.View(kind, caller.scopes)
+            async for text in live.follow(place, base_of(request), state.context.clock, is_stopped, view):
                 yield text
         finally:
             tails.discard(tail)
@@ -323,26 +346,3 @@ async def show_health(request: Request, caller: Operator) -> Response:
     census = await take_census(now, timedelta(seconds=3 * context.settings.reconcile_seconds))
     queues = await health.queues(request.app.state.resources.redis)
     return page(request, "health.html", caller=caller, census=census, queues=queues, now=now)
-
-
-@router.get("/dead-letters")
-async def show_dead_letters(
-    request: Request,
-    caller: Operator,
-    identity: Annotated[str | None, Query(alias="id", max_length=400)] = None,
-    before: Annotated[str | None, Query(max_length=400)] = None,
-) -> Response:
-    """Shows the tasks that failed for the last time, in groups and one by one."""
-    context: Context = request.app.state.context
-    letters = await overview.dead_letters(identity, before)
-    return page(
-        request,
-        "dead_letters.html",
-        caller=caller,
-        groups=[] if identity else await overview.dead_letter_groups(),
-        letters=letters,
-        more=letters[-1]["_id"] if len(letters) == overview.MOST else None,
-        now=context.clock.now(),
-        acts=offered(caller, "redrive"),
-        most=acting.MOST_AT_ONCE,
-    )

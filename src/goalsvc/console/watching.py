@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from goalsvc.console import access
 from goalsvc.console.acting import refused_elsewhere, without_reason
+from goalsvc.console.acts import offered
 from goalsvc.console.operating import read_operation, send_webhook
 from goalsvc.console.queries import watching
 from goalsvc.console.queries.rehearsal import (
@@ -45,7 +46,8 @@ async def show_reconciliation(request: Request, caller: Operator) -> Response:
     within = timedelta(seconds=3 * context.settings.reconcile_seconds)
     found = await watching.reconciliation(now, within, int(balances["sum"]) if balances else 0)
     kinds = balances["kinds"] if balances else {}
-    return page(request, "reconciliation.html", caller=caller, found=found, kinds=kinds, now=now)
+    acts = offered(caller, "ask-pusher")
+    return page(request, "reconciliation.html", caller=caller, found=found, kinds=kinds, now=now, acts=acts)
 
 
 @router.get("/replay")

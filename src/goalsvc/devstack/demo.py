@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from goalsvc.commands.api import Api
+from goalsvc.commands.api import Api, Target
 from goalsvc.commands.screen import open_screen
 from goalsvc.commands.trace import tree_of
 from goalsvc.devstack.demo_show import Course, Plan, Show
@@ -27,8 +27,10 @@ _LEAD_SECONDS = 20
 _INTERRUPTED = 130
 
 
-def run_demo(keep_dir: Path, environment: Mapping[str, str] | None = None) -> int:
+def run_demo(keep_dir: Path, environment: Mapping[str, str] | None = None, *, stay: bool = False) -> int:
     """Plays the show and gives the exit status: 0 only if every figure was as expected, 130 when it was interrupted.
+
+    With `stay` all parts go on at the end, so that the console can show it, until a signal (Ctrl-C) ends the demo.
 
     The clip goes into `keep_dir` (made if need be), and the parts' logs if something went wrong; all else is deleted.
     Raises GoalsvcError when it cannot be played at all. Call it on the main thread, outside any event loop.
@@ -44,17 +46,18 @@ def run_demo(keep_dir: Path, environment: Mapping[str, str] | None = None) -> in
     except OSError as error:
         raise StageError(f"nothing can be kept in {keep_dir}: {error.strerror}") from None
     try:
-        return asyncio.run(_run(plan, keep_dir, given))
+        return asyncio.run(_run(plan, keep_dir, given, stay))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _INTERRUPTED
 
 
-async def _run(plan: Plan, keep_dir: Path, given: Mapping[str, str]) -> int:
+async def _run(plan: Plan, keep_dir: Path, given: Mapping[str, str], stay: bool) -> int:
     story = Story(open_screen(), steps=Show.ACTS + 2)
     async with open_parts() as parts:
-        _stop_on_signals(parts)
+        visit = _Visit(story) if stay else None
+        _stop_on_signals(parts, visit)
         try:
-            course = await _play(plan, story, parts, keep_dir / CLIP_NAME, given)
+            course = await _play(plan, story, parts, keep_dir / CLIP_NAME, given, visit)
         except GoalsvcError:
             parts.keep_logs(keep_dir / LOGS_NAME)
             raise
@@ -62,17 +65,46 @@ async def _run(plan: Plan, keep_dir: Path, given: Mapping[str, str]) -> int:
         if story.wrong:
             parts.keep_logs(keep_dir / LOGS_NAME)
             story.show(Text(f"the logs of all parts are in {keep_dir / LOGS_NAME}"))
+    if not stay:
+        story.show(
+            _heading("The console"), "`goalsvc demo --stay` goes on at the end, and the console shows the show's page"
+        )
     return story.verdict()
 
 
-def _stop_on_signals(parts: Parts) -> None:
-    """Lets the first signal end the demo in good order, and further ones make the parts hurry."""
+class _Visit:
+    """The time at the end in which the console can be looked at."""
+
+    def __init__(self, story: Story) -> None:
+        self._story, self._over = story, asyncio.Event()
+        self.goes_on = False
+
+    async def hold(self, api: Target, show_id: str) -> None:
+        """Names the show's page of the console, and waits until `end`."""
+        self.goes_on = True
+        self._story.show(
+            _heading("The console"),
+            Text(f"{api.api_url}/console/goals/{show_id} is the show's page; log in with {api.api_key}"),
+            "Ctrl-C ends the demo",
+        )
+        await self._over.wait()
+        self.goes_on = False
+
+    def end(self) -> None:
+        """Ends the wait."""
+        self._over.set()
+
+
+def _stop_on_signals(parts: Parts, visit: _Visit | None) -> None:
+    """Lets the first signal end the demo in good order (a visit of the console first), and further ones hurry the parts."""
     loop, playing = asyncio.get_running_loop(), asyncio.current_task()
     stopping = False
 
     def on_signal() -> None:
         nonlocal stopping
-        if stopping:
+        if visit is not None and visit.goes_on:
+            visit.end()
+        elif stopping:
             parts.ask_to_stop()
         elif playing is not None:
             stopping = True
@@ -82,7 +114,9 @@ def _stop_on_signals(parts: Parts) -> None:
         loop.add_signal_handler(number, on_signal)
 
 
-async def _play(plan: Plan, story: Story, parts: Parts, clip: Path, given: Mapping[str, str]) -> Course:
+async def _play(
+    plan: Plan, story: Story, parts: Parts, clip: Path, given: Mapping[str, str], visit: _Visit | None
+) -> Course:
     with story.telling():
         async with AsyncExitStack() as stack:
             with story.step("MongoDB, Valkey, S3, Pusher, BytePlus, the API, a worker and a livestream start") as step:
@@ -93,6 +127,8 @@ async def _play(plan: Plan, story: Story, parts: Parts, clip: Path, given: Mappi
                 step.result = stage.addresses.api.api_url
             show = Show(plan, story, api, witness)
             await show.play(stage.stream.url, clip)
+            if visit is not None:
+                await visit.hold(stage.addresses.api, show.course.show_id)
         with story.step("everything stops") as step:
             story.expect("exit status of `goalsvc dev`", await parts.stop(), 0)
             step.result = "no process and no data are left behind"

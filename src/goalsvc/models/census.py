@@ -50,14 +50,18 @@ async def take_census(now: datetime, confirmed_within: timedelta) -> Census:
         census.oldest_promise = now - oldest
     async for row in await _grouped(DeadLetter.get_motor_collection(), _DEAD_LETTERS):
         census.dead_letters[str(row["_id"])] = int(row["count"])
+    census.running_clocks, census.unconfirmed_clocks = await count_clocks(now, confirmed_within)
+    census.audit = await last_audit()
+    return census
+
+
+async def count_clocks(now: datetime, confirmed_within: timedelta) -> tuple[int, int]:
+    """Returns how many clocks run, and how many of them neither a webhook nor Pusher has confirmed for longer than that."""
     goals: Any = Goal.get_motor_collection()
     bounds = {"limit": MOST_COUNTED, "maxTimeMS": _MOST_MILLISECONDS}
     running: Mapping[str, Any] = {"clock.running": True}
-    census.running_clocks = await goals.count_documents(running, **bounds)
     unconfirmed = {**running, "clock.known_at": {"$lt": now - confirmed_within}}
-    census.unconfirmed_clocks = await goals.count_documents(unconfirmed, **bounds)
-    census.audit = await last_audit()
-    return census
+    return await goals.count_documents(running, **bounds), await goals.count_documents(unconfirmed, **bounds)
 
 
 #: The filter makes the sparse index on `promises.at` serve it.

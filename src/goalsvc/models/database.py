@@ -26,6 +26,7 @@ from goalsvc.models.goal import ExclusiveGoal, FundingGoal, Goal, KaraokeGoal, S
 from goalsvc.models.idempotency import IdempotencyRecord
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import BiEscrow, DeadLetter, TraceSegment, TrackingEvent
+from goalsvc.models.redrive import Redrive
 from goalsvc.models.seal import Seal
 from goalsvc.models.session import Session
 from goalsvc.models.stream_notices import PresenceNotice
@@ -41,7 +42,7 @@ DOCUMENTS: Sequence[type[Document]] = (
     Goal, FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal,
     Session, User, Account, Transfer, Earning, PresenceNotice, Asset, Post, TrackingEvent, BiEscrow, TraceSegment, DeadLetter,
     IdempotencyRecord, ExclusiveSlot, ApiKey, AuditEvent, EventDocument, Counter, Withdrawal, Seal, LastAudit,
-    WebhookEndpoint, Delivery,
+    WebhookEndpoint, Delivery, Redrive,
 )  # fmt: skip
 
 #: The documents that can owe tasks, by collection.
@@ -50,6 +51,7 @@ WITH_PROMISES: dict[str, type[HasPromises]] = {
     "sessions": Session,
     "users": User,
     "presence_notices": PresenceNotice,
+    "redrives": Redrive,
 }
 
 #: How long a transaction that meets others is tried again, and how long it waits at first and at most in between.

@@ -1,9 +1,9 @@
 """What is written down for people and their tools: tracking events, escrow figures, traces, dead letters."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from beanie import UpdateResponse
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
@@ -104,6 +104,10 @@ class DeadLetter(_Record):
     """The step that failed, where it was not the task itself: `{"task", "arguments"}`."""
     history: list[dict[str, Any]] = []
     redriven_at: datetime | None = None
+    redriven_by: str | None = None
+    """The record of the Idempotency-Key, or the group (`rdr_…`), by which it was tried again."""
+    redriven_key: str | None = None
+    """The name of the key of who tried it again."""
 
     class Settings:
         """Where and how Beanie keeps dead letters."""
@@ -115,11 +119,16 @@ class DeadLetter(_Record):
             IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="listed"),
             IndexModel([("state", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="listed_state"),
             IndexModel([("goal_id", ASCENDING), ("state", ASCENDING)], name="goal", sparse=True),
+            IndexModel([("redriven_by", ASCENDING)], name="redriven_by", sparse=True),
+            IndexModel([("redriven_at", ASCENDING)], name="redriven_at", sparse=True),
         ]
 
     @classmethod
     async def bury(cls, letter: "DeadLetter") -> None:
-        """Writes the letter down. One that is there already keeps what is to be run, and its history."""
+        """Writes the letter down. One that is there already keeps what is to be run, and its history.
+
+        A death with other arguments than those that are kept says with which.
+        """
         kept = letter.model_dump(
             include={"task", "arguments", "promise", "parent", "cause", "goal_id"}, exclude_none=True
         )
@@ -133,7 +142,11 @@ class DeadLetter(_Record):
         }
         if not failed:
             update["$unset"] = {"failed": True}  # of an earlier death
-        await cls.get_motor_collection().update_one({"_id": letter.id}, update, upsert=True)
+        collection = cls.get_motor_collection()
+        other = {"_id": letter.id, "arguments": {"$exists": True, "$ne": letter.arguments}}
+        ran = {"$push": {"history": {**death, **failed, "arguments": letter.arguments}}}
+        if not (await collection.update_one(other, update | ran)).matched_count:
+            await collection.update_one({"_id": letter.id}, update, upsert=True)
 
     @classmethod
     async def bury_once(cls, letter: "DeadLetter") -> bool:
@@ -144,10 +157,26 @@ class DeadLetter(_Record):
         return True
 
     @classmethod
-    async def redrive(cls, letter_id: str, now: datetime, by: str | None = None) -> Self | None:
-        """Marks a dead letter as tried again; None when it was, or there is no such letter."""
-        query = cls.find_one({"_id": letter_id, "state": "dead"})
-        noted = {} if by is None else {"redriven_by": by}
-        update = {"$set": {"state": "redriven", "redriven_at": now, **noted}}
-        changed: Self | None = await query.update(update, response_type=UpdateResponse.NEW_DOCUMENT)
-        return changed
+    async def take(cls, letter_ids: Sequence[str], now: datetime, until: datetime, by: str) -> list[dict[str, Any]]:
+        """Takes those of these letters that are dead, so that no other call tries them again before `until`.
+
+        Returns them as they are stored. Who took one (`by`) may take it again at once: a repeat goes on where a crash left off.
+        """
+        collection, these = cls.get_motor_collection(), {"_id": {"$in": list(letter_ids)}, "state": "dead"}
+        free = [{"taken_until": None}, {"taken_until": {"$lte": now}}, {"taken_by": by}]
+        await collection.update_many({**these, "$or": free}, {"$set": {"taken_by": by, "taken_until": until}})
+        return await collection.find({**these, "taken_by": by}).to_list(None)
+
+    @classmethod
+    async def leave(cls, letter_ids: Sequence[str], by: str) -> None:
+        """Gives back letters that `by` has taken and could not try again."""
+        gone = {"$unset": {"taken_by": True, "taken_until": True}}
+        await cls.get_motor_collection().update_many({"_id": {"$in": list(letter_ids)}, "taken_by": by}, gone)
+
+    @classmethod
+    async def redrive(cls, letter_ids: Sequence[str], now: datetime, by: str | None, key: str | None) -> None:
+        """Marks dead letters as tried again."""
+        noted = {name: value for name, value in (("redriven_by", by), ("redriven_key", key)) if value is not None}
+        gone = dict.fromkeys(("taken_by", "taken_until", *({"redriven_by", "redriven_key"} - noted.keys())), True)
+        update = {"$set": {"state": "redriven", "redriven_at": now, **noted}, "$unset": gone}
+        await cls.get_motor_collection().update_many({"_id": {"$in": list(letter_ids)}, "state": "dead"}, update)

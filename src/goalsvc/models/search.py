@@ -15,6 +15,7 @@ from goalsvc.models.clip import Asset, Post
 from goalsvc.models.event_log import EventDocument
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
+from goalsvc.models.redrive import Redrive
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
@@ -64,6 +65,7 @@ async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
         _Place("withdrawal", Withdrawal, {"_id": text}),
         _Place("event", EventDocument, {"_id": text}),
         _Place("dead_letter", DeadLetter, {"_id": text}),
+        _Place("redrive", Redrive, {"_id": text}),
     ]
     if secret:
         places += [

@@ -13,7 +13,7 @@ from goalsvc.models.records import TraceSegment
 #: Traces are written in batches: what is dated a moment ago may still appear.
 SETTLES = timedelta(seconds=1)
 _MOST_MILLISECONDS = 3_000
-_LONGEST_ID = 64
+_LONGEST_ID = 128
 
 
 @dataclass(frozen=True, slots=True)

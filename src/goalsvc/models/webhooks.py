@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Self
 import msgspec
 from beanie import Document
 from pydantic import BaseModel, ConfigDict, Field
-from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 
 from goalsvc.domain.shown import shown
 from goalsvc.domain.webhooks import DISABLED_AFTER, ROTATION, DeliveryState
 
 #: How long an attempt is taken for running; another worker may then make it.
 LEASE = timedelta(seconds=40)
+_MOST_MILLISECONDS = 3_000
 
 
 class Secret(BaseModel):
@@ -112,6 +113,8 @@ class Delivery(Document):
     created_at: datetime
     next_at: datetime | None = None
     claimed_until: datetime | None = None
+    tried_at: datetime | None = None
+    """When the last attempt was over."""
     cause: dict[str, Any] = {}
 
     class Settings:
@@ -126,6 +129,7 @@ class Delivery(Document):
                 name="due",
                 partialFilterExpression={"state": "pending"},
             ),
+            IndexModel([("tried_at", ASCENDING), ("_id", ASCENDING)], name="tried", sparse=True),
         ]
 
     @classmethod
@@ -177,17 +181,34 @@ class Delivery(Document):
 
     @classmethod
     async def conclude(
-        cls, delivery: Self, attempt: Mapping[str, Any], state: DeliveryState, next_at: datetime | None
+        cls, delivery: Self, attempt: Mapping[str, Any], state: DeliveryState, next_at: datetime | None, now: datetime
     ) -> None:
-        """Writes an attempt down, unless another worker took the delivery meanwhile."""
+        """Writes an attempt down that is over now, unless another worker took the delivery meanwhile."""
         update: dict[str, Any] = {
             "$push": {"attempts": {"$each": [dict(attempt)], "$slice": -20}},
             "$inc": {"tried": 1},
-            "$set": {"state": state.value, **({"next_at": next_at} if next_at is not None else {})},
+            "$set": {"state": state.value, "tried_at": now, **({"next_at": next_at} if next_at is not None else {})},
             "$unset": {"claimed_until": True, **({"next_at": True} if next_at is None else {})},
         }
         where = {"_id": delivery.id, "claimed_until": delivery.claimed_until}
         await cls.get_motor_collection().update_one(where, update)
+
+
+async def tried_after(
+    after: datetime, after_id: str, until: datetime, most: int, *, latest_first: bool = False
+) -> list[Mapping[str, Any]]:
+    """Returns at most so many deliveries whose last attempt was over after that place and until then, as they are stored.
+
+    Oldest first, or the latest. Raises PyMongoError.
+    """
+    where: dict[str, Any] = {
+        "tried_at": {"$gte": after, "$lte": until},
+        "$or": [{"tried_at": {"$gt": after}}, {"_id": {"$gt": after_id}}],
+    }
+    order = DESCENDING if latest_first else ASCENDING
+    found = Delivery.get_motor_collection().find(where).sort([("tried_at", order), ("_id", order)]).limit(most)
+    rows: list[Mapping[str, Any]] = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+    return rows
 
 
 _SHOWN = ("type", "created_at", "sequence", "goal_id", "session_id", "user_ids", "data", "cause")

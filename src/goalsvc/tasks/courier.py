@@ -139,9 +139,10 @@ class Courier:
             answer = await self._sender.send(endpoint.url, secrets, delivery.event_id, now, payload_of(event))
         delivered = is_delivered(answer.status)
         attempt = _attempt_document(answer) | {"at": now, "ms": round((perf_counter() - begun) * 1000, 1)}
-        again = None if delivered or event is None else next_attempt(delivery.tried + 1, self._context.clock.now())
+        ended = self._context.clock.now()
+        again = None if delivered or event is None else next_attempt(delivery.tried + 1, ended)
         state = DeliveryState.DELIVERED if delivered else DeliveryState.FAILED
-        await Delivery.conclude(delivery, attempt, state if again is None else DeliveryState.PENDING, again)
+        await Delivery.conclude(delivery, attempt, state if again is None else DeliveryState.PENDING, again, ended)
         DELIVERIES.labels("delivered" if delivered else "failed").inc()
         if delivered:
             await WebhookEndpoint.worked(endpoint.id)

@@ -11,7 +11,7 @@ asked about singly, those first that were not asked about for longest.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -65,18 +65,55 @@ async def reconcile_clocks(context: Context) -> Outcome:
     at = context.clock.now()
     unheard_since = at - timedelta(seconds=context.settings.reconcile_seconds / 2)
     try:
-        occupied = await context.notifier.occupied(_PREFIX)
+        moved = (await ask_of_all(context, at, unheard_since)).moved
     except ExternalServiceError:
         return Returned(Reason.ALREADY_DONE)  # nothing was learnt; the next run asks again
+    return Done(f"{moved} clocks moved") if moved else Returned(Reason.ALREADY_DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking Pusher."""
+
+    channels: int | None
+    """How many presence channels are occupied; None where the server does not say so, and each goal was asked about."""
+    moved: int
+    """How many clocks were moved by the answer."""
+    users: Sequence[str] | None = None
+    """Who is in the goal's channel, where one goal was asked about."""
+
+
+async def ask_of_all(context: Context, at: datetime, unheard_since: datetime) -> Asked:
+    """Asks Pusher who is where, and moves the clocks that disagree; those heard of since then are left alone.
+
+    Raises ExternalServiceError.
+    """
+    occupied = await context.notifier.occupied(_PREFIX)
     if occupied is None:
         concluded = await _singly(context, await presence.longest_unasked(_BATCH, unheard_since), (), at)
     else:
         concluded = await _together(context, occupied, at, unheard_since)
+    return Asked(None if occupied is None else len(occupied), await _move(context, concluded))
+
+
+async def ask_of_goal(context: Context, goal_id: ObjectId, at: datetime) -> Asked:
+    """Asks Pusher who is in the channel of one goal, and moves its clock if it disagrees. Raises ExternalServiceError."""
+    users = await context.notifier.users_in(goal_channel(str(goal_id)))
+    moved = 0
+    for goal in await presence.goals_of([goal_id], _CLASSES):
+        judged = _judge(context, goal, users, at)
+        await presence.note(seen=judged.seen, missed=judged.missed, asked=[goal_id], at=at)
+        moved += await _move(context, judged.concluded)
+    return Asked(1 if users else 0, moved, sorted(users))
+
+
+async def _move(context: Context, concluded: Sequence[_Concluded]) -> int:
+    """Moves the clocks of which something was concluded; how many that changed."""
     moved = 0
     for first in range(0, len(concluded), _MOVES_AT_ONCE):
         moves = (_conclude(context, each) for each in concluded[first : first + _MOVES_AT_ONCE])
         moved += sum(await asyncio.gather(*moves))
-    return Done(f"{moved} clocks moved") if moved else Returned(Reason.ALREADY_DONE)
+    return moved
 
 
 # -- one answer for all ---------------------------------------------------------------------------------------------------
@@ -149,25 +186,36 @@ async def _singly(
                 return None
 
     answers = await asyncio.gather(*map(ask, asked))
-    seen, missed, concluded = [], [], []
-    for goal, users in zip(asked, answers, strict=True):
-        if users is None:
-            continue
-        clock = clock_in(goal)
-        if clock.running:
-            absent = _missing(goal, users)
-            joined = _unannounced(goal, users, at) if clock.needs() == {Owner.UNOWNED} and absent is None else []
-            concluded += joined
-            if absent is None:
-                seen.append(goal)
-            elif _given_up(context, goal, at):
-                concluded.append(_Concluded(goal["_id"], False, absent or None, goal["clock"]["known_at"]))
-            else:
-                missed.append(goal["_id"])
-        else:
-            concluded += _unannounced(goal, users, at)
+    judged = [_judge(context, goal, users, at) for goal, users in zip(asked, answers, strict=True) if users is not None]
+    seen, missed = [one for each in judged for one in each.seen], [one for each in judged for one in each.missed]
     await presence.note(seen=seen, missed=missed, asked=[goal["_id"] for goal in asked], at=at)
-    return concluded
+    return [one for each in judged for one in each.concluded]
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What Pusher's answer about one goal says."""
+
+    seen: list[Document] = field(default_factory=list)
+    missed: list[ObjectId] = field(default_factory=list)
+    concluded: list[_Concluded] = field(default_factory=list)
+
+
+def _judge(context: Context, goal: Document, users: Collection[str], at: datetime) -> _Judged:
+    """Holds the users that are in a goal's channel against its clock."""
+    clock = clock_in(goal)
+    if not clock.running:
+        return _Judged(concluded=_unannounced(goal, users, at))
+    judged, absent = _Judged(), _missing(goal, users)
+    if clock.needs() == {Owner.UNOWNED} and absent is None:
+        judged.concluded += _unannounced(goal, users, at)
+    if absent is None:
+        judged.seen.append(goal)
+    elif _given_up(context, goal, at):
+        judged.concluded.append(_Concluded(goal["_id"], False, absent or None, goal["clock"]["known_at"]))
+    else:
+        judged.missed.append(goal["_id"])
+    return judged
 
 
 def _asked_at(goal: Document) -> datetime:

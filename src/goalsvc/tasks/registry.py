@@ -15,6 +15,7 @@ from goalsvc.tasks import (
     progress,
     reconcile,
     recording,
+    redrives,
     returns,
     settling,
     shares,
@@ -56,6 +57,7 @@ _ALL_BUT_THE_SWEEP: tuple[Task[Any], ...] = (
     notices.notify_progress,
     notices.notify_payers,
     reconcile.reconcile_clocks,
+    redrives.redrive_letters,
 )
 
 sweep_promises = make_sweep(WITH_PROMISES, _ALL_BUT_THE_SWEEP)

@@ -9,12 +9,11 @@ from itertools import pairwise
 from typing import TypeVar
 
 from goalsvc.console.pictures.axis import Axis, axis_of, duration_text
+from goalsvc.console.pictures.scale import CHARACTER, LEFT, RIGHT, WIDTH, breaks, name, shortened, ticks
 from goalsvc.console.pictures.shapes import Glyph, Line, Picture, Polyline, Rect, Shape, Sign, Text
 
 Item = TypeVar("Item")
 
-WIDTH = 1120.0
-_LEFT, _RIGHT = 132.0, WIDTH - 16.0
 _ROW = 22.0
 _GAP = 18.0
 _PROGRESS_HEIGHT = 76.0
@@ -23,8 +22,7 @@ _MONEY_HEIGHT = 76.0
 #: So many shapes of a lane are drawn one by one; more are drawn together where they lie this close to each other.
 _MOST_SINGLE = 120
 _CLOSE = 8.0
-#: Widths of a character of a label, and of the narrowest column of flows.
-_CHARACTER = 6.6
+#: The width of the narrowest column of flows.
 _COLUMN = 3.0
 _MOST_ROWS = 6
 
@@ -122,7 +120,7 @@ class Timeline:
 
 def draw(timeline: Timeline) -> Picture:
     """Returns the picture of a time line."""
-    axis = axis_of(_busy(timeline), _LEFT, _RIGHT)
+    axis = axis_of(_busy(timeline), LEFT, RIGHT)
     shapes: list[Shape] = []
     y = 8.0
     for lane in (_acts, _participants, _performed, _progress, _receipt, _money):
@@ -130,7 +128,7 @@ def draw(timeline: Timeline) -> Picture:
         if drawn:
             shapes += drawn
             y += height + _GAP
-    shapes = [*_ticks(axis, y), *_breaks(axis, y), *shapes]
+    shapes = [*ticks(axis, y), *breaks(axis, y), *shapes]
     return Picture(WIDTH, y + 26, f"Time line of {timeline.name}", _description(timeline), shapes)
 
 
@@ -166,29 +164,6 @@ def _description(timeline: Timeline) -> str:
     return "; ".join(said) + ". The tables below hold the same figures."
 
 
-# -- the axis ---------------------------------------------------------------------------------------------------------
-
-
-def _ticks(axis: Axis, bottom: float) -> Iterator[Shape]:
-    for x, at in axis.ticks():
-        yield Line(x, 8.0, x, bottom, "grid")
-        yield Text(min(x, _RIGHT - 24), bottom + 14, f"{at:%H:%M:%S}", "tick", "middle")
-
-
-def _breaks(axis: Axis, bottom: float) -> Iterator[Shape]:
-    for span in axis.spans:
-        if span.collapsed:
-            length = duration_text(span.until - span.since)
-            yield Rect(
-                span.left, 8.0, span.right - span.left, bottom - 8.0, "break", f"{length} in which nothing happened"
-            )
-            yield Text((span.left + span.right) / 2, bottom + 14, "⋯", "tick", "middle")
-
-
-def _name(y: float, text: str) -> Text:
-    return Text(_LEFT - 12, y, text, "lane", "end")
-
-
 # -- the lanes --------------------------------------------------------------------------------------------------------
 
 
@@ -200,8 +175,8 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
     shapes: list[Shape] = []
     for act in sorted(timeline.acts, key=lambda act: act.at):
         x = axis.x(act.at)
-        wide = 12 + len(act.name) * _CHARACTER
-        flips = x + wide > _RIGHT
+        wide = 12 + len(act.name) * CHARACTER
+        flips = x + wide > RIGHT
         left, right = (x - wide, x + 10) if flips else (x, x + wide)
         row = next((number for number, end in enumerate(ends) if end < left), len(ends))
         if row == _MOST_ROWS:
@@ -213,7 +188,7 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
             shapes.append(Line(x, y - 4, axis.x(act.until), y - 4, "act-range", f"{title} to {act.until:%H:%M:%S}"))
         shapes.append(Glyph(x, y - 4, "flag", "act", title, path=act.path))
         shapes.append(Text(x - 8 if flips else x + 8, y, act.name, "act-name", "end" if flips else "start"))
-    return [_name(top + 12, "acts"), *shapes], len(ends) * 16.0
+    return [name(top + 12, "acts"), *shapes], len(ends) * 16.0
 
 
 def _participants(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], float]:
@@ -226,10 +201,10 @@ def _participants(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shap
     for user, row in rows.items():
         y = top + row * _ROW + _ROW / 2
         if row < _MOST_ROWS - 1 or len(users) <= _MOST_ROWS:
-            shapes.append(_name(y + 4, _shortened(user)))
+            shapes.append(name(y + 4, shortened(user)))
         elif user == users[_MOST_ROWS - 1]:
-            shapes.append(_name(y + 4, f"{len(users) - _MOST_ROWS + 1} others"))
-        shapes.append(Line(_LEFT, y, _RIGHT, y, "row"))
+            shapes.append(name(y + 4, f"{len(users) - _MOST_ROWS + 1} others"))
+        shapes.append(Line(LEFT, y, RIGHT, y, "row"))
         shapes += _presence(timeline, user, axis, y)
     for marks in _together(
         timeline.marks, lambda mark: (rows[mark.user], mark.joined, mark.reason), lambda m: axis.x(m.at)
@@ -313,7 +288,7 @@ def _performed(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape],
     """Performed stretches as bars with their seconds."""
     if not timeline.runs:
         return [], 0.0
-    shapes: list[Shape] = [_name(top + 15, "performed")]
+    shapes: list[Shape] = [name(top + 15, "performed")]
     for bar in bars(timeline, axis):
         first, last = bar.runs[0], bar.runs[-1]
         until = last.until or timeline.now
@@ -324,7 +299,7 @@ def _performed(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape],
         style = "run" if last.until else "run-open"
         width = max(bar.right - bar.left, 1.5)
         shapes.append(Rect(bar.left, top, width, _ROW, style, title, path=_path(bar.runs)))
-        if width > len(length) * _CHARACTER + 6:
+        if width > len(length) * CHARACTER + 6:
             shapes.append(Text((bar.left + bar.right) / 2, top + 15, length, "run-label", "middle"))
     return shapes, _ROW
 
@@ -340,21 +315,21 @@ def _progress(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], 
         return bottom - (bottom - top) * progress / highest
 
     named = top + _PROGRESS_HEIGHT / 2
-    shapes: list[Shape] = [_name(named + 4, "progress"), Line(_LEFT, bottom, _RIGHT, bottom, "row")]
+    shapes: list[Shape] = [name(named + 4, "progress"), Line(LEFT, bottom, RIGHT, bottom, "row")]
     drawn = [named]
     for title, target in timeline.levels:
         line = y(target)
-        shapes.append(Line(_LEFT, line, _RIGHT, line, "level", f"level “{title}”: {target} {timeline.unit}"))
+        shapes.append(Line(LEFT, line, RIGHT, line, "level", f"level “{title}”: {target} {timeline.unit}"))
         if all(abs(line - other) > 11 for other in drawn):
-            shapes.append(Text(_LEFT - 12, line + 4, str(target), "tick", "end"))
+            shapes.append(Text(LEFT - 12, line + 4, str(target), "tick", "end"))
             drawn.append(line)
-    points: list[tuple[float, float]] = [(_LEFT, bottom)]
+    points: list[tuple[float, float]] = [(LEFT, bottom)]
     highest_at: dict[int, Step] = {int(axis.x(step.at)): step for step in timeline.steps}
     for step in highest_at.values() if len(timeline.steps) > _MOST_SINGLE else timeline.steps:
         x = axis.x(step.at)
         points += [(x, points[-1][1]), (x, y(step.progress))]
-    points.append((_RIGHT, points[-1][1]))
-    shapes.append(Polyline((*points, (_RIGHT, bottom)), "progress-area", closed=True))
+    points.append((RIGHT, points[-1][1]))
+    shapes.append(Polyline((*points, (RIGHT, bottom)), "progress-area", closed=True))
     last = timeline.steps[-1].progress
     shapes.append(Polyline(tuple(points), "progress", title=f"progress {last} {timeline.unit}"))
     if len(timeline.steps) <= 80:
@@ -371,10 +346,10 @@ def _receipt(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], f
         return [], 0.0
     bottom = top + _RECEIPT_HEIGHT
     shapes: list[Shape] = [
-        _name(top + 8, "happened"),
-        _name(bottom + 3, "reported"),
-        Line(_LEFT, top, _RIGHT, top, "row"),
-        Line(_LEFT, bottom, _RIGHT, bottom, "row"),
+        name(top + 8, "happened"),
+        name(bottom + 3, "reported"),
+        Line(LEFT, top, RIGHT, top, "row"),
+        Line(LEFT, bottom, RIGHT, bottom, "row"),
     ]
     for receipts in _together(
         timeline.receipts,
@@ -409,18 +384,18 @@ def _money(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], flo
     balances = list(holdings.items())
     tallest = max([1, *(abs(sum(flow.amount for flow in column)) for column in columns.values())])
     most_held = max([1, *(balance for _, balance in balances)])
-    points: list[tuple[float, float]] = [(_LEFT, middle)]
+    points: list[tuple[float, float]] = [(LEFT, middle)]
     for x, balance in balances:
         points += [(x, points[-1][1]), (x, middle - half * max(balance, 0) / most_held)]
-    points.append((_RIGHT, points[-1][1]))
+    points.append((RIGHT, points[-1][1]))
     shapes: list[Shape] = [
-        _name(top + 12, "tokens in"),
-        _name(middle + 4, "escrow"),
-        _name(top + _MONEY_HEIGHT - 4, "tokens out"),
+        name(top + 12, "tokens in"),
+        name(middle + 4, "escrow"),
+        name(top + _MONEY_HEIGHT - 4, "tokens out"),
         Polyline(
-            (*points, (_RIGHT, middle)), "escrow-area", closed=True, title=f"the escrow held at most {most_held} tokens"
+            (*points, (RIGHT, middle)), "escrow-area", closed=True, title=f"the escrow held at most {most_held} tokens"
         ),
-        Line(_LEFT, middle, _RIGHT, middle, "row"),
+        Line(LEFT, middle, RIGHT, middle, "row"),
     ]
     for (column, into), grouped in sorted(columns.items()):
         amount = sum(flow.amount for flow in grouped)
@@ -431,9 +406,5 @@ def _money(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], flo
         style, path = "flow-in" if into else "flow-out", _path(grouped)
         shapes.append(Rect(column * _COLUMN, y, _COLUMN - 0.5, height, style, title, path=path))
     left = f"Σ {held}"
-    shapes.append(Text(_RIGHT, top + _MONEY_HEIGHT + 10, left, "sum" if held == 0 else "sum-open", "end"))
+    shapes.append(Text(RIGHT, top + _MONEY_HEIGHT + 10, left, "sum" if held == 0 else "sum-open", "end"))
     return shapes, _MONEY_HEIGHT + 8
-
-
-def _shortened(text: str, most: int = 17) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -59,6 +59,8 @@ async def _by_text(asked: str) -> list[Found]:
         found.append(Found("transfer", asked, _transfer_path(asked)))
     if await _one("dead_letters", {"_id": asked}, "_id"):
         found.append(Found("dead letter", asked, f"/dead-letters?id={quote(asked, safe='')}"))
+    if await _one("redrives", {"_id": asked}, "_id"):
+        found.append(Found("redrive", asked, f"/redrives/{quote(asked, safe='')}"))
     referred = await rows("transfers", {"reference": asked}, limit=5, fields={"_id": 1})
     found += [Found("transfer", str(row["_id"]), _transfer_path(str(row["_id"]))) for row in referred]
     if await _one("events", {"_id": asked}, "_id"):

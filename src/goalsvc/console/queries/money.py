@@ -9,7 +9,10 @@ from typing import Any, Self
 from pymongo.errors import ExecutionTimeout
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.console.pictures.balance import Change
+from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
+from goalsvc.console.queries.flows import transfer_path
 from goalsvc.domain import books
 from goalsvc.domain.reading import LAST_TIME, whole
 from goalsvc.models.filters import at_most, whole_of
@@ -85,6 +88,15 @@ class Statement:
     proof: Proof | None
     """None when it could not be computed in time."""
 
+    @property
+    def changes(self) -> list[Change]:
+        """What its lines did to the balance, as its curve shows."""
+        return [
+            Change(line.at, line.amount, line.balance, transfer_path(line.transfer_id))
+            for line in self.lines
+            if line.at is not None
+        ]
+
 
 async def statement(account: str, before: Before | None = None) -> Statement:
     """Returns the statement of an account: the latest lines before that place, oldest first."""
@@ -143,6 +155,22 @@ async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
 def _signed(transfer: Mapping[str, Any], account: str) -> int:
     debit, credit = books.legs_of(transfer)
     return (whole(transfer.get("amount")) or 0) * ((credit == account) - (debit == account))
+
+
+async def parties(account: str) -> tuple[list[Party], list[Party]] | None:
+    """Returns who paid into an account and whom it paid, with their tokens; None when it takes the database too long."""
+    try:
+        came, went = await asyncio.gather(_by_party(account, "credit", "debit"), _by_party(account, "debit", "credit"))
+    except ExecutionTimeout:
+        return None
+    return came, went
+
+
+async def _by_party(account: str, own: str, other: str) -> list[Party]:
+    group = {"$group": {"_id": f"${other}", "amount": {"$sum": "$amount"}}}
+    order = {"$sort": {"amount": -1, "_id": 1}}
+    found = await total("transfers", [{"$match": {own: account}}, group, order])
+    return [Party(str(row["_id"]).removeprefix("user:"), int(row["amount"])) for row in found]
 
 
 async def numbers(account: str) -> tuple[int, int]:

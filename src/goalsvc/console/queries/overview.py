@@ -1,46 +1,31 @@
-"""What the pages of sessions, users, dead letters and health show."""
+"""What the pages of users and dead letters, and the live tail show."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bson import ObjectId
-
-from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
-from goalsvc.models.goal import Goal
-from goalsvc.models.session import Session
+from goalsvc.console.queries import rows, total
+from goalsvc.domain.channels import goal_channel
+from goalsvc.domain.goals import PERFORMED
+from goalsvc.domain.performance import Owner
+from goalsvc.models.clocks import parties_of
+from goalsvc.models.filters import ACTIVE
+from goalsvc.models.goal import clock_in
 from goalsvc.models.user import User
 
 MOST = 100
-MOST_COUNTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class SessionPage:
-    """One stream's evening."""
+class Joined:
+    """A goal in whose channel a user is, as the joins and leaves say."""
 
-    session: Session
-    goals: Sequence[Goal]
-    cut: bool
-
-
-async def session_page(session_id: ObjectId) -> SessionPage | None:
-    """Returns the page of that session, None when there is no such session."""
-    session = await Session.by_id(session_id)
-    if session is None:
-        return None
-    where = {"conditions.session_id": {"$in": [session_id, str(session_id)]}}
-    found = await rows("goals", where, sort=[("_id", 1)], limit=MOST + 1)
-    return SessionPage(session, [goal for row in found[:MOST] if (goal := _goal(row)) is not None], len(found) > MOST)
-
-
-def _goal(row: Mapping[str, Any]) -> Goal | None:
-    try:
-        return Goal.parse(row)
-    except (ValueError, TypeError):
-        return None
+    goal_id: str
+    channel: str
+    kind: str
+    performs: bool
+    """Whether the user is its performer; otherwise its viewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +35,8 @@ class UserPage:
     user_id: str
     user: User | None
     sessions: Sequence[Mapping[str, Any]]
+    joined: Sequence[Joined]
+    """The goals in whose channels the user is now."""
 
 
 async def user_page(user_id: str) -> UserPage:
@@ -57,7 +44,21 @@ async def user_page(user_id: str) -> UserPage:
     user = await User.by_id(user_id)
     fields = {"statuses": 1, "user_id": 1}
     sessions = await rows("sessions", {"user_id": user_id}, sort=[("statuses.started", -1)], limit=20, fields=fields)
-    return UserPage(user_id, user, sessions)
+    return UserPage(user_id, user, sessions, await _joined(user_id))
+
+
+async def _joined(user_id: str) -> list[Joined]:
+    roles = [{"metadata.user_id": user_id}, {"metadata.viewer_id": user_id}, {"conditions.exclusive_to": user_id}]
+    classes = [kind.cls for kind in PERFORMED]
+    found = []
+    for goal in await rows("goals", {"active": ACTIVE, "_cls": {"$in": classes}, "$or": roles}, limit=MOST):
+        performer, viewers = parties_of(goal)
+        present = clock_in(goal).present()
+        as_performer = user_id == performer and bool(present & {Owner.PERFORMER, Owner.UNOWNED})
+        if as_performer or (user_id in viewers and Owner.VIEWER in present):
+            kind = str(goal["_cls"]).removeprefix("Goal.")
+            found.append(Joined(str(goal["_id"]), goal_channel(str(goal["_id"])), kind, as_performer))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +83,6 @@ async def dead_letter_groups() -> list[LetterGroup]:
         ],
     )
     return [LetterGroup(str(row["_id"].get("task")), str(row["_id"].get("reason")), row["count"]) for row in found]
-
-
-def _group(task: str, code: str) -> dict[str, Any]:
-    """The filter of the dead letters of a group; empty texts select all."""
-    where: dict[str, Any] = {"state": "dead"}
-    if task:
-        where["task"] = task
-    if code:
-        where["reason"] = {"$regex": f"^{re.escape(code)}(:|$)"}
-    return where
-
-
-async def letters_of_group(task: str, code: str, most: int) -> list[str]:
-    """Returns the ids of at most so many dead letters of a group, oldest first."""
-    found = await rows("dead_letters", _group(task, code), sort=[("_id", 1)], limit=most, fields={"_id": 1})
-    return [str(row["_id"]) for row in found]
-
-
-async def count_group(task: str, code: str) -> int:
-    """Returns how many dead letters are in a group; of very many, a lower bound."""
-    bounds = {"limit": MOST_COUNTED, "maxTimeMS": MOST_MILLISECONDS}
-    return int(await collection("dead_letters").count_documents(_group(task, code), **bounds))
-
-
-async def dead_letters(letter_id: str | None, before: str | None) -> list[dict[str, Any]]:
-    """Returns dead letters: the one of that id, or the latest (before that id)."""
-    if letter_id:
-        return await rows("dead_letters", {"_id": letter_id}, limit=1)
-    where: dict[str, Any] = {"state": "dead"}
-    if before:
-        where["_id"] = {"$lt": before}
-    return await rows("dead_letters", where, sort=[("_id", -1)], limit=MOST)
 
 
 async def latest_roots(since: datetime, kind: str | None = None) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 // What pages do beyond HTML: `/` goes to the search, a click on the time line to its cause, times show the reader's zone on
-// hover, and the live tail follows new lines. Every page works without it.
+// hover, what goes on is followed, and the live tail follows new lines. Every page works without it.
 "use strict";
 
 document.addEventListener("keydown", (event) => {
@@ -26,6 +26,25 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   const here = new Date(time.dateTime);
   if (!Number.isNaN(here.valueOf())) time.title = `${time.title}\n${here.toLocaleString()} here`.trim();
 }
+
+// A page of something that goes on is fetched again until it says that it is over; what has the focus keeps it.
+const again = async () => {
+  const live = document.querySelector("[data-live]");
+  const seconds = Number(live?.dataset.live);
+  if (!seconds) return;
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok || answer.redirected) return;
+    const text = await answer.text();
+    const next = new DOMParser().parseFromString(text, "text/html").querySelector("[data-live]");
+    if (next && !live.contains(document.activeElement)) live.replaceWith(next);
+  } catch {
+    // the API is away for a moment
+  }
+  again();
+};
+again();
 
 const tail = document.querySelector("[data-tail]");
 if (tail) {
