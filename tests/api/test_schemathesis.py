@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -89,7 +91,6 @@ NOT_REACHED: Mapping[str, frozenset[str]] = {
     "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": frozenset({"200"}),
     "PATCH /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
     "DELETE /v1/webhook-endpoints/{endpoint_id}": frozenset({"200"}),
-    "POST /v1/reconciliation": frozenset({"200", "409"}),  # Pusher does not answer here
     "GET /metrics": frozenset({"401"}),  # GOALSVC_METRICS_KEY is not set here
 }
 
@@ -292,8 +293,34 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
 # -- where it runs ----------------------------------------------------------------------------------------------------
 
 
+class NobodyIsThere(BaseHTTPRequestHandler):
+    """Pusher, for whoever asks it: no channel is occupied."""
+
+    def do_GET(self) -> None:
+        body = b'{"channels": {}, "users": []}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
 @pytest.fixture(scope="module")
-def serve(mongodb_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pusher() -> Iterator[int]:
+    """The port of a Pusher that can be asked."""
+    with ThreadingHTTPServer((HOST, 0), NobodyIsThere) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def serve(mongodb_url: str, redis_url: str, pusher: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a `goalsvc serve`. When it has stopped, its log is looked at."""
     port, log = free_port(), tmp_path_factory.mktemp("serve") / "serve.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOALSVC_")}
@@ -303,8 +330,8 @@ def serve(mongodb_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFac
         "PUSHER_APP_ID": "1",
         "PUSHER_KEY": PUSHER_KEY,
         "PUSHER_SECRET": PUSHER_SECRET,
-        "PUSHER_HOST": HOST,  # nothing answers there
-        "PUSHER_PORT": str(free_port()),
+        "PUSHER_HOST": HOST,
+        "PUSHER_PORT": str(pusher),
         "PUSHER_SSL": "false",
         "API_KEY": API_KEY,
         "JWT_KEY": JWT_KEY,
