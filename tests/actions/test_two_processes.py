@@ -89,3 +89,19 @@ async def test_a_performer_is_booked_by_one_of_them(clients: list[httpx.AsyncCli
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         refused = {answer.json()["code"] for answer in answers if answer.status_code == 409}
         assert refused == {"performer_in_exclusive"}
+
+
+async def test_a_key_that_one_revokes_is_refused_by_the_other(clients: list[httpx.AsyncClient]) -> None:
+    first, second = clients
+    made = (await first.post("/v1/keys", json={"name": "backend", "scopes": ["read"]})).json()
+    own = {"Authorization": f"Bearer {made['key']}"}
+    assert [(await client.get("/v1/goals", headers=own)).status_code for client in clients] == [200, 200]
+    assert (await first.delete(f"/v1/keys/{made['id']}")).status_code == 200
+    assert (await first.get("/v1/goals", headers=own)).status_code == 401
+    answer = await second.get("/v1/goals", headers=own)
+    for _ in range(300):
+        if answer.status_code == 401:
+            break
+        await asyncio.sleep(0.01)
+        answer = await second.get("/v1/goals", headers=own)
+    assert answer.status_code == 401

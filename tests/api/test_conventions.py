@@ -167,6 +167,27 @@ class TestLists:
         expected = [{"user_id": "carol", "amount": 300}, {"user_id": "dave", "amount": 50}]
         assert rest.json() == {"items": expected, "next": None}
 
+    async def test_the_leaderboard_in_either_order(self, service: Service) -> None:
+        path = f"/v1/goals/{(await funding(service, await session_of(service)))['id']}"
+        for user, amount in (("bob", 10), ("carol", 30), ("dave", 10), ("erin", 20)):
+            await post(service, f"/v1/wallets/{user}/deposits", {"amount": amount}, **{"Idempotency-Key": user})
+            body = {"user_id": user, "amount": amount}
+            await post(service, f"{path}/contributions", body, **{"Idempotency-Key": user})
+        found: dict[str, list[str]] = {"desc": [], "asc": []}
+        for order, users in found.items():
+            cursor: dict[str, str] = {}
+            while True:
+                query = {"limit": "1", "order": order, **cursor}
+                page = (await service.client.get(f"{path}/leaderboard", params=query)).json()
+                users.extend(one["user_id"] for one in page["items"])
+                if page["next"] is None:
+                    break
+                other = {**query, "cursor": page["next"], "order": "asc" if order == "desc" else "desc"}
+                assert_problem(await service.client.get(f"{path}/leaderboard", params=other), 422, "invalid")
+                cursor = {"cursor": page["next"]}
+        assert found["desc"] == ["carol", "erin", "bob", "dave"]
+        assert found["asc"] == found["desc"][::-1]
+
 
 class TestInOrderOfTime:
     """Lists whose ids are words or hashes."""

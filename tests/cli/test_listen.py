@@ -1,13 +1,18 @@
 """`goalsvc listen` and `goalsvc why`, their parts: what is posted, and what is printed."""
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+import pytest
 from standardwebhooks.webhooks import Webhook
 
 from goalsvc.actions.webhooks import new_secret
-from goalsvc.commands.listen import forward
+from goalsvc.commands.api import CommandError, Target
+from goalsvc.commands.listen import follow, forward, listen_to
 from goalsvc.commands.why import lines_of
 from tests.deliveries.receiver import a_receiver
 
@@ -34,6 +39,67 @@ async def test_an_event_is_posted_as_an_outgoing_webhook_is() -> None:
 async def test_a_server_that_is_not_there_is_told_of() -> None:
     line = await forward("http://127.0.0.1:9/", new_secret(), EVENT)
     assert "no answer" in line
+
+
+def target_of(stack: dict[str, Any]) -> Target:
+    return Target(api_url=stack["api_url"], api_key="goalsvc-api-key", pusher_key="", pusher_secret="")
+
+
+def deposits(api: httpx.Client, user: str) -> None:
+    headers = {"Idempotency-Key": "one"}
+    api.post(f"/v1/wallets/{user}/deposits", json={"amount": 1}, headers=headers).raise_for_status()
+
+
+async def test_events_are_forwarded_as_they_happen_each_once(stack: dict[str, Any], api: httpx.Client) -> None:
+    users = [f"heard-{number}" for number in range(5)]
+    await asyncio.to_thread(deposits, api, "before")
+    newest = await asyncio.to_thread(api.get, "/v1/events?order=desc&limit=1")
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    async with a_receiver() as receiver:
+        listening = asyncio.create_task(
+            listen_to(
+                target_of(stack),
+                receiver.url,
+                types="deposit.*",
+                after=str(newest.json()["items"][0]["sequence"]),
+                secret=None,
+                as_json=False,
+                tell=lines.put_nowait,
+            )
+        )
+        async with asyncio.timeout(30):
+            secret = (await lines.get()).removeprefix("signed with ")
+            told = []
+            for user in users:
+                await asyncio.to_thread(deposits, api, user)
+                told.append(await lines.get())
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    events = [Webhook(secret).verify(body, headers) for headers, body in receiver.received]
+    assert [event["user_ids"] for event in events] == [[user] for user in users]
+    assert {event["type"] for event in events} == {"deposit.created"}
+    assert [line.split()[0] for line in told] == [str(event["sequence"]) for event in events]
+
+
+async def test_without_a_cursor_what_was_before_is_not_forwarded(stack: dict[str, Any], api: httpx.Client) -> None:
+    await asyncio.to_thread(deposits, api, "before")
+    following = follow(target_of(stack), types="deposit.*", after=None)
+    first = asyncio.ensure_future(anext(following))
+    number = 0
+    async with asyncio.timeout(30):
+        while not first.done():
+            await asyncio.to_thread(deposits, api, f"after-{number}")
+            number += 1
+            await asyncio.wait({first}, timeout=0.05)
+    (user,) = first.result()["user_ids"]
+    await following.aclose()
+    assert user.startswith("after-")
+
+
+async def test_a_key_that_is_refused_ends_it(stack: dict[str, Any]) -> None:
+    wrong = replace(target_of(stack), api_key="another")
+    with pytest.raises(CommandError):
+        await anext(follow(wrong, types=None, after=None))
 
 
 def test_the_sentence_and_the_chain() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from goalsvc.commands.trace import tree_of
+from goalsvc.commands.api import Target
+from goalsvc.commands.trace import read_trace, tree_of
+from tests.deliveries.receiver import a_receiver, response
 from tests.e2e.goalsvc_api import eventually
 
 from .command_line import Cli, assert_one_sentence
@@ -44,6 +46,22 @@ def test_as_json(cli: Cli, api: httpx.Client, show: str) -> None:
     events = eventually(lambda: json.loads(cli("trace", show, "--json").out)["events"], lambda found: len(found) == 2)
     assert [event["name"] for event in events] == ["create_goal", "member_added"]
     assert events == api.get(f"/v1/goals/{show}/trace").json()["events"]
+
+
+async def test_all_pages_are_read() -> None:
+    goal = "68143584d6945d32e732cc21"
+    pages = [([node("call", "create_goal", id="a")], "c/1&2"), ([node("webhook", "member_added", id="b")], None)]
+
+    async def answer(number: int) -> bytes:
+        events, following = pages[number - 1]
+        return response(200, json.dumps({"events": events, "next": following, "summary": {}}).encode())
+
+    async with a_receiver(answer) as receiver:
+        url = f"http://127.0.0.1:{receiver.port}"
+        found = await read_trace(Target(api_url=url, api_key="k", pusher_key="", pusher_secret=""), goal)
+    assert [event["name"] for event in found["events"]] == ["create_goal", "member_added"]
+    path = f"/v1/goals/{goal}/trace"
+    assert [line.split()[1] for line in receiver.asked] == [path, f"{path}?cursor=c%2F1%262"]
 
 
 def test_a_goal_to_which_nothing_happened(cli: Cli, show: str) -> None:

@@ -15,6 +15,10 @@ class Receiver:
     port: int = 0
     answer: Callable[[int], Awaitable[bytes]] | None = None
     received: list[tuple[Headers, bytes]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """The first line of each request."""
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    """The connection of each request."""
 
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -46,6 +50,8 @@ async def a_receiver(answer: Callable[[int], Awaitable[bytes]] | None = None) ->
             headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in head[1:] if line)}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             receiver.received.append((headers, body))
+            receiver.asked.append(head[0])
+            receiver.writers.append(writer)
             number = len(receiver.received)
             async with receiver.more:
                 receiver.more.notify_all()

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from goalsvc.actions import webhooks
 from goalsvc.domain.events import Event
-from goalsvc.domain.webhooks import RETRY_SECONDS
+from goalsvc.domain.webhooks import ANSWER_SECONDS, RETRY_SECONDS
 from goalsvc.integrations.webhook_sender import open_sender
 from goalsvc.models.event_log import EventLog
 from goalsvc.tasks.courier import Courier
@@ -82,15 +82,22 @@ class Post:
         return self.world.all("deliveries", {"endpoint_id": endpoint["id"]})
 
 
-@pytest.fixture
-async def post(world: World) -> AsyncIterator[Post]:
+@asynccontextmanager
+async def a_post(world: World, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Post]:
+    """The courier of that world, which waits so long for an answer."""
     clock = MovingClock()
     settings = world.context.settings.model_copy(update={"webhook_allow_private": True})
     world.app.state.context = replace(world.app.state.context, settings=settings)
     context = replace(world.context, clock=clock, settings=settings)
-    async with open_sender(settings) as sender:
+    async with open_sender(settings, answer_seconds) as sender:
         assert isinstance(context.events, EventLog)
         yield Post(world, Courier(context, context.events, sender), clock)
+
+
+@pytest.fixture
+async def post(world: World) -> AsyncIterator[Post]:
+    async with a_post(world) as opened:
+        yield opened
 
 
 class TestADelivery:
@@ -218,6 +225,43 @@ class TestADelivery:
             assert attempt["answer"] == "y" * 1024
 
 
+class TestAnEndpointThatIsTooSlow:
+    """The limit is 15 s; here the first attempt has a tenth of a second."""
+
+    LIMIT = 0.1
+
+    def test_the_limit_is_that_of_the_specification(self) -> None:
+        assert ANSWER_SECONDS == 15.0
+
+    @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 X\r\n", response(200, b"x" * 100)[:-50]])
+    async def test_has_not_accepted_a_delivery_and_gets_it_again(self, world: World, sent: bytes) -> None:
+        """Nothing, the first line of an answer, or half of its body: it is not whole within the limit."""
+        asked_again = asyncio.Event()
+
+        async def slow(number: int) -> bytes:
+            if number > 1:
+                asked_again.set()
+                return response(200)
+            receiver.writers[0].write(sent)
+            await asked_again.wait()
+            return b""
+
+        async with a_receiver(slow) as receiver:
+            async with a_post(world, self.LIMIT) as post:
+                endpoint = await post.endpoint(receiver)
+                await post.happens()
+                await post.deliver()
+                ((attempt,),) = (each["attempts"] for each in post.deliveries(endpoint))
+                assert attempt["error"] == "no answer within 0.1 s"
+                assert "status" not in attempt
+            async with a_post(world) as post:
+                await post.after(RETRY_SECONDS[0] + 1)
+                (delivery,) = post.deliveries(endpoint)
+            assert [each.get("status") for each in delivery["attempts"]] == [None, 200]
+            assert (delivery["state"], len(receiver.received)) == ("delivered", 2)
+            assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 async def test_a_receiver_in_another_language_verifies_a_delivery(post: Post) -> None:
     secret = webhooks.new_secret()
@@ -277,6 +321,36 @@ class TestEndpoints:
             await post.happens()
             await post.after(25 * 3600)
             assert len(receiver.received[-1][0]["webhook-signature"].split()) == 1
+
+    async def test_a_rotation_between_two_attempts(self, post: Post) -> None:
+        """The attempt that is under way has the old secret's signature; those that follow have both, and then the new one's."""
+        post.clock.moved = post.world.clock.now() - datetime.now(UTC)
+        rotated: list[str] = []
+
+        async def refuse(number: int) -> bytes:
+            if number == 1:
+                path = f"/v1/webhook-endpoints/{endpoint['id']}/rotate"
+                rotated.append((await post.world.post(path))["secret"])
+            return response(500)
+
+        async with a_receiver(refuse) as receiver:
+            endpoint = await post.endpoint(receiver)
+            await post.happens()
+            await post.deliver()
+            for seconds in RETRY_SECONDS:  # 27 h and more, in which the old secret ends
+                await post.after(seconds + 1)
+            valid = []
+            for headers, body in receiver.received:
+                signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+                signatures = {
+                    name: Webhook(secret).sign(headers["webhook-id"], signed_at, body.decode())
+                    for name, secret in (("old", endpoint["secret"]), ("new", rotated[0]))
+                }
+                sent = headers["webhook-signature"].split()
+                assert set(sent) <= set(signatures.values())
+                valid.append({name for name, signature in signatures.items() if signature in sent})
+            assert (valid[0], valid[1], valid[-1]) == ({"old"}, {"old", "new"}, {"new"})
+            assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
 
     async def test_one_that_fails_for_three_days_is_disabled_and_told_of(self, post: Post) -> None:
         async def refuse(_: int) -> bytes:
@@ -363,6 +437,12 @@ class TestAddresses:
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "url"
         assert world.all("webhook_endpoints") == []
+        made = await world.post("/v1/webhook-endpoints", {"url": "https://backend.example.com/hook"})
+        path = f"/v1/webhook-endpoints/{made['id']}"
+        answer = await world.call("PATCH", path, {"url": url, "description": "moved"})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "url")
+        shown = await world.get(path)
+        assert (shown["url"], shown["description"]) == ("https://backend.example.com/hook", "")
 
     async def test_a_name_that_leads_to_a_private_address_is_refused_at_the_delivery(self, world: World) -> None:
         async with a_receiver() as receiver, open_sender(world.context.settings) as sender:

@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.stories.scenes import a_funded_show, a_request, a_stage, an_exclusive
 from tests.world import API_KEY, World
 
@@ -116,6 +118,36 @@ class TestTheFeed:
         assert await world.get(f"/v1/events/{event['id']}") == event
         assert (await world.get(f"/v1/events?after={event['id']}"))["items"] == []
         assert (await world.call("GET", f"/v1/events/evt_{'0' * 32}")).status_code == 404
+
+    @pytest.mark.parametrize("query", ["", "&types=deposit.*", "&user_id=bob"])
+    async def test_back_from_the_newest(self, world: World, query: str) -> None:
+        for amount in range(1, 12):
+            await world.deposits("bob" if amount % 3 else "eve", amount)
+        forward = await feed(world, query)
+        back: list[dict[str, Any]] = []
+        page = await world.get(f"/v1/events?order=desc&limit=3{query}")
+        while True:
+            back += page["items"]
+            if "next" not in page:
+                break
+            await world.deposits("bob", 100)  # what is added meanwhile is not in the past
+            page = await world.get(f"/v1/events?order=desc&limit=3&after={page['next']}{query}")
+        assert back == forward[::-1]
+        before = await world.get(f"/v1/events?order=desc&after={forward[1]['id']}{query}")
+        assert before["items"] == forward[:1]
+
+    async def test_back_over_events_that_have_expired(self, world: World) -> None:
+        for amount in (1, 2, 3, 4):
+            await world.deposits("bob", amount)
+        await feed(world)
+        world.database.events.delete_many({"sequence": {"$lte": 2}})
+        page = await world.get("/v1/events?order=desc&limit=9")
+        assert ([event["sequence"] for event in page["items"]], page.get("next")) == ([4, 3], None)
+        assert await world.get("/v1/events?order=desc&after=2") == {"items": []}
+
+    async def test_the_past_is_not_waited_for(self, world: World) -> None:
+        answer = await world.call("GET", "/v1/events?order=desc&wait=1")
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "query.wait")
 
     async def test_a_long_poll_is_answered_by_the_next_event(self, world: World) -> None:
         waiting = asyncio.create_task(world.get("/v1/events?wait=20"))

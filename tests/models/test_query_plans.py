@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from tests.stories.scenes import a_funded_show, an_exclusive
 from tests.world import World
@@ -77,6 +78,24 @@ async def play_everything(world: World) -> None:
         f"/v1/goals?session_id={paid.session_id}",
         "/v1/goals?active=true",
         "/v1/goals",
+        "/v1/goals?active=false&order=desc",
+        "/v1/goals?user_id=alice",
+        "/v1/goals?user_id=alice&active=true",
+        "/v1/goals?kind=ShowGoal",
+        "/v1/goals?from=2026-01-01T00:00:00Z",
+        "/v1/goals?metadata.campaign=winter",
+        "/v1/users",
+        "/v1/users?online=true",
+        "/v1/users?online=false",
+        "/v1/contributions",
+        "/v1/contributions?from=2026-01-01T00:00:00Z&order=desc",
+        f"/v1/contributions?goal_id={paid.funding_id}",
+        "/v1/contributions?from_user_id=viewer-1",
+        f"/v1/goals/{paid.funding_id}/contributions",
+        f"/v1/goals/{paid.funding_id}/leaderboard?order=asc",
+        "/v1/sessions?user_id=alice&open=true",
+        "/v1/events?order=desc",
+        f"/v1/events?goal_id={paid.id}&order=desc",
         "/v1/events",
         "/v1/events?types=goal.ended",
         f"/v1/events?goal_id={paid.id}",
@@ -92,6 +111,8 @@ async def play_everything(world: World) -> None:
         "/v1/transfers",
         "/v1/dead-letters",
         "/v1/dead-letters?state=dead",
+        "/v1/dead-letters?task=transfer",
+        "/v1/dead-letters?task=transfer&state=dead&order=desc",
     ):
         await world.get(path)
     world.has_dead_letters = True
@@ -205,6 +226,88 @@ async def test_the_goals_of_a_session_in_order_of_their_making_are_found_by_the_
     world.database.goals.delete_many({})
     assert set(indexes_in(plan["queryPlanner"]["winningPlan"])) == {"session_id"}
     assert plan["executionStats"]["totalKeysExamined"] < 10
+
+
+async def listed(world: World, path: str) -> Plan:
+    """How the server finds the rows of that list, with what it read for them (`executionStats`)."""
+    database = world.database
+    database.command({"profile": 2})
+    await world.get(path)
+    database.command({"profile": 0})
+    of_goalsvc = {"op": "query", "appName": "goalsvc", "command.find": {"$in": sorted(LARGE)}}
+    (asked,) = database["system.profile"].find(of_goalsvc)
+    database.drop_collection("system.profile")
+    command = {name: asked["command"][name] for name in ("find", "filter", "sort", "limit")}
+    plan: Plan = database.command({"explain": command, "verbosity": "executionStats"})
+    return plan
+
+
+def many(documents: int = 300, **fields: Any) -> list[dict[str, Any]]:
+    """Documents that have nothing to do with what a list asks for, and that come before it."""
+    return [{"_id": ObjectId(), **fields} for _ in range(documents)]
+
+
+class TestAListOfFewAmongMany:
+    """With others there, the server does not walk through them in the order of the list."""
+
+    @pytest.mark.parametrize(
+        ("path", "collection", "others", "wanted", "index"),
+        [
+            (
+                "/v1/users?online=true",
+                "users",
+                [{"_id": f"a-{number}", "online": False} for number in range(300)],
+                {"_id": "bob", "online": True},
+                "listed_online",
+            ),
+            (
+                "/v1/goals?user_id=alice&active=true",
+                "goals",
+                many(_cls="Goal.ShowGoal", active=False, metadata={"user_id": "alice"}),
+                {"_cls": "Goal.ShowGoal", "active": True, "metadata": {"user_id": "alice"}},
+                "listed_streamer_active",
+            ),
+            (
+                "/v1/goals?active=true",
+                "goals",
+                many(_cls="Goal.ShowGoal", active=False),
+                {"_cls": "Goal.ShowGoal"},
+                "listed_active",
+            ),
+            (
+                "/v1/goals?active=false",
+                "goals",
+                many(_cls="Goal.ShowGoal", active=True),
+                {"_cls": "Goal.ShowGoal", "active": False},
+                "listed_active",
+            ),
+            (
+                "/v1/contributions?from=2026-01-01T00:00:00Z",
+                "earnings",
+                many(created_at=datetime(2025, 12, 31, tzinfo=UTC)),
+                {"created_at": datetime(2026, 1, 1, tzinfo=UTC)},
+                "listed_time",
+            ),
+            (
+                "/v1/dead-letters?task=transfer",
+                "dead_letters",
+                many(task="StopRecord", at=AN_INSTANT, state="redriven"),
+                {"_id": "letter", "task": "transfer", "at": AN_INSTANT, "state": "redriven"},
+                "listed_task",
+            ),
+        ],
+    )
+    async def test_reads_those_few(
+        self, world: World, path: str, collection: str, others: list[Any], wanted: dict[str, Any], index: str
+    ) -> None:
+        world.database[collection].insert_many([*others, wanted])
+        try:
+            plan = await listed(world, path)
+        finally:
+            world.database[collection].delete_many({})
+        assert set(indexes_in(plan["queryPlanner"]["winningPlan"])) == {index}
+        assert plan["executionStats"]["totalKeysExamined"] < 10
+        assert plan["executionStats"]["nReturned"] == 1
 
 
 def indexes_in(stage: Mapping[str, Any]) -> Iterator[str]:

@@ -240,6 +240,40 @@ class TestReversals:
         await world.settle(patience=60)
         assert world.balance("bob") == 0
 
+    async def test_from_an_older_contribution_than_hundreds_of_others(self, world: World) -> None:
+        older, newer = await world.given(a_funding(target=1000)), await world.given(a_funding(target=1000))
+        deposit = await self.deposited(world, "bob", 310)
+        await contributes(world, older, "bob", 100)
+        path, body = f"/v1/goals/{newer.id}/contributions", {"user_id": "bob", "amount": 1}
+        await asyncio.gather(*(world.post(path, body) for _ in range(210)))
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_wallet"], answer["from_escrows"], answer["from_debt"]) == (310, 310, 0)
+        escrows = [world.escrow(f"show_funding:{goal.id}") for goal in (older, newer)]
+        assert (escrows, world.balance("bob"), world.account("debt:bob")) == ([0, 0], 0, 0)
+
+    async def test_from_an_older_hold_than_hundreds_of_others(self, world: World) -> None:
+        request = await world.given(a_request(price=300))
+        (deposit,) = [each["_id"] for each in world.all("transfers", {"tags": "deposit"})]
+        for _ in range(210):  # requests that were declined since
+            hold = {"_id": f"hold-trigger:{(held := ObjectId())}", "from_user_id": "bob", "debit": "user:bob"}
+            there = {**hold, "credit": f"escrow:trigger:{held}", "amount": 1, "tags": [f"escrow::trigger:{held}"]}
+            back = {"debit": there["credit"], "credit": there["debit"], "to_user_id": "bob", "amount": 1}
+            world.database.transfers.insert_many([there, {"_id": f"refund-trigger:{held}-{held}-bob", **back}])
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_escrows"], answer["from_debt"], world.escrow(request.escrow_id)) == (300, 0, 0)
+
+    @pytest.mark.parametrize("end", ["return", "confirm"])
+    async def test_while_a_withdrawal_is_pending(self, world: World, end: str) -> None:
+        """What is set aside is not in the wallet: it is a debt, which the tokens repay if they come back."""
+        deposit = await self.deposited(world, "bob", 100)
+        withdrawal = (await world.post("/v1/wallets/bob/withdrawals", {"amount": 60}))["id"]
+        answer = await self.reversed(world, deposit)
+        assert (answer["from_wallet"], answer["from_debt"]) == (40, 60)
+        assert (world.balance("bob"), world.account(f"payout:{withdrawal}")) == (0, 60)
+        await world.post(f"/v1/withdrawals/{withdrawal}/{end}")
+        owed = 0 if end == "return" else -60
+        assert (world.balance("bob"), world.account("debt:bob"), world.account(f"payout:{withdrawal}")) == (0, owed, 0)
+
     async def test_after_the_payout_it_is_a_debt(self, world: World) -> None:
         show = await a_paid_show(world)
         deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-1")
@@ -269,6 +303,31 @@ class TestReversals:
         path = f"/v1/deposits/{tip['id']}/reverse"
         assert await refused(world, path, {"reason": "x"}) == (409, "not_a_deposit")
         assert await refused(world, "/v1/deposits/nothing/reverse", {"reason": "x"}) == (404, "not_found")
+
+
+class TestReferences:
+    async def test_one_is_unique_for_the_wallet_over_all_verbs(self, world: World) -> None:
+        deposits = [str((await world.post("/v1/wallets/bob/deposits", {"amount": 50}))["id"]) for _ in range(3)]
+        wallet = "/v1/wallets/bob"
+        verbs: list[tuple[str, dict[str, Any]]] = [
+            (f"{wallet}/deposits", {"amount": 1}),
+            (f"{wallet}/withdrawals", {"amount": 1}),
+            (f"{wallet}/adjustments", {"amount": 1, "direction": "credit", "reason": "x"}),
+            (f"{wallet}/adjustments", {"amount": 1, "direction": "debit", "reason": "x"}),
+            ("/v1/transfers", {"from_user_id": "bob", "to_user_id": "alice", "amount": 1}),
+            (f"/v1/deposits/{deposits[0]}/reverse", {"reason": "x"}),
+            (f"/v1/deposits/{deposits[1]}/reverse", {"reason": "x"}),
+        ]
+        for number, (path, body) in enumerate(verbs):
+            await world.post(path, body | {"reference": f"reference-{number}"})
+            balance, transfers = world.balance("bob"), len(world.all("transfers"))
+            for other, given in [*verbs, (f"/v1/deposits/{deposits[2]}/reverse", {"reason": "x"})]:
+                if other != path and other not in (verbs[5][0], verbs[6][0]):
+                    again = await refused(world, other, given | {"reference": f"reference-{number}"})
+                    assert again == (409, "reference_used"), (path, other)
+            assert (world.balance("bob"), len(world.all("transfers"))) == (balance, transfers)
+        # What another user receives or pays is another account's.
+        await world.post("/v1/wallets/alice/deposits", {"amount": 1, "reference": "reference-0"})
 
 
 class TestGoalRefunds:
@@ -310,6 +369,51 @@ class TestGoalRefunds:
         assert (world.balance(show.streamer), world.account(f"debt:{show.streamer}")) == (0, 6 - show.escrow)
         await world.deposits(show.streamer, 1000)
         assert world.balance(show.streamer) == 1000 - show.escrow + 6
+
+    @pytest.mark.parametrize("spent", [0, 205, 306])
+    async def test_notes_what_the_caller_says(self, world: World, spent: int) -> None:
+        show = await a_paid_show(world)
+        if spent:
+            body = {"from_user_id": show.streamer, "to_user_id": "shop", "amount": spent}
+            await world.post("/v1/transfers", body)
+        body = {"reason": "wrong song", "reference": "ticket-1", "metadata": {"case": 7}}
+        made = await world.post(f"/v1/goals/{show.id}/refund", body, key="r")
+        (noted,) = (await world.get("/v1/transfers?reference=ticket-1"))["items"]  # before any worker has run
+        assert noted["from_user_id"] == (None if spent == 306 else show.streamer)  # otherwise the debt pays
+        await world.settle()
+        returns = world.all("transfers", {"tags": "goal_refund"})
+        assert sum(each["amount"] for each in returns) == show.escrow
+        assert {each["metadata"]["case"] for each in returns} == {7}
+        assert {each["metadata"]["refund_id"] for each in returns} == {made["id"]}
+        assert [each["_id"] for each in returns if "reference" in each] == [noted["id"]]
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        assert await world.post(f"/v1/goals/{show.id}/refund", body, key="r") == made
+
+    async def test_with_a_reference_that_was_used_changes_nothing(self, world: World) -> None:
+        show = await a_paid_show(world)
+        path = f"/v1/goals/{show.id}/refund"
+        await world.post(f"/v1/wallets/{show.streamer}/deposits", {"amount": 1, "reference": "one"})
+        body = {"amount": 10, "reason": "x", "reference": "one"}
+        assert await refused(world, path, body) == (409, "reference_used")
+        goal = world.goal(show)
+        assert (goal.get("returned"), goal.get("promises", [])) == (None, [])
+        await world.post(path, body | {"reference": "two"})
+        await world.settle()
+        assert await refused(world, path, body | {"reference": "two"}) == (409, "reference_used")
+        assert (world.balance(show.streamer), world.goal(show)["returned"]) == (show.escrow + 1 - 10, 10)
+
+    async def test_at_the_same_time_a_reference_counts_once(self, world: World) -> None:
+        show = await a_paid_show(world)
+        path, body = f"/v1/goals/{show.id}/refund", {"amount": 10, "reason": "x", "reference": "one"}
+        answers = await asyncio.gather(*(world.call("POST", path, body) for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
+        await world.settle()
+        assert world.balance(show.streamer) == show.escrow - 10
+
+    async def test_metadata_that_is_too_large_is_refused(self, world: World) -> None:
+        show = await a_paid_show(world)
+        body = {"reason": "x", "metadata": {"x": "y" * 2048}}
+        assert (await world.call("POST", f"/v1/goals/{show.id}/refund", body)).status_code == 422
 
     async def test_an_exclusive(self, world: World) -> None:
         exclusive = await world.given(an_exclusive(price=360, seconds=360))

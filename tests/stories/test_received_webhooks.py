@@ -1,5 +1,7 @@
 """`GET /v1/webhooks`: what Pusher sent, in the order in which it arrived, each event once for a reader that follows."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -126,6 +128,31 @@ async def test_the_body_needs_its_scope(world: World) -> None:
     answer = await world.client.get(f"/v1/webhooks?after={place}", headers={"Authorization": f"Bearer {key}"})
     (row,) = answer.json()["items"]
     assert "body" not in row
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_the_bodies_of_webhooks_about_goals_are_kept_where_that_is_set(world: World, kept: bool) -> None:
+    """`GOALSVC_KEEP_WEBHOOKS`; of at most a kilobyte."""
+    context = world.app.state.context
+    settings = context.settings.model_copy(update={"keep_webhooks": kept})
+    world.app.state.context = replace(context, settings=settings)
+    place = await now_on(world)
+    await hears(world, "member_added", padding="x" * 100)
+    world.clock.move_on(1)
+    await hears(world, "member_removed", padding="x" * 1024)
+    world.clock.move_on(1)
+    of_a_stream = {"name": "member_added", "channel": "presence-stream@alice", "user_id": "bob"}
+    await world.webhook({"time_ms": to_epoch_milliseconds(world.clock.now()), "events": [of_a_stream]})
+    await world.context.recorder.flush()
+    world.clock.move_on(5)
+    rows, _ = await follow(world, place)
+    assert [row["name"] for row in rows] == ["member_added", "member_removed", "member_added"]
+    assert ["body" in row for row in rows] == [kept, False, False]
+    if kept:
+        (event,) = json.loads(rows[0]["body"])["events"]
+        assert event == {"name": "member_added", "channel": CHANNEL, "user_id": "alice", "padding": "x" * 100}
+    stored = [segment["node"] for segment in world.all("traces") if segment["node"]["kind"] == "webhook"]
+    assert sum("body" in node for node in stored) == kept
 
 
 async def test_reading_uses_an_index(world: World) -> None:

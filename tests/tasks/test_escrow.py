@@ -372,6 +372,8 @@ class TestTransferEscrow:
             "amount": HELD,
             "tags": [f"escrow::{ESCROW}"],
             "metadata": metadata,
+            "escrow_id": ESCROW,
+            "event": "escrow.completed",
         }
 
     async def test_an_earning_that_is_gone_will_not_come_back(self, stage: Stage) -> None:
@@ -395,7 +397,10 @@ class TestTransferEscrow:
         assert (sent(stage, "escrow.completed.individual"), sent(stage, "escrow.completed")) == (1, 1)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "as a job of version 0.1"])
 class TestTransfer:
+    """Jobs name the escrow and the way; those of version 0.1 have them in tags and id alone."""
+
     TRANSFER = f"escrow-{ESCROW}-{EARNING}-{STREAMER}"
 
     async def owed(self, stage: Stage) -> None:
@@ -403,7 +408,7 @@ class TestTransfer:
         await a_goal(GoalKind.SHOW, active=False)
         await promises("escrow_out", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
 
-    async def move(self, stage: Stage, promise: str | None = "escrow_out", **changes: Any) -> Outcome:
+    async def move(self, stage: Stage, named: bool, promise: str | None = "escrow_out", **changes: Any) -> Outcome:
         arguments: dict[str, Any] = {
             "transfer_id": self.TRANSFER,
             "from_user_id": None,
@@ -412,26 +417,31 @@ class TestTransfer:
             "tags": [f"escrow::{ESCROW}"],
             "metadata": {"doc_id": str(EARNING), "user_id": STREAMER},
         }
+        if named:
+            way = "escrow.refunded" if promise == "refund_escrow" else "escrow.completed"
+            arguments |= {"escrow_id": ESCROW, "event": way}
         ref = None if promise is None else PromiseRef("goals", GOAL, promise)
         return await transfer(stage.context.within(NOWHERE, ref), **arguments | changes)
 
-    async def test_without_a_payer_the_escrow_pays(self, stage: Stage) -> None:
+    async def test_without_a_payer_the_escrow_pays(self, stage: Stage, named: bool) -> None:
         await self.owed(stage)
-        assert await self.move(stage) == Done(f"{HELD} tokens to user:{STREAMER}")
+        assert await self.move(stage, named) == Done(f"{HELD} tokens to user:{STREAMER}")
         assert (await balance(escrow_account(ESCROW)), await balance(user_account(STREAMER))) == (0, HELD)
 
-    async def test_the_same_again_is_a_no_op(self, stage: Stage) -> None:
+    async def test_the_same_again_is_a_no_op(self, stage: Stage, named: bool) -> None:
         await self.owed(stage)
-        await self.move(stage)
-        assert await self.move(stage) == Returned(Reason.ALREADY_PAID)
+        await self.move(stage, named)
+        assert await self.move(stage, named) == Returned(Reason.ALREADY_PAID)
         assert await balance(user_account(STREAMER)) == HELD
 
     @pytest.mark.parametrize("changes", [{"amount": 99}, {"to_user_id": VIEWER}, {"tags": [f"escrow::{ESCROW}", "x"]}])
-    async def test_the_same_id_with_other_content_is_an_error(self, stage: Stage, changes: dict[str, Any]) -> None:
+    async def test_the_same_id_with_other_content_is_an_error(
+        self, stage: Stage, named: bool, changes: dict[str, Any]
+    ) -> None:
         await self.owed(stage)
-        await self.move(stage)
+        await self.move(stage, named)
         with pytest.raises(TransferConflictError):
-            await self.move(stage, **changes)
+            await self.move(stage, named, **changes)
         assert await balance(escrow_account(ESCROW)) == 0
 
     @pytest.mark.parametrize(
@@ -448,44 +458,48 @@ class TestTransfer:
             ("escrow_out", {"metadata": {"doc_id": str(EARNING), "user_id": STREAMER, "amount": HELD}}),
             ("escrow_out", {"tags": ["escrow::show_funding:other"]}),
             ("escrow_out", {"from_user_id": VIEWER}),
+            ("escrow_out", {"escrow_id": "show_funding:other"}),
+            ("escrow_out", {"escrow_id": ESCROW, "event": "escrow.refunded"}),
+            ("escrow_out", {"escrow_id": ESCROW, "event": "escrow.exploded"}),
             ("escrow_out", {"fee_bps": 100}),
         ],
     )
     async def test_what_no_document_promises_moves_nothing(
-        self, stage: Stage, promise: str | None, changes: dict[str, Any]
+        self, stage: Stage, named: bool, promise: str | None, changes: dict[str, Any]
     ) -> None:
         await self.owed(stage)
         await add_to(user_account(VIEWER), 1000)
         await add_to(escrow_account("show_funding:other"), 1000)
         before = await stage.everything()
-        assert await self.move(stage, promise, **changes) == Returned(Reason.NOT_PROMISED)
+        assert await self.move(stage, named, promise, **changes) == Returned(Reason.NOT_PROMISED)
         assert await stage.everything() == before
 
     @pytest.mark.parametrize("amount", [0, -101, 2.5, "7", None, True])
-    async def test_an_amount_is_a_whole_number_above_zero(self, stage: Stage, amount: Any) -> None:
+    async def test_an_amount_is_a_whole_number_above_zero(self, stage: Stage, named: bool, amount: Any) -> None:
         await self.owed(stage)
         before = await stage.everything()
         with pytest.raises(InvalidError, match="must be a whole number above 0"):
-            await self.move(stage, amount=amount)
+            await self.move(stage, named, amount=amount)
         assert await stage.everything() == before
 
-    async def test_more_than_is_held_moves_nothing(self, stage: Stage) -> None:
+    async def test_more_than_is_held_moves_nothing(self, stage: Stage, named: bool) -> None:
         await self.owed(stage)
         await add_to(escrow_account(ESCROW), -1)
         before = await stage.everything()
         with pytest.raises(InsufficientFundsError):
-            await self.move(stage)
+            await self.move(stage, named)
         assert await stage.everything() == before
 
-    async def test_an_escrow_is_settled_one_way(self, stage: Stage) -> None:
+    async def test_an_escrow_is_settled_one_way(self, stage: Stage, named: bool) -> None:
         await self.owed(stage)
-        await self.move(stage)
+        await self.move(stage, named)
         other = await an_earning(ESCROW, VIEWER, 5)
         await add_to(escrow_account(ESCROW), 5)
         await promises("refund_escrow", {"escrow_id": ESCROW, "user_id": STREAMER, "goal_id": str(GOAL)})
         with pytest.raises(ConflictError) as caught:
             await self.move(
                 stage,
+                named,
                 "refund_escrow",
                 transfer_id=f"refund-{ESCROW}-{other}-{VIEWER}",
                 to_user_id=VIEWER,
@@ -494,13 +508,27 @@ class TestTransfer:
             )
         assert caught.value.code == "settled_otherwise"
 
-    async def test_from_a_user_whose_transfer_is_promised(self, stage: Stage) -> None:
+    async def test_from_a_user_whose_transfer_is_promised(self, stage: Stage, named: bool) -> None:
         await add_to(user_account(VIEWER), 100)
         tip = {"transfer_id": "tip", "from_user_id": VIEWER, "to_user_id": STREAMER, "amount": 40, "tags": []}
         await a_goal(GoalKind.SHOW)
         await promises("transfer", tip)
-        await self.move(stage, "transfer", **tip)
+        await self.move(stage, named, "transfer", **tip)
         assert (await balance(user_account(VIEWER)), await balance(user_account(STREAMER))) == (60, 40)
+
+    async def test_from_another_escrow_than_the_promised_transfer_names(self, stage: Stage, named: bool) -> None:
+        await add_to(escrow_account("show_funding:other"), 1000)
+        gift = {"transfer_id": "gift", "from_user_id": None, "to_user_id": STREAMER, "amount": 40}
+        await a_goal(GoalKind.SHOW)
+        await add_to(escrow_account(ESCROW), 40)
+        await promises("transfer", {**gift, "tags": [f"escrow::{ESCROW}"]})
+        other = {"escrow_id": "show_funding:other"} if named else {"tags": ["escrow::show_funding:other"]}
+        assert await self.move(stage, named, "transfer", **gift, metadata=None, **other) == Returned(
+            Reason.NOT_PROMISED
+        )
+        own = {"escrow_id": ESCROW} if named else {}
+        await self.move(stage, named, "transfer", **gift, metadata=None, **own)
+        assert (await balance(escrow_account(ESCROW)), await balance(user_account(STREAMER))) == (0, 40)
 
 
 class TestHoldExclusive:

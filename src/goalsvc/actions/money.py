@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from pymongo.errors import OperationFailure
+
 from goalsvc.actions.goals import check_storable
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
@@ -39,6 +41,16 @@ class Particulars:
 
 
 NO_PARTICULARS = Particulars()
+
+
+def refused_reference(error: OperationFailure, reference: str | None, account: str) -> Exception:
+    """Returns ConflictError `reference_used` where a transaction failed because that account's reference is taken; else the
+    error itself.
+    """
+    details: Mapping[str, Any] = error.details or {}
+    if not any("reference" in (fault.get("keyPattern") or {}) for fault in (details, *details.get("writeErrors", ()))):
+        return error
+    return ConflictError("reference_used", f"reference: {reference!r} was used for {account} before")
 
 
 async def deposit(

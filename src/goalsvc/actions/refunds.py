@@ -1,15 +1,20 @@
 """Refunding a completed goal: its payout returns to those who paid, from the streamer's wallet, otherwise as a debt."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.actions.known import known_goal
+from goalsvc.actions.money import NO_PARTICULARS, Particulars, refused_reference
 from goalsvc.context import Context
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.call import Call
-from goalsvc.domain.escrow import exclusive_escrow, show_escrow
+from goalsvc.domain.escrow import exclusive_escrow, show_escrow, user_account
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.reading import instant, mapping, whole, whole_part
 from goalsvc.errors import ConflictError
@@ -18,7 +23,7 @@ from goalsvc.models.promise import add_promises_stage, array_of, promise_express
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Transfer
 from goalsvc.tasks.dispatch import enqueue_promises
-from goalsvc.tasks.returns import return_payout
+from goalsvc.tasks.returns import Refund, return_payout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +40,20 @@ class GoalRefund:
     created_at: datetime
 
 
-async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: int | None, reason: str) -> GoalRefund:
+async def refund_goal(
+    context: Context,
+    call: Call,
+    goal_id: ObjectId,
+    amount: int | None,
+    reason: str,
+    particulars: Particulars = NO_PARTICULARS,
+) -> GoalRefund:
     """Promises to return the payout of a completed goal, whole or in part; a repeat of the call finds the same refund.
 
-    Raises NotFoundError, ConflictError `nothing_paid`, `more_than_paid`.
+    A reference is given to the refund's first transfer, which is then made with the promise. Raises NotFoundError,
+    InvalidError, ConflictError `nothing_paid`, `more_than_paid`, `reference_used`.
     """
+    metadata = particulars.checked()
     goal = await known_goal(goal_id)
     refund_id = str(call.object_id("refund"))
     escrow_id = await _escrow_of(goal)
@@ -56,6 +70,7 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
         "amount": asked,
         "paid": paid,
         "reason": reason,
+        **({"metadata": metadata} if metadata else {}),
     }
     now = context.clock.now()
     promise = promise_expression(promise_id, return_payout.name, {"$literal": arguments}, now, context.origin)
@@ -76,7 +91,22 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
         },
         add_promises_stage(array_of(promise)),
     ]
-    changed = await Goal.change(where, stages) if asked > 0 else None
+    changed: Goal | None = None
+    if asked > 0 and particulars.reference is None:
+        changed = await Goal.change(where, stages)
+    elif asked > 0:
+        refund = Refund(
+            context=context,
+            goal_id=goal_id,
+            refund_id=refund_id,
+            amount=asked,
+            paid=paid,
+            reason=reason,
+            metadata=metadata,
+            now=now,
+            cause=context.origin.cause.about(str(goal_id)),
+        )
+        changed = await _with_its_first_share(refund, escrow_id, where, stages, str(particulars.reference))
     if changed is None:
         goal = await known_goal(goal_id)
         extra = goal.model_extra or {}
@@ -95,6 +125,26 @@ async def refund_goal(context: Context, call: Call, goal_id: ObjectId, amount: i
         paid=paid,
         created_at=instant(mapping(extra.get("returned_at")).get(refund_id)) or now,
     )
+
+
+async def _with_its_first_share(
+    refund: Refund, escrow_id: str, where: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], reference: str
+) -> Goal | None:
+    """Promises the refund and makes its first transfer, in one transaction, so that a reference is refused at once."""
+    async with aclosing(refund.shares(escrow_id)) as shares:
+        first = await anext(shares)
+
+    async def promise(session: DatabaseSession) -> Goal | None:
+        changed = await Goal.change(where, stages, session=session)
+        if changed is not None:
+            await first.move(session, reference)
+        return changed
+
+    try:
+        changed: Goal | None = await refund.context.ledger.transaction(promise)
+    except (BulkWriteError, DuplicateKeyError) as error:
+        raise refused_reference(error, reference, user_account(first.streamer)) from error
+    return changed
 
 
 async def _escrow_of(goal: Goal) -> str | None:

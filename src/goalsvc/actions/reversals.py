@@ -1,6 +1,6 @@
 """Reversing a deposit, as after a chargeback: from the wallet, then from the user's open escrows, then as a debt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from bson import ObjectId
 from pymongo import DESCENDING
 from pymongo.errors import BulkWriteError
 
-from goalsvc.actions.money import NO_PARTICULARS, Particulars
+from goalsvc.actions.money import NO_PARTICULARS, Particulars, refused_reference
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
@@ -34,8 +34,8 @@ from goalsvc.models.ledger import move_within
 from goalsvc.models.transfer_events import of_transfer
 from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 
-#: How many open contributions, and how many open requests, of the user are looked at, the latest first.
-_MOST = 200
+#: How many holds of the user's requests are looked at with one question; all of them are, the latest first.
+_HOLDS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,7 @@ async def reverse_deposit(
     try:
         made: Reversal | None = await context.ledger.transaction(reverse_and_tell)
     except BulkWriteError as error:
-        faults = (error.details or {}).get("writeErrors", [])
-        if not any("reference" in (fault.get("keyPattern") or {}) for fault in faults):
-            raise
-        message = f"reference: {particulars.reference!r} was used for {user_account(work.user_id)} before"
-        raise ConflictError("reference_used", message) from error
+        raise refused_reference(error, particulars.reference, user_account(work.user_id)) from error
     if made is not None:
         return made, True
     return await work.made_before(), False
@@ -183,19 +179,23 @@ class _Work:
         return freed + (await self._free_holds(missing - freed, session) if freed < missing else 0)
 
     async def _free_contributions(self, missing: int, session: DatabaseSession) -> int:
+        """Takes from the user's contributions that are held, the latest first, however many there are."""
         freed = 0
-        where = {"from_user_id": self.user_id, "state": "held"}
-        earnings = Earning.get_motor_collection().find(where, session=session).sort("_id", DESCENDING).limit(_MOST)
-        for earning in await earnings.to_list(None):
-            escrow_id = books.escrow_of(earning)
-            held = await _open_balance(escrow_id, session) if escrow_id is not None else 0
-            amount = earning.get("amount") if is_amount(earning.get("amount")) else 0
-            taken = min(missing - freed, amount or 0, held)
-            if escrow_id is None or taken <= 0:
+        left: dict[str, int] = {}
+        where = {"from_user_id": self.user_id, "state": "held", "_id": Earning.usable_ids()}
+        async for earning in Earning.get_motor_collection().find(where, session=session).sort("_id", DESCENDING):
+            escrow_id, amount = books.escrow_of(earning), earning.get("amount")
+            if escrow_id is None or not is_amount(amount):
+                continue
+            if escrow_id not in left:
+                left[escrow_id] = await _open_balance(escrow_id, session)
+            taken = min(missing - freed, amount, left[escrow_id])
+            if taken <= 0:
                 continue
             doc_id = await self._split_off(earning, taken, session)
             transfer_id = transfer_id_of(REFUNDED, escrow_id, str(doc_id), self.user_id)
             await self._give_back(transfer_id, escrow_id, taken, str(doc_id), session)
+            left[escrow_id] -= taken
             freed += taken
             if freed == missing:
                 break
@@ -215,20 +215,23 @@ class _Work:
         return part
 
     async def _free_holds(self, missing: int, session: DatabaseSession) -> int:
-        """Takes from the holds of the user's requests, and from the exclusives that came of them."""
-        freed = 0
-        where = {"from_user_id": self.user_id, "_id": {"$gte": "hold-trigger:", "$lt": "hold-trigger;"}}
-        found = Transfer.get_motor_collection().find(where, {"_id": 1}, session=session).sort("_id", DESCENDING)
-        for hold in await found.limit(_MOST).to_list(None):
-            text = str(hold["_id"]).removeprefix("hold-trigger:")
-            if not ObjectId.is_valid(text):
-                continue
-            request = ObjectId(text)
-            for escrow_id in (trigger_escrow(request), exclusive_escrow(exclusive_of(request))):
-                taken = min(missing - freed, await _open_balance(escrow_id, session))
+        """Takes from the holds of the user's requests, and from the exclusives that came of them; the latest first."""
+        freed, before = 0, "hold-trigger;"
+        while freed < missing:
+            where = {"from_user_id": self.user_id, "_id": {"$gte": "hold-trigger:", "$lt": before}}
+            found = Transfer.get_motor_collection().find(where, {"_id": 1}, session=session).sort("_id", DESCENDING)
+            holds = [str(hold["_id"]) for hold in await found.limit(_HOLDS).to_list(None)]
+            if not holds:
+                break
+            before = holds[-1]
+            requests = [text for hold in holds if ObjectId.is_valid(text := hold.removeprefix("hold-trigger:"))]
+            escrows = {escrow_id: request for request in requests for escrow_id in _escrows_of(ObjectId(request))}
+            holding = await _open_balances(list(escrows), session)
+            for escrow_id, request in escrows.items():
+                taken = min(missing - freed, holding.get(escrow_id, 0))
                 if taken > 0:
                     transfer_id = f"reversal-{self.deposit.id}-{escrow_id}"
-                    await self._give_back(transfer_id, escrow_id, taken, text, session)
+                    await self._give_back(transfer_id, escrow_id, taken, request, session)
                     freed += taken
         return freed
 
@@ -254,9 +257,25 @@ async def _balance(account_id: str, session: DatabaseSession) -> int:
     return balance_in(found)
 
 
+def _escrows_of(request: ObjectId) -> tuple[str, str]:
+    """Returns the escrows that may hold the price of that request: its own, and its exclusive's."""
+    return trigger_escrow(request), exclusive_escrow(exclusive_of(request))
+
+
 async def _open_balance(escrow_id: str, session: DatabaseSession) -> int:
     """Returns what an escrow holds while nothing has begun to settle it, else 0."""
-    found = await Account.get_motor_collection().find_one({"_id": escrow_account(escrow_id)}, session=session)
-    if found is None or any(found.get(name) is not None for name in ("settlement", "shares_due", "held")):
-        return 0
-    return max(balance_in(found), 0)
+    return (await _open_balances([escrow_id], session)).get(escrow_id, 0)
+
+
+async def _open_balances(escrow_ids: Sequence[str], session: DatabaseSession) -> Mapping[str, int]:
+    """Returns what each of these escrows holds while nothing has begun to settle it; the others are absent."""
+    accounts = {escrow_account(escrow_id): escrow_id for escrow_id in escrow_ids}
+    where = {
+        "_id": {"$in": list(accounts)},
+        "settlement": None,
+        "shares_due": None,
+        "held": None,
+        "balance": {"$gt": 0},
+    }
+    found = Account.get_motor_collection().find(where, {"balance": 1}, session=session)
+    return {accounts[account["_id"]]: balance_in(account) async for account in found}

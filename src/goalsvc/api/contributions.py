@@ -19,7 +19,7 @@ from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
-from goalsvc.models.paging import between, page_of
+from goalsvc.models.paging import Order, between, page_of
 from goalsvc.models.wallet import Earning
 
 router = operations("/v1", "Goals")
@@ -130,14 +130,15 @@ async def list_contributions(
     begin: Annotated[Instant | None, Query(alias="from", description="Only those made at or after this.")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[EarningView]:
-    """Contributions in the order of their ids, which is the order in which they were made."""
+    """Contributions in the order of their ids, which is the order in which they were made; with `from` or `to` by time."""
     where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}
     if goal_id is not None:
         where["goal_id"] = ObjectId(goal_id)
     where |= {name: user for name, user in (("user_id", user_id), ("from_user_id", from_user_id)) if user is not None}
-    if window := between(begin, end):
+    window = between(begin, end)
+    if window:
         where["created_at"] = window
-    return Page.of(await page_of(Earning, where, paging), EarningView.of)
+    return Page.of(await page_of(Earning, where, paging, by="created_at" if window else None), EarningView.of)
 
 
 @router.get(
@@ -150,24 +151,36 @@ async def list_goal_contributions(goal_id: IdText, paging: PagingOf) -> Page[Ear
 
 
 @router.get("/goals/{goal_id}/leaderboard", summary="Who contributed most", responses=responses(401, 404, 422, 503))
-async def leaderboard(goal_id: IdText, limit: Limit = 50, cursor: Cursor = None) -> Page[Contributor]:
-    """The contributors with what each gave in all, highest first; equals in order of user id."""
+async def leaderboard(
+    goal_id: IdText,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    order: Annotated[Order, Query(description="`desc`: the highest first; `asc`: the lowest first.")] = Order.DESC,
+) -> Page[Contributor]:
+    """The contributors with what each gave in all, highest first; equals in order of user id, which `asc` reverses too."""
     await known_goal(ObjectId(goal_id))
-    best = await Earning.leaderboard(ObjectId(goal_id), limit + 1, None if cursor is None else _place(cursor))
+    place = None if cursor is None else _place(cursor, order)
+    best = await Earning.leaderboard(ObjectId(goal_id), limit + 1, place, highest_first=order is Order.DESC)
     lines = [Contributor(user_id=str(one["user_id"]), amount=one["amount"]) for one in best]
-    following = _cursor(lines[limit - 1]) if len(lines) > limit else None
+    following = _cursor(lines[limit - 1], order) if len(lines) > limit else None
     return Page(items=lines[:limit], next=following)
 
 
-def _cursor(line: Contributor) -> str:
-    return base64.urlsafe_b64encode(json.dumps([line.amount, line.user_id]).encode()).decode()
+def _cursor(line: Contributor, order: Order) -> str:
+    """The place of that line. The order is written only where it is not the usual one: cursors of before remain valid."""
+    place: list[object] = [line.amount, line.user_id, *([order.value] if order is Order.ASC else [])]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-def _place(cursor: str) -> tuple[int, str]:
+def _place(cursor: str, order: Order) -> tuple[int, str]:
+    given = amount = user_id = None
     try:
-        amount, user_id = json.loads(base64.urlsafe_b64decode(cursor))
+        amount, user_id, *rest = json.loads(base64.urlsafe_b64decode(cursor))
+        given = rest or [Order.DESC.value]
     except (ValueError, TypeError, RecursionError):
-        amount = user_id = None
+        pass
     if not isinstance(amount, int) or not isinstance(user_id, str) or abs(amount) >= 2**63 or "\0" in user_id:
         raise InvalidError("cursor", "is not one that this list gave out")
+    if given != [order.value]:
+        raise InvalidError("cursor", "is not one that this list gave out in this order")
     return amount, user_id

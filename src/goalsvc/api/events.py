@@ -1,7 +1,7 @@
 """The event feed: what happened, in one order, to be followed by the platform's backend."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from goalsvc.domain.events import EVENT_TYPES, selected_types
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError, NotFoundError
 from goalsvc.models.event_log import EventDocument, EventLog
+from goalsvc.models.paging import Order
 
 router = operations("/v1/events", "Events")
 
@@ -84,22 +85,36 @@ async def list_events(
         float,
         Query(ge=0, le=LONGEST_WAIT_SECONDS, description="How many seconds to wait for an event, if there is none."),
     ] = 0,
+    order: Annotated[
+        Order, Query(description="`desc`: the newest first, to look back; `asc`, with `wait`: to follow.")
+    ] = Order.ASC,
 ) -> Page[EventView]:
     """Events in the one order that all readers see. `next` is always there: continue with it, also after an empty page.
 
     No event is ever placed before one that was read, whenever it is committed. 410 `cursor_expired` when events after the
     cursor have been deleted (`GOALSVC_EVENT_DAYS`); `oldest` is then the cursor to continue with.
+
+    With `order=desc` a page holds the events before the cursor, or the newest ones, and `next` is absent on the last page.
     """
     log, where = resources.events, where_of(types, goal_id, session_id, user_id)
     place = await place_of(log, after)
+    if order is Order.DESC:
+        if wait:
+            raise InvalidError("query.wait", "is not used with order=desc: what is to come is not in the past")
+        past = await log.page_back(place, where, limit)
+        return Page(items=_views(past.events), next=None if past.next is None else str(past.next))
     deadline = monotonic() + wait
     stopping = stopping_of(request)
     while True:
         page = await log.page(place, where, limit)
         left = deadline - monotonic()
         if page.events or left <= 0 or not await _moved_on(log, stopping, page.next, left):
-            return Page(items=[EventView.of(event) for event in page.events], next=str(page.next))
+            return Page(items=_views(page.events), next=str(page.next))
         place = page.next
+
+
+def _views(events: Sequence[Mapping[str, Any]]) -> list[EventView]:
+    return [EventView.of(event) for event in events]
 
 
 async def _moved_on(log: EventLog, stopping: Stopping, place: int, within_seconds: float) -> bool:

@@ -103,10 +103,13 @@ class TipBody(ParticularsBody):
     amount: Amount
 
 
-class RefundBody(BaseModel):
+class RefundBody(ParticularsBody):
     """How much of a payout is returned."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"amount": 100, "reason": "cut short"}})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"amount": 100, "reason": "cut short", "reference": "ticket-4711"}},
+    )
 
     amount: Amount | None = Field(default=None, description="Tokens; absent: all that has not been returned yet.")
     reason: Reason
@@ -305,6 +308,8 @@ async def refund(
     """Returns what a completed goal has paid to its streamer, whole or in part, to those who paid, in proportion.
 
     The tokens come from the streamer's wallet, otherwise as a debt. The platform's fee is not returned. 409 `nothing_paid`
-    for a goal that has paid nothing, `more_than_paid` for more than is left of its payout.
+    for a goal that has paid nothing, `more_than_paid` for more than is left of its payout. The first of its transfers has
+    the `reference`, which is unique for the streamer's wallet; all of them have the `metadata`.
     """
-    return GoalRefundView.of(await refund_goal(context, call, ObjectId(goal_id), body.amount, body.reason))
+    refunded = await refund_goal(context, call, ObjectId(goal_id), body.amount, body.reason, body.particulars)
+    return GoalRefundView.of(refunded)

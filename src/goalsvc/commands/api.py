@@ -82,8 +82,8 @@ class Api:
             yield cls(target, client)
 
     async def get(self, path: str, **query: str) -> Any:
-        """Reads what is at `path`."""
-        return await self._call("GET", path, params=query)
+        """Reads what is at `path`, which may hold a query of its own, or with this one."""
+        return await self._call("GET", path, params=query or None)  # httpx lets an empty one replace the path's
 
     async def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """Puts `body` there."""

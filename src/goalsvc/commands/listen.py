@@ -1,7 +1,7 @@
 """`goalsvc listen`: follows the event feed and posts each event, signed, to a server on this machine."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,26 +37,24 @@ async def listen_to(
         tell(json.dumps(event, ensure_ascii=False) if as_json else line)
 
 
-async def follow(target: Target, *, types: str | None, after: str | None) -> AsyncIterator[Event]:
+async def follow(target: Target, *, types: str | None, after: str | None) -> AsyncGenerator[Event, None]:
     """Every event after the cursor, or from now on, as it happens. Raises CommandError."""
-    filters = f"&types={types}" if types else ""
+    filters = {"types": types} if types else {}
     async with Api.open(target) as api:
         cursor = after if after is not None else await _end_of(api)
         while True:
-            page = await api.get(f"/v1/events?after={cursor}&wait={_WAIT_SECONDS}{filters}")
+            page = await api.get("/v1/events", after=cursor, wait=str(_WAIT_SECONDS), **filters)
             for event in page["items"]:
                 yield event
             cursor = page["next"]
 
 
 async def _end_of(api: Api) -> str:
-    """The cursor behind the last event, read page by page: only what happens from now on is of interest."""
-    cursor = "0"
-    page = await api.get("/v1/events?limit=1000")
-    while page["items"]:
-        cursor = page["next"]
-        page = await api.get(f"/v1/events?limit=1000&after={cursor}")
-    return str(page["next"] or cursor)
+    """The cursor behind the last event: only what happens from now on is of interest."""
+    newest = (await api.get("/v1/events", order="desc", limit="1"))["items"]
+    if newest:
+        return str(newest[0]["sequence"])
+    return str((await api.get("/v1/events", limit="1"))["next"])
 
 
 async def forward(url: str, secret: str, event: Event) -> str:

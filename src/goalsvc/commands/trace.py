@@ -19,7 +19,7 @@ async def read_trace(target: Target, goal_id: str) -> dict[str, Any]:
         answer: dict[str, Any] = await api.get(path)
         events = list(answer["events"])
         while answer["next"] is not None:
-            answer = await api.get(f"{path}?cursor={answer['next']}")
+            answer = await api.get(path, cursor=answer["next"])
             for root in answer["events"]:
                 _add_root(events, root)
     return {"events": events, "summary": answer["summary"]}

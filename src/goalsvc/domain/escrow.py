@@ -1,5 +1,7 @@
 """Escrow: the names of accounts, the ids and tags of transfers, and how an escrow is divided. Pure functions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from bson import ObjectId
@@ -60,12 +62,45 @@ SETTLEMENT = {COMPLETED: Settlement.PAY, REFUNDED: Settlement.REFUND}
 
 def transfer_id_of(event: str, escrow_id: str, doc_id: str, user_id: str) -> str:
     """The id of the one transfer that settles this share: `escrow-show_funding:{goal}-{earning}-{user}`, or `refund-…`."""
-    return f"{SETTLEMENT[event].value}-{escrow_id}-{doc_id}-{user_id}"
+    share = EscrowShare(escrow_id=escrow_id, way=SETTLEMENT[event], doc_id=doc_id, user_id=user_id)
+    return share.transfer_id
+
+
+_TAG = "escrow::"
 
 
 def tag_of(escrow_id: str) -> str:
     """The tag of every transfer that concerns that escrow."""
-    return f"escrow::{escrow_id}"
+    return _TAG + escrow_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowShare:
+    """A share of an escrow: what it is of, whose it is, and which way it goes."""
+
+    escrow_id: str
+    way: Settlement
+    doc_id: str
+    user_id: str
+    earning_id: ObjectId | None = None
+    """The earning that is settled; None where the goal's promise itself names the amount."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether it goes to the streamer, and not back."""
+        return self.way is Settlement.PAY
+
+    @property
+    def transfer_id(self) -> str:
+        """The one id that its transfer may have."""
+        return f"{self.way.value}-{self.escrow_id}-{self.doc_id}-{self.user_id}"
+
+
+def named_in(transfer_id: str, tags: Sequence[str]) -> tuple[str | None, str | None]:
+    """Returns the escrow and the event that a transfer's tags and id name: jobs of version 0.1 say it nowhere else."""
+    escrow_id = next((tag.removeprefix(_TAG) for tag in tags if tag.startswith(_TAG)), None)
+    word = transfer_id.partition("-")[0]
+    return escrow_id, next((event for event, way in SETTLEMENT.items() if way.value == word), None)
 
 
 def performed_share(held: int, performed_seconds: int, target_seconds: int) -> int:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from bson import ObjectId
-
-from goalsvc.domain.escrow import Settlement, transfer_id_of
+from goalsvc.domain.escrow import EscrowShare, Settlement
 from goalsvc.domain.origin import NO_CAUSE, Cause
 from goalsvc.domain.promises import PromiseRef
 
@@ -34,21 +32,9 @@ class Claim:
     """What a movement of tokens rests on."""
 
     promise: PromiseRef | None
-    escrow_id: str | None = None
-    event: str | None = None
-    user_id: str | None = None
-    """The user whose share it is."""
-    earning_id: ObjectId | None = None
-    """The earning that is settled; None where the goal's promise itself names the amount."""
-    doc_id: str = ""
+    share: EscrowShare | None = None
+    """The share of an escrow that it settles, if it does."""
     fee_bps: int = 0
-
-    @property
-    def transfer_id(self) -> str | None:
-        """The one id that the transfer of this share may have."""
-        if self.event is None or self.escrow_id is None or self.user_id is None:
-            return None
-        return transfer_id_of(self.event, self.escrow_id, self.doc_id, self.user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,9 @@ def signatures(secrets: Sequence[str], message_id: str, at: datetime, body: byte
 class WebhookSender:
     """Posts events. Each host has connections of its own, so a slow one holds up no other."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._client, self._exporting = client, exporting()
+        self._answer_seconds = answer_seconds
 
     async def send(self, url: str, secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> Answer:
         """Posts the signed body; never raises for what the endpoint or the network does."""
@@ -60,10 +61,10 @@ class WebhookSender:
 
     async def _answer_to(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 return await self._post(url, headers, body)
         except TimeoutError:
-            return Answer(None, f"no answer within {ANSWER_SECONDS:g} s")
+            return Answer(None, f"no answer within {self._answer_seconds:g} s")
         except GoalsvcError as error:  # the guard
             return Answer(None, f"the address is refused: {error.message}")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, UnicodeError, OSError) as error:
@@ -80,9 +81,9 @@ class WebhookSender:
 
 
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[WebhookSender]:
-    """A sender by the settings' rules of egress; its connections are closed on leaving."""
+async def open_sender(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[WebhookSender]:
+    """A sender by the settings' rules of egress, which waits so long for an answer; its connections are closed on leaving."""
     rules = EgressRules(private=settings.webhook_allow_private)
     transport = GuardedTransport(rules)
     async with httpx.AsyncClient(transport=transport, follow_redirects=False, timeout=None) as client:  # noqa: S113
-        yield WebhookSender(client)
+        yield WebhookSender(client, answer_seconds)

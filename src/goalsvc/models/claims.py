@@ -11,7 +11,17 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.database_session import DatabaseSession
-from goalsvc.domain.escrow import COMPLETED, Settlement, fee_of, is_amount
+from goalsvc.domain.escrow import (
+    SETTLEMENT,
+    EscrowShare,
+    Settlement,
+    escrow_account,
+    fee_of,
+    is_amount,
+    named_in,
+    tag_of,
+    user_account,
+)
 from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.reading import mapping, sequence
@@ -33,6 +43,12 @@ def split(amount: int, fee_bps: int) -> tuple[int, int]:
     return (amount - fee, fee) if fee < amount else (amount, 0)
 
 
+#: Tasks whose promise is one to settle an escrow, or one share of it.
+_SETTLING = frozenset({"escrow_out", "refund_escrow", "transfer_escrow"})
+#: An order, the share that it settles, and the fee that it says.
+_Settling = tuple[Order, EscrowShare, int]
+
+
 async def verify_claims(orders: Sequence[Order], now: datetime, session: DatabaseSession) -> None:
     """Within a transaction: raises NotPromisedError unless a promise covers each order's claim, and settles their earnings.
 
@@ -44,13 +60,13 @@ async def verify_claims(orders: Sequence[Order], now: datetime, session: Databas
     if not claimed:
         return
     promises = await _promises_of({claim.promise for _, claim in claimed}, session)
-    by_earning: dict[ObjectId, tuple[Order, Claim]] = {}
+    by_earning: dict[ObjectId, _Settling] = {}
     for order, claim in claimed:
         promise = promises.get(claim.promise) if claim.promise is not None else None
         if promise is None or not _covers(promise, order, claim):
             raise NotPromisedError(f"no document promises transfer {order.transfer_id}")
-        if claim.earning_id is not None:
-            by_earning[claim.earning_id] = order, claim
+        if claim.share is not None and claim.share.earning_id is not None:
+            by_earning[claim.share.earning_id] = order, claim.share, claim.fee_bps
     if by_earning:
         await _settle_earnings(by_earning, now, session)
 
@@ -83,24 +99,14 @@ async def _promises_of(
 def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
     """Returns whether that promise is one to make this very transfer, or to settle the escrow of which it is a share."""
     arguments = mapping(promise.get("arguments"))
-    fee_bps = arguments.get("fee_bps", 0)
-    is_share = claim.transfer_id == order.transfer_id and arguments.get("escrow_id") == claim.escrow_id
-    paid = claim.event == COMPLETED
-    match promise.get("task"):
-        case "escrow_out":
-            same_payee = paid and arguments.get("user_id") == claim.user_id
-            return is_share and same_payee and claim.earning_id is not None and fee_bps == claim.fee_bps
-        case "refund_escrow":
-            return is_share and not paid and claim.earning_id is not None
-        case "transfer_escrow":
-            amount: Any = mapping(arguments.get("metadata")).get("amount")
-            same_payee = arguments.get("to_user_id") == claim.user_id and arguments.get("event") == claim.event
-            same_amount = is_amount(amount) and split(amount, claim.fee_bps if paid else 0) == (order.amount, order.fee)
-            return is_share and same_payee and same_amount and claim.earning_id is None and fee_bps == claim.fee_bps
+    task = promise.get("task")
+    if task in _SETTLING:
+        return claim.share is not None and _covers_share(task, arguments, order, claim.share, claim.fee_bps)
+    match task:
         case "hold_exclusive":
             return (arguments.get("transfer_id"), arguments.get("amount")) == (order.transfer_id, order.amount)
         case "transfer":
-            return (
+            return order.debit == _payer_in(arguments) and (
                 arguments.get("transfer_id"), arguments.get("amount"), arguments.get("to_user_id"),
                 arguments.get("from_user_id"), list(arguments.get("tags", ())),
             ) == (order.transfer_id, order.amount, order.to_user_id, order.from_user_id, list(order.tags))  # fmt: skip
@@ -108,24 +114,47 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
             return False
 
 
-async def _settle_earnings(
-    claimed: Mapping[ObjectId, tuple[Order, Claim]], now: datetime, session: DatabaseSession
-) -> None:
+def _payer_in(arguments: Mapping[str, Any]) -> str:
+    """Returns the account that pays a promised transfer: the user's, or that of the escrow in its tags."""
+    if arguments.get("from_user_id") is not None:
+        return user_account(str(arguments["from_user_id"]))
+    escrow_id, _ = named_in("", [str(tag) for tag in sequence(arguments.get("tags"))])
+    return escrow_account(escrow_id or "")
+
+
+def _covers_share(task: str, arguments: Mapping[str, Any], order: Order, share: EscrowShare, fee_bps: int) -> bool:
+    """Returns whether a promise with these arguments is one to settle that share by this very transfer."""
+    if arguments.get("escrow_id") != share.escrow_id or order.transfer_id != share.transfer_id:
+        return False
+    if order.debit != escrow_account(share.escrow_id) or list(order.tags) != [tag_of(share.escrow_id)]:
+        return False
+    if task == "refund_escrow":
+        return not share.paid and share.earning_id is not None
+    if arguments.get("fee_bps", 0) != fee_bps:
+        return False
+    if task == "escrow_out":
+        return share.paid and arguments.get("user_id") == share.user_id and share.earning_id is not None
+    amount: Any = mapping(arguments.get("metadata")).get("amount")
+    same_amount = is_amount(amount) and split(amount, fee_bps if share.paid else 0) == (order.amount, order.fee)
+    same_way = SETTLEMENT.get(str(arguments.get("event"))) is share.way
+    return same_amount and same_way and arguments.get("to_user_id") == share.user_id and share.earning_id is None
+
+
+async def _settle_earnings(claimed: Mapping[ObjectId, _Settling], now: datetime, session: DatabaseSession) -> None:
     earnings = Earning.get_motor_collection()
     cursor = earnings.find({"_id": {"$in": list(claimed)}}, session=session)
     found = {earning["_id"]: readable_earning(earning) async for earning in cursor}
     states = set()
-    for earning_id, (order, claim) in claimed.items():
+    for earning_id, (order, share, fee_bps) in claimed.items():
         earning = found.get(earning_id)
-        if earning is None or f"_{claim.escrow_id}" not in earning:
-            raise NotPromisedError(f"escrow {claim.escrow_id} holds no earning {earning_id}")
+        if earning is None or f"_{share.escrow_id}" not in earning:
+            raise NotPromisedError(f"escrow {share.escrow_id} holds no earning {earning_id}")
         check_amount(earning)
-        paid = claim.event == COMPLETED
-        if (order.amount, order.fee) != split(earning["amount"], claim.fee_bps if paid else 0):
+        if (order.amount, order.fee) != split(earning["amount"], fee_bps if share.paid else 0):
             raise NotPromisedError(f"earning {earning_id} is of {earning['amount']} tokens")
-        if not paid and str(earning.get("from_user_id")) != claim.user_id:
-            raise NotPromisedError(f"earning {earning_id} is not from user {claim.user_id}")
-        state = SETTLED_STATE[Settlement.PAY if paid else Settlement.REFUND]
+        if not share.paid and str(earning.get("from_user_id")) != share.user_id:
+            raise NotPromisedError(f"earning {earning_id} is not from user {share.user_id}")
+        state = SETTLED_STATE[share.way]
         if earning.get("state") in [each for each in SETTLED_STATE.values() if each != state]:  # of any type
             raise ConflictError("settled_otherwise", f"earning {earning_id} was {earning['state']}")
         states.add(state)

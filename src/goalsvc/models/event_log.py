@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from beanie import Document
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -122,6 +122,14 @@ class FeedPage:
     next: int
 
 
+@dataclass(frozen=True, slots=True)
+class PastPage:
+    """Events from the newest to the oldest, and the place before which the next page begins; None when there is no more."""
+
+    events: Sequence[Mapping[str, Any]]
+    next: int | None
+
+
 class EventLog:
     """Writes events, gives them their places, and reads them in order."""
 
@@ -222,6 +230,15 @@ class EventLog:
                 raise CursorExpiredError(oldest)
         full = len(found) == limit
         return FeedPage(found, found[-1]["sequence"] if full else max(begin, position))
+
+    async def page_back(self, before: int | None, where: Mapping[str, Any], limit: int) -> PastPage:
+        """The events before that place that match, the newest first; from the newest on where `before` is None."""
+        end = await self.number() + 1 if before is None else before
+        collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
+        query = collection.find({**where, "sequence": {"$gt": 0, "$lt": end}}).sort("sequence", DESCENDING)
+        found = await query.limit(limit + 1).to_list(None)
+        shown = found[:limit]
+        return PastPage(shown, int(shown[-1]["sequence"]) if len(found) > limit else None)
 
     async def oldest(self, position: int) -> int:
         """The place after which every event is still stored."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
-from pymongo import ASCENDING, IndexModel
+from pymongo import IndexModel
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.goals import (
@@ -26,6 +26,7 @@ from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
 from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
 from goalsvc.errors import LedgerBusyError
 from goalsvc.models.filters import ACTIVE, equal_to, objects_stage
+from goalsvc.models.goal_indexes import INDEXES
 from goalsvc.models.promise import (
     PROMISES,
     HasPromises,
@@ -82,42 +83,7 @@ class Goal(HasPromises):
         is_root = True
         class_id = "_cls"
         keep_nulls = False
-        indexes: ClassVar[list[IndexModel]] = [
-            IndexModel(
-                [("conditions.session_id", ASCENDING), ("_id", ASCENDING), ("active", ASCENDING)], name="session_id"
-            ),
-            IndexModel(
-                [("active", ASCENDING), ("exp", ASCENDING)],
-                name="active_exp",
-                partialFilterExpression={"exp": {"$exists": True}},
-            ),
-            IndexModel(
-                [("conditions.exclusive_to", ASCENDING), ("active", ASCENDING)],
-                name="exclusive_to_active",
-                partialFilterExpression={"conditions.exclusive_to": {"$exists": True}},
-            ),
-            IndexModel(
-                [("metadata.user_id", ASCENDING), ("active", ASCENDING)],
-                name="performer_active",
-                partialFilterExpression={"_cls": "Goal.ExclusiveGoal"},
-            ),
-            IndexModel(
-                [("begin_by", ASCENDING), ("active", ASCENDING)],
-                name="begin_by_active",
-                partialFilterExpression={"begin_by": {"$exists": True}},
-            ),
-            IndexModel([("metadata.user_id", ASCENDING), ("_id", ASCENDING)], name="listed_streamer"),
-            IndexModel([("_cls", ASCENDING), ("_id", ASCENDING)], name="listed_kind"),
-            IndexModel([("metadata.viewer_id", ASCENDING), ("active", ASCENDING)], name="viewer_active", sparse=True),
-            IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time", sparse=True),
-            IndexModel([("metadata.$**", ASCENDING)], name="metadata"),
-            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
-            IndexModel(
-                [("clock.running", ASCENDING), ("clock.asked_at", ASCENDING)],
-                name="running_asked",
-                partialFilterExpression={"clock.running": True},
-            ),
-        ]
+        indexes: ClassVar[list[IndexModel]] = INDEXES
 
     @classmethod
     def is_ours(cls, document: Mapping[str, Any]) -> bool:

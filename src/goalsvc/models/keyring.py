@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from goalsvc.clock import Clock
 from goalsvc.domain.call import Caller
@@ -25,8 +26,8 @@ LOOKUPS_PER_SECOND = 20
 class Keyring:
     """Every key that is not revoked, by its SHA-256."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, poll_seconds: float = POLL_SECONDS) -> None:
+        self._clock, self._poll_seconds = clock, poll_seconds
         self._keys: dict[str, ApiKey] = {}
         self._noting: set[asyncio.Task[None]] = set()
         self._lookups = 0
@@ -87,7 +88,7 @@ class Keyring:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(self._poll_seconds)
             try:
                 await self.refresh()
             except PyMongoError as error:
@@ -96,14 +97,16 @@ class Keyring:
     async def _follow(self) -> None:
         while True:
             try:
-                async with ApiKey.get_motor_collection().watch() as changes:
+                keys = ApiKey.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
+                async with keys.watch() as changes:  # the server has no change stream of another read concern
+                    await changes.try_next()  # the stream begins with its first question; what is older is read now
                     await self.refresh()
                     async for change in changes:
                         if not _only_a_use(change):
                             await self.refresh()
             except (PyMongoError, NotImplementedError, TypeError) as error:
-                log.debug("API keys are polled: no change stream (%s)", type(error).__name__)
-            await asyncio.sleep(POLL_SECONDS)
+                log.debug("API keys are polled: no change stream (%s)", error)
+            await asyncio.sleep(self._poll_seconds)
 
 
 def _only_a_use(change: object) -> bool:

@@ -118,6 +118,7 @@ class DeadLetter(_Record):
             IndexModel([("state", ASCENDING), ("_id", ASCENDING)], name="state"),
             IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="listed"),
             IndexModel([("state", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="listed_state"),
+            IndexModel([("task", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="listed_task"),
             IndexModel([("goal_id", ASCENDING), ("state", ASCENDING)], name="goal", sparse=True),
             IndexModel([("redriven_by", ASCENDING)], name="redriven_by", sparse=True),
             IndexModel([("redriven_at", ASCENDING)], name="redriven_at", sparse=True),

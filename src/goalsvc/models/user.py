@@ -44,6 +44,11 @@ class User(HasPromises):
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
             IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
+            IndexModel(
+                [("online", ASCENDING), ("_id", ASCENDING)],
+                name="listed_online",
+                partialFilterExpression={"online": True},
+            ),
         ]
 
     @classmethod

@@ -273,6 +273,7 @@ class Earning(Sharing):
             IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING)], name="user"),
             IndexModel([("goal_id", ASCENDING), ("_id", ASCENDING)], name="listed_goal", sparse=True),
             IndexModel([("from_user_id", ASCENDING), ("_id", ASCENDING)], name="listed_payer"),
+            IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time"),
             IndexModel([("goal_id", ASCENDING), ("progress", ASCENDING)], name="goal_progress", sparse=True),
             # The escrow is the name of a field, `_show_funding:{funding_goal_id}`, so no other index can find its earnings.
             IndexModel([("$**", ASCENDING)], name="escrow", wildcardProjection=dict.fromkeys(_NO_ESCROWS, 0)),
@@ -313,24 +314,25 @@ class Earning(Sharing):
 
     @classmethod
     async def leaderboard(
-        cls, goal_id: ObjectId, most: int, after: tuple[int, str] | None = None
+        cls, goal_id: ObjectId, most: int, after: tuple[int, str] | None = None, *, highest_first: bool = True
     ) -> list[Mapping[str, Any]]:
-        """`{user_id, amount}` of those who contributed most to that goal, highest first; equals in order of user id.
-
-        With `after`, only those who follow that amount and user.
+        """`{user_id, amount}` of those who contributed to that goal, highest first, equals in order of user id; or the
+        reverse. With `after`, only those who follow that amount and user.
         """
+        amounts, users = (DESCENDING, ASCENDING) if highest_first else (ASCENDING, DESCENDING)
+        beyond = {ASCENDING: "$gt", DESCENDING: "$lt"}
         following: list[dict[str, Any]] = []
         if after is not None:
             amount, user = after
-            beside = {"amount": amount, "_id": {"$gt": user}}
-            following = [{"$match": {"$or": [{"amount": {"$lt": amount}}, beside]}}]
+            beside = {"amount": amount, "_id": {beyond[users]: user}}
+            following = [{"$match": {"$or": [{"amount": {beyond[amounts]: amount}}, beside]}}]
         a_user = [{"from_user_id": {"$gt": ""}}, {"from_user_id": {"$gte": LEAST_WHOLE}}]
         pipeline: list[dict[str, Any]] = [
             # Comparisons find values of the same type only: what is not an amount, or not of a user, is left out.
             {"$match": {"goal_id": goal_id, "amount": {"$gte": 1, "$lte": GREATEST_WHOLE}, "$or": a_user}},
             {"$group": {"_id": "$from_user_id", "amount": {"$sum": "$amount"}}},
             *following,
-            {"$sort": {"amount": DESCENDING, "_id": ASCENDING}},
+            {"$sort": {"amount": amounts, "_id": users}},
             {"$limit": most},
             {"$project": {"_id": 0, "user_id": "$_id", "amount": 1}},
         ]

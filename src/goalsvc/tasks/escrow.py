@@ -16,13 +16,11 @@ from bson import ObjectId
 from goalsvc.context import Context
 from goalsvc.domain.escrow import (
     COMPLETED,
-    FEES,
     REFUNDED,
     SETTLEMENT,
-    WHOLE_BPS,
-    Settlement,
     escrow_account,
     fee_of,
+    named_in,
     tag_of,
     transfer_id_of,
     user_account,
@@ -33,9 +31,10 @@ from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError, NotYetError
-from goalsvc.models.claims import check_amount, split
+from goalsvc.models.claims import check_amount
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.tasks.escrow_orders import order_of, share_of
 from goalsvc.tasks.escrow_records import (
     all_announced,
     all_settled,
@@ -217,6 +216,8 @@ async def transfer_escrow(
         amount=amount,
         tags=[tag_of(escrow_id)],
         metadata=dict(metadata),
+        escrow_id=escrow_id,
+        event=event,
         **_fee(fee_bps),
     )
     tell = announce_escrow_share.step(
@@ -241,98 +242,34 @@ async def transfer(
     tags: list[str],
     metadata: Mapping[str, Any] | None = None,
     fee_bps: int = 0,
+    escrow_id: str | None = None,
+    event: str | None = None,
 ) -> Outcome:
-    """Moves tokens, double entry, all or nothing. Without `from_user_id` the escrow named in the tags pays.
+    """Moves tokens, double entry, all or nothing. Without `from_user_id` the escrow pays: `escrow_id` and `event` say of
+    which escrow this is a share, and whether it is paid or refunded; in jobs of version 0.1 the tags and the id say it.
 
     Of a payout, the platform's fee goes to the account `fees` in the same transaction. The transfer id is the primary key: the
     same transfer again is a no-op, the same id with other content an error. Moves nothing that no document promises.
     """
-    order = _order_of(
+    if from_user_id is None and escrow_id is None:
+        escrow_id, event = named_in(transfer_id, tags)
+    debit = user_account(from_user_id) if from_user_id is not None else escrow_account(escrow_id or "")
+    share = None
+    if from_user_id is None and escrow_id is not None and event in SETTLEMENT:
+        share = share_of(escrow_id, event, to_user_id, metadata or {}, alone=metadata is None or "amount" in metadata)
+    order = order_of(
         context,
         transfer_id=transfer_id,
+        debit=debit,
         from_user_id=from_user_id,
         to_user_id=to_user_id,
         amount=amount,
         tags=tags,
-        metadata=metadata,
+        metadata=metadata or {},
+        share=share,
         fee_bps=fee_bps,
     )
     return await _post(context, order)
-
-
-def share_order(
-    context: Context,
-    escrow_id: str,
-    event: str,
-    to_user_id: str,
-    amount: Any,
-    metadata: Mapping[str, Any],
-    fee_bps: int,
-) -> Order:
-    """Returns the transfer of a share; raises InvalidError for an amount or an earning that is none."""
-    return _order_of(
-        context,
-        transfer_id=transfer_id_of(event, escrow_id, metadata["doc_id"], metadata["user_id"]),
-        from_user_id=None,
-        to_user_id=to_user_id,
-        amount=amount,
-        tags=[tag_of(escrow_id)],
-        metadata=metadata,
-        fee_bps=fee_bps,
-    )
-
-
-def _order_of(
-    context: Context,
-    *,
-    transfer_id: str,
-    from_user_id: str | None,
-    to_user_id: str,
-    amount: Any,
-    tags: list[str],
-    metadata: Mapping[str, Any] | None,
-    fee_bps: int,
-) -> Order:
-    """Returns the order of a transfer that a job makes, with the claim on which it rests."""
-    escrow_id = next((tag.removeprefix("escrow::") for tag in tags if tag.startswith("escrow::")), None)
-    debit = user_account(from_user_id) if from_user_id is not None else escrow_account(escrow_id or "")
-    by_shares = from_user_id is None and metadata is not None and "amount" not in metadata
-    event = {"escrow": COMPLETED, "refund": REFUNDED}.get(transfer_id.partition("-")[0])
-    settlement = Settlement(transfer_id.partition("-")[0]) if by_shares and event is not None else None
-    fee_bps = fee_bps if event == COMPLETED else 0
-    check_amount({"_id": transfer_id, "amount": amount}, "transfer")
-    to_user, fee = split(amount, fee_bps)
-    to_platform = fee_bps >= WHOLE_BPS
-    return Order(
-        transfer_id=transfer_id,
-        debit=debit,
-        credit=FEES if to_platform else user_account(to_user_id),
-        amount=to_user,
-        fee=fee,
-        tags=tags,
-        metadata=metadata or {},
-        from_user_id=from_user_id,
-        to_user_id=None if to_platform else to_user_id,
-        settlement=settlement,
-        event="fee.taken" if to_platform else None,
-        claim=Claim(
-            promise=context.promise,
-            escrow_id=escrow_id,
-            event=event,
-            user_id=to_user_id,
-            earning_id=_earning_of(metadata) if by_shares else None,
-            doc_id=str((metadata or {}).get("doc_id", "")),
-            fee_bps=fee_bps,
-        ),
-        cause=context.origin.cause,
-    )
-
-
-def _earning_of(metadata: Mapping[str, Any] | None) -> ObjectId:
-    doc_id = (metadata or {}).get("doc_id")
-    if not ObjectId.is_valid(doc_id or ""):
-        raise InvalidError("metadata.doc_id", "must be the id of an earning")
-    return ObjectId(doc_id)
 
 
 async def _post(context: Context, order: Order) -> Outcome:

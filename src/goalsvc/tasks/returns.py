@@ -1,6 +1,6 @@
 """Returning a payout: each share goes back to the user that it came from, once."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,33 +27,39 @@ _BATCH = 200
 
 @task(retry=RetryPolicy(first_seconds=0.1), timeout=60)
 async def return_payout(
-    context: Context, *, goal_id: str, escrow_id: str, refund_id: str, amount: int, paid: int, reason: str
+    context: Context,
+    *,
+    goal_id: str,
+    escrow_id: str,
+    refund_id: str,
+    amount: int,
+    paid: int,
+    reason: str,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Returns `amount` of the `paid` tokens to those who paid, in proportion, each share to the token and once."""
+    """Returns `amount` of the `paid` tokens to those who paid, in proportion, each share to the token and once.
+
+    `metadata` is the caller's, kept with each transfer.
+    """
     promise = context.promise
     if promise is None:
         return Returned(Reason.NOT_PROMISED)
     identity = ObjectId(goal_id)
-    made = before = 0
-    async for payout in Transfer.paid_out(escrow_id):
-        # Cut at the running sum, so that all shares together are the amount to the token.
-        share = amount * (before + payout["amount"]) // paid - amount * before // paid
-        before += payout["amount"]
-        if share == 0:
-            continue
-        work = _Share(
-            context=context,
-            goal_id=identity,
-            promise_id=promise.promise_id,
-            refund_id=refund_id,
-            payout=payout,
-            share=share,
-            reason=reason,
-            now=context.clock.now(),
-            cause=context.origin.cause.about(goal_id),
-        )
+    refund = Refund(
+        context=context,
+        goal_id=identity,
+        refund_id=refund_id,
+        amount=amount,
+        paid=paid,
+        reason=reason,
+        metadata=metadata or {},
+        now=context.clock.now(),
+        cause=context.origin.cause.about(goal_id),
+    )
+    made = 0
+    async for share in refund.shares(escrow_id):
         try:
-            made += await work.make()
+            made += await share.make(promise.promise_id)
         except NotPromisedError:
             return Returned(Reason.NOT_PROMISED)
         if made == _BATCH:
@@ -62,42 +68,93 @@ async def return_payout(
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
     # Told also where an earlier run made the last share: that run may have been killed before it wrote the event.
-    refund = {"id": refund_id, "amount": amount, "paid": paid, "reason": reason}
+    about = {"id": refund_id, "amount": amount, "paid": paid, "reason": reason}
     told = of_goal(
         "goal.refunded",
         goal,
         context.clock.now(),
         context.origin.cause.about(goal_id),
         identity=f"{goal_id}:{refund_id}",
-        refund=refund,
+        refund=about,
     )
     return Done(f"{amount} tokens" if made else "made before", events=(told,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Share:
+class Refund:
+    """A payout that returns to those who paid, whole or in part."""
+
     context: Context
     goal_id: ObjectId
-    promise_id: str
     refund_id: str
-    payout: Mapping[str, Any]
-    share: int
+    amount: int
+    paid: int
     reason: str
+    metadata: Mapping[str, Any]
     now: datetime
     cause: Cause
+
+    async def shares(self, escrow_id: str) -> AsyncGenerator["Share", None]:
+        """Yields what returns of each payout of that escrow, in the order of their ids."""
+        before = 0
+        async for payout in Transfer.paid_out(escrow_id):
+            # Cut at the running sum, so that all shares together are the amount to the token.
+            share = self.amount * (before + payout["amount"]) // self.paid - self.amount * before // self.paid
+            before += payout["amount"]
+            if share:
+                yield Share(self, payout, share)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What returns of one payout."""
+
+    refund: Refund
+    payout: Mapping[str, Any]
+    amount: int
+
+    @property
+    def streamer(self) -> str:
+        """Who was paid."""
+        return str(self.payout["to_user_id"])
 
     @property
     def _ids(self) -> tuple[str, str]:
         doc_id = self.payout["metadata"]["doc_id"]
-        return f"return-{self.refund_id}-{doc_id}", f"return-debt-{self.refund_id}-{doc_id}"
+        return f"return-{self.refund.refund_id}-{doc_id}", f"return-debt-{self.refund.refund_id}-{doc_id}"
 
-    async def make(self) -> bool:
-        """Makes the transfers of this share; whether that was done now."""
+    async def make(self, promise_id: str) -> bool:
+        """Makes the transfers of this share, while the goal promises the refund; whether that was done now.
+
+        Raises NotPromisedError.
+        """
         if await Transfer.find_one({"_id": {"$in": list(self._ids)}}) is not None:
             return False
-        payer = await self._payer()
-        await self.context.ledger.transaction(lambda session: self._move(payer, session))
+
+        async def move(session: DatabaseSession) -> None:
+            owed = {"$elemMatch": {"id": promise_id, "task": return_payout.name}}
+            where = {"_id": self.refund.goal_id, "promises": owed}
+            if await Goal.get_motor_collection().find_one(where, {"_id": 1}, session=session) is None:
+                raise NotPromisedError(f"goal {self.refund.goal_id} does not promise refund {self.refund.refund_id}")
+            await self.move(session)
+
+        await self.refund.context.ledger.transaction(move)
         return True
+
+    async def move(self, session: DatabaseSession, reference: str | None = None) -> None:
+        """Within a transaction: makes the transfers of this share. The first of them has the caller's reference."""
+        payer, streamer = await self._payer(), self.streamer
+        accounts = Account.get_motor_collection()
+        wallet = await accounts.find_one({"_id": user_account(streamer)}, session=session)
+        from_wallet = max(min(self.amount, balance_in(wallet)), 0)
+        own, as_debt = self._ids
+        if from_wallet:
+            await self._leg(own, user_account(streamer), payer, from_wallet, reference, session)
+        if self.amount > from_wallet:
+            owes = {"$set": {"owes": True}, "$setOnInsert": {"balance": 0}}
+            await accounts.update_one({"_id": user_account(streamer)}, owes, upsert=True, session=session)
+            owed, reference = self.amount - from_wallet, None if from_wallet else reference
+            await self._leg(as_debt, debt_account(streamer), payer, owed, reference, session)
 
     async def _payer(self) -> str:
         doc_id = ObjectId(self.payout["metadata"]["doc_id"])
@@ -110,36 +167,24 @@ class _Share:
             raise NotFoundError(f"transfer {self.payout['_id']}: there is no earning and no viewer {doc_id}")
         return viewer
 
-    async def _move(self, payer: str, session: DatabaseSession) -> None:
-        where = {"_id": self.goal_id, "promises": {"$elemMatch": {"id": self.promise_id, "task": return_payout.name}}}
-        if await Goal.get_motor_collection().find_one(where, {"_id": 1}, session=session) is None:
-            raise NotPromisedError(f"goal {self.goal_id} does not promise refund {self.refund_id}")
-        streamer = str(self.payout["to_user_id"])
-        wallet = await Account.get_motor_collection().find_one({"_id": user_account(streamer)}, session=session)
-        from_wallet = max(min(self.share, balance_in(wallet)), 0)
-        own, as_debt = self._ids
-        if from_wallet:
-            await self._leg(own, user_account(streamer), payer, from_wallet, session)
-        if self.share > from_wallet:
-            owes = {"$set": {"owes": True}, "$setOnInsert": {"balance": 0}}
-            where = {"_id": user_account(streamer)}
-            await Account.get_motor_collection().update_one(where, owes, upsert=True, session=session)
-            await self._leg(as_debt, debt_account(streamer), payer, self.share - from_wallet, session)
-
-    async def _leg(self, transfer_id: str, account: str, payer: str, amount: int, session: DatabaseSession) -> None:
-        debt = account.startswith("debt:")
-        streamer = str(self.payout["to_user_id"])
+    async def _leg(
+        self, transfer_id: str, account: str, payer: str, amount: int, reference: str | None, session: DatabaseSession
+    ) -> None:
+        debt, refund = account.startswith("debt:"), self.refund
+        told = {"transfer_id": self.payout["_id"], "refund_id": refund.refund_id, "reason": refund.reason}
         order = Order(
             transfer_id=transfer_id,
             debit=account,
             credit=user_account(payer),
             amount=amount,
-            tags=["goal_refund", f"goal::{self.goal_id}", *([f"debt::{streamer}"] if debt else [])],
-            metadata={"transfer_id": self.payout["_id"], "refund_id": self.refund_id, "reason": self.reason},
-            from_user_id=None if debt else streamer,
+            tags=["goal_refund", f"goal::{refund.goal_id}", *([f"debt::{self.streamer}"] if debt else [])],
+            metadata={**refund.metadata, **told},
+            from_user_id=None if debt else self.streamer,
             to_user_id=payer,
-            cause=self.cause,
+            cause=refund.cause,
             overdraft=debt,
+            reference=reference,
+            account=user_account(self.streamer),
             event="debt.created" if debt else "goal.refunded.individual",
         )
-        await move_within(order, self.now, session)
+        await move_within(order, refund.now, session)

@@ -25,6 +25,7 @@ from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks import escrow, escrow_records
 from goalsvc.tasks.dispatch import enqueue_these
+from goalsvc.tasks.escrow_orders import share_order
 from goalsvc.tasks.task import task
 
 
@@ -86,7 +87,7 @@ async def _move(
 
     async def move(share: _Share) -> None:
         try:
-            order = escrow.share_order(
+            order = share_order(
                 context, escrow_id, event, share.to_user_id, amounts.get(share.doc_id), share.metadata, fee_bps
             )
             share.amount = order.amount if order.to_user_id is not None else 0
