@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -251,53 +251,63 @@ class TestEveryPage:
     ) -> None:
         # axe is handed to the page as a script, which the console's policy refuses to others.
         context = chromium.new_context(bypass_csp=True)
-        page = context.new_page()
+        tabs = [context.new_page() for _ in range(TABS)]
+        page = tabs[0]
         page.goto(f"{dev['api_url']}/console/login")
-        found = looked_at(page, "/login")
+        found = looked_at({"/login": page})
         page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Log in").click()
-        for path in PAGES:
-            page.goto(f"{dev['api_url']}/console{path.format(**evening)}")
-            found |= looked_at(page, path)
-        page.goto(f"{dev['api_url']}/console/reconciliation")
-        page.get_by_label("Reason").fill("to be sure")
-        page.get_by_role("button", name="Ask Pusher now").click()
-        expect(page.locator(".sentence")).to_contain_text(
-            re.compile(r"Pusher said that \d+ presence channels are occupied")
-        )
-        found |= looked_at(page, "after asking Pusher")
-        page.goto(f"{dev['api_url']}/console/clips/{evening['failed_clip']}")
-        page.get_by_label("Reason").fill("its source is there again")
-        page.get_by_role("button", name="Cut again").click()
-        expect(page.get_by_role("heading", name="It was not done")).to_be_visible()
-        found |= looked_at(page, "after an act that was refused")
+        for first in range(0, len(PAGES), TABS):
+            shown = dict(zip(PAGES[first : first + TABS], tabs, strict=False))
+            for path, tab in shown.items():
+                tab.goto(f"{dev['api_url']}/console{path.format(**evening)}")
+            found |= looked_at(shown)
+        asked, refused, *_ = tabs
+        asked.goto(f"{dev['api_url']}/console/reconciliation")
+        asked.get_by_label("Reason").fill("to be sure")
+        asked.get_by_role("button", name="Ask Pusher now").click()
+        said = re.compile(r"Pusher said that \d+ presence channels are occupied")
+        expect(asked.locator(".sentence")).to_contain_text(said)
+        refused.goto(f"{dev['api_url']}/console/clips/{evening['failed_clip']}")
+        refused.get_by_label("Reason").fill("its source is there again")
+        refused.get_by_role("button", name="Cut again").click()
+        expect(refused.get_by_role("heading", name="It was not done")).to_be_visible()
+        found |= looked_at({"after asking Pusher": asked, "after an act that was refused": refused})
         context.close()
         assert found == {}
 
 
-#: All that axe finds in the light, and what depends on the colours in the dark.
-AXE = """async () => {
+#: So many pages are looked at side by side: each is a process of the browser, and axe is busy in one at a time.
+TABS = 3
+#: All that axe finds in the light, and what depends on the colours in the dark. The page keeps the promise of it.
+AXE = """() => {
   const told = (found) => found.violations.map((one) => [one.id, one.nodes[0].html]);
-  return told(await axe.run({resultTypes: ["violations"]}));
+  window.found = axe.run({resultTypes: ["violations"]}).then(told);
 }"""
 AXE_COLOURS = AXE.replace("axe.run({", "axe.run({runOnly: ['color-contrast'], ")
 
 
-def looked_at(page: "Page", path: str) -> dict[str, Any]:
-    """What is wrong with the page that is open."""
+def looked_at(shown: "Mapping[str, Page]") -> dict[str, Any]:
+    """What is wrong with the pages that are open, by their names."""
     from axe_playwright_python.base import AXE_SCRIPT
 
-    page.evaluate(AXE_SCRIPT)
-    found = {path: page.evaluate(AXE)}
-    page.emulate_media(color_scheme="dark")
-    found[f"{path} in the dark"] = page.evaluate(AXE_COLOURS)
-    page.emulate_media(color_scheme="light")
-    wide = page.viewport_size
-    page.set_viewport_size({"width": 320, "height": 640})
-    width = page.evaluate("document.documentElement.scrollWidth")
-    found[f"{path} on a narrow screen"] = [] if width <= 320 else [f"{width} pixels"]
-    if wide is not None:
-        page.set_viewport_size(wide)
+    found: dict[str, Any] = {}
+    for page in shown.values():
+        page.evaluate(AXE_SCRIPT)
+        page.evaluate(AXE)
+    for path, page in shown.items():
+        found[path] = page.evaluate("window.found")
+        page.emulate_media(color_scheme="dark")
+        page.evaluate(AXE_COLOURS)
+    for path, page in shown.items():
+        found[f"{path} in the dark"] = page.evaluate("window.found")
+        page.emulate_media(color_scheme="light")
+        wide = page.viewport_size
+        page.set_viewport_size({"width": 320, "height": 640})
+        width = page.evaluate("document.documentElement.scrollWidth")
+        found[f"{path} on a narrow screen"] = [] if width <= 320 else [f"{width} pixels"]
+        if wide is not None:
+            page.set_viewport_size(wide)
     return {where: wrong for where, wrong in found.items() if wrong}
 
 

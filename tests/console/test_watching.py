@@ -70,7 +70,7 @@ class TestReconciliation:
         assert "All accounts sum to 0." in text
         world.clock.move_on(timedelta(minutes=10).total_seconds())
         later = await shown(world, operator, "/reconciliation")
-        assert "1 running clocks are not confirmed by Pusher" in later
+        assert "1 running clock is not confirmed by Pusher" in later
 
 
 class TestReplay:

@@ -9,8 +9,6 @@ from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.promise import PLACE
 from goalsvc.models.records import DeadLetter
 
-_MOST_MILLISECONDS = 3_000
-
 
 async def present_arguments(letters: Sequence[DeadLetter]) -> dict[str, dict[str, Any]]:
     """Returns, by the letter's id, the arguments that stand in its document now, where they are others than the letter's.
@@ -42,7 +40,7 @@ def _place_of(letter: DeadLetter) -> PromiseRef | None:
 
 async def _promises_of(collection: str, document_ids: Sequence[Any]) -> dict[Any, Sequence[Any]]:
     where, fields = {"_id": {"$in": list(set(document_ids))}}, {"promises": 1}
-    rows = WITH_PROMISES[collection].get_motor_collection().find(where, fields).max_time_ms(_MOST_MILLISECONDS)
+    rows = WITH_PROMISES[collection].get_motor_collection().find(where, fields)
     return {row["_id"]: sequence(row.get("promises")) for row in await rows.to_list(None)}
 
 

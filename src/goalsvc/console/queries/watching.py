@@ -142,7 +142,8 @@ class Reconciliation:
         """Whether all agrees, or what does not."""
         wrong = []
         if self.census.unconfirmed_clocks:
-            wrong.append(f"{self.census.unconfirmed_clocks} running clocks are not confirmed by Pusher")
+            number = self.census.unconfirmed_clocks
+            wrong.append(f"{number} running {'clock is' if number == 1 else 'clocks are'} not confirmed by Pusher")
         if self.sum:
             wrong.append(f"all accounts sum to {self.sum} instead of 0")
         if self.overdue:
