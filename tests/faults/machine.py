@@ -297,6 +297,10 @@ class Cursor:
         self._options["limit"] = most
         return self
 
+    def max_time_ms(self, _: int) -> "Cursor":
+        """A question here takes no time."""
+        return self
+
     async def to_list(self, length: int | None = None) -> list[Document]:
         found = await self._read()
         taken, self._found = found[:length], found[len(found[:length]) :]
