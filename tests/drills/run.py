@@ -100,7 +100,7 @@ DRILLS: dict[str, tuple[Trouble, float]] = {
     "rolling": (rolling, MOST_DELAY_SECONDS),
     "stopped": (stopped, 30.0),
     "empty-redis": (empty_redis, 15.0),
-    "evicting": (evicting, 15.0),
+    "evicting": (evicting, 30.0),
 }
 
 
