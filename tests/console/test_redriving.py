@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.redrives import redrive_letters
 from tests.world import World
 
 from .conftest import FROM_HERE
@@ -71,7 +72,7 @@ class TestRedrive:
         )
         single = await world.call("POST", f"/v1/dead-letters/{letters[0]}/redrive")
         assert single.status_code == 200
-        await asyncio.gather(world.work_off(1), world.work_off(1))
+        await asyncio.gather(*(redrive_letters(world.context, redrive_id=one["id"]) for one in (first, second)))
         one, other = await finished(world, first["id"]), await finished(world, second["id"])
         assert promises(world) == 40
         assert one["redriven"] + other["redriven"] == 39

@@ -76,7 +76,7 @@ class RedriveView(BaseModel):
     failed: int = Field(description="How many could not be tried again so far; they stay dead.")
     failures: list[FailureView] = Field(description="The first of those, with the reason; at most 100.")
     by_others: list[OthersView] = Field(
-        description="Letters that others tried again since it was asked for; known once it is finished."
+        description="Letters that others tried again while it ran. A list has them as of the end of the redrive."
     )
     key: str = Field(description="The name of the key that asked for it.", examples=["env"])
     reason: str | None = Field(default=None, description="Why, as was said.")
@@ -116,6 +116,8 @@ async def list_redrives(paging: PagingOf) -> Page[RedriveView]:
 
 
 @router.get("/{redrive_id}", summary="Read a redrive", responses=responses(404, 422, 503))
-async def read_redrive(redrive_id: RedriveId) -> RedriveView:
+async def read_redrive(context: ContextOf, redrive_id: RedriveId) -> RedriveView:
     """How far the redrive has come, what could not be tried again, and what others did meanwhile."""
-    return RedriveView.of(await known_redrive(redrive_id))
+    redrive = await known_redrive(redrive_id)
+    redrive.by_others = await redrive.others(context.clock.now())
+    return RedriveView.of(redrive)

@@ -24,6 +24,7 @@ MOST_NAMED = 100
 #: How long a redrive is kept once it is finished.
 KEPT = timedelta(days=90)
 _MOST_OTHERS = 20
+_HELD_AT_MOST = timedelta(minutes=1)
 _MOST_MILLISECONDS = 5_000
 
 
@@ -73,7 +74,7 @@ class Redrive(HasPromises):
     failures: list[dict[str, Any]] = []
     """The first letters that could not be tried again, `{letter_id, reason}`."""
     by_others: list[dict[str, Any]] = []
-    """Letters of the group that others tried again since it was asked for, `{by?, key?, letters}`; known at the end."""
+    """Letters of the group that others tried again since it was asked for, `{by?, key?, letters}`, as of the end."""
     key: Text = ""
     key_id: Text = ""
     reason: Text | None = None
@@ -161,15 +162,20 @@ class Redrive(HasPromises):
 
     async def finish(self, now: datetime) -> Self | None:
         """Notes that it is finished, and what others did meanwhile; None when another run did so."""
-        told = {"redriven": await self._marked(), "by_others": await self._others(), "finished_at": now}
+        told = {"redriven": await self._marked(), "by_others": await self.others(now), "finished_at": now}
         return await self.change({"_id": self.id, "finished_at": None}, {"$set": {**told, "updated_at": now}})
 
     async def _marked(self) -> int:
         where = {"redriven_by": self.id}
         return int(await DeadLetter.get_motor_collection().count_documents(where, maxTimeMS=_MOST_MILLISECONDS))
 
-    async def _others(self) -> list[dict[str, Any]]:
-        where = {"redriven_at": {"$gte": self.created_at}, **self.group.chosen(), "redriven_by": {"$ne": self.id}}
+    async def others(self, now: datetime) -> list[dict[str, Any]]:
+        """Returns what others tried again of the group while it ran: `{by?, key?, letters}`.
+
+        A letter that another held when this redrive came by is counted as soon as that is over.
+        """
+        when = {"$gte": self.created_at, "$lte": (self.finished_at or now) + _HELD_AT_MOST}
+        where = {"redriven_at": when, **self.group.chosen(), "redriven_by": {"$ne": self.id}}
         in_a_group = {"$regexMatch": {"input": {"$ifNull": ["$redriven_by", ""]}, "regex": "^rdr_"}}
         by_whom = {"by": {"$cond": [in_a_group, "$redriven_by", ""]}, "key": "$redriven_key"}
         group = {"$group": {"_id": by_whom, "letters": {"$sum": 1}}}
