@@ -1,5 +1,6 @@
 """Deliberate breaks of goalsvc, one for each class of fault, which the simulation must notice. Applied for a while only."""
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,16 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from goalsvc.actions import contributions, money
+from goalsvc.actions import contributions, money, refunds, reversals
 from goalsvc.domain import escrow as names
 from goalsvc.domain import ids, performance
+from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Origin
-from goalsvc.models import clocks
+from goalsvc.models import claims, clocks, ledger
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Ledger
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.shared import SharedCollection
-from goalsvc.tasks import clips, escrow, runner
+from goalsvc.tasks import clips, escrow, returns, runner, withdrawals
 from goalsvc.tasks.runner import Runner
 
 Break = Callable[[], Any]
@@ -236,6 +238,84 @@ def notices_not_owed() -> Any:
     return patch.object(runner, "follow_ups_of", follow_ups_of)
 
 
+# -- the money beside shows and exclusives ----------------------------------------------------------------------------
+
+
+@contextmanager
+def key_taken_for_any_body() -> Iterator[None]:
+    """A used Idempotency-Key is answered with its transfer, whatever is asked for."""
+    with (
+        patch.object(Order, "same_as", lambda _self, _transfer: True),
+        patch.object(money, "_refuse_other_metadata", lambda _order, _posted: None),
+    ):
+        yield
+
+
+def withdrawal_ends_as_each_client_likes() -> Any:
+    """A withdrawal that was returned is confirmed to the client who asks for that, and the other way round."""
+    return patch.object(withdrawals, "_concluded", lambda withdrawal, _state: withdrawal)
+
+
+def reversal_takes_from_escrows_being_paid() -> Any:
+    """A reversal frees contributions whose shares are being paid."""
+
+    async def open_balances(escrow_ids: Sequence[str], session: Any) -> dict[str, int]:
+        accounts = {escrow_id: names.escrow_account(escrow_id) for escrow_id in escrow_ids}
+        return {escrow_id: await reversals._balance(account, session) for escrow_id, account in accounts.items()}
+
+    return patch.object(reversals, "_open_balances", open_balances)
+
+
+def reversal_spares_open_escrows() -> Any:
+    """What a user has in open escrows is safe from a reversal, and a debt is made instead."""
+
+    async def frees_nothing(_self: Any, _missing: int, _session: Any) -> int:
+        return 0
+
+    return patch.object(reversals._Work, "_free", frees_nothing)
+
+
+def income_repays_no_debt() -> Any:
+    """A user who owes tokens keeps what comes in."""
+
+    async def repays_nothing(_transfers: Any, _now: Any, _session: Any) -> tuple[()]:
+        return ()
+
+    return patch.object(ledger, "repay_debts", repays_nothing)
+
+
+def fee_rounded_up() -> Any:
+    """A part of a token that is the platform's is a whole token."""
+    return patch.object(claims, "fee_of", lambda amount, fee_bps: -(-amount * fee_bps // names.WHOLE_BPS))
+
+
+def refund_counted_for_each_goal() -> Any:
+    """A payout can be returned twice: by the show, and by the goal that funded it."""
+
+    async def no_show(_goal: Any) -> None:
+        return None
+
+    return patch.object(refunds, "_show_of", no_show)
+
+
+def refunds_ignore_each_other() -> Any:
+    """Of several refunds each rounds for itself, and the last payer gets more than they paid."""
+
+    async def nothing_before(_self: Any) -> Any:
+        return collections.Counter()
+
+    return patch.object(returns.Refund, "_returned_before", nothing_before)
+
+
+def transfers_untold() -> Any:
+    """The ledger writes no event with what it moves."""
+
+    async def insert_nothing(_events: Any, _session: Any) -> None:
+        return None
+
+    return patch.object(ledger, "insert_events", insert_nothing)
+
+
 BREAKS: tuple[Break, ...] = (
     outbox_entry_dropped,
     settled_without_debts,
@@ -259,4 +339,13 @@ BREAKS: tuple[Break, ...] = (
     marks_count_once_sealed,
     failed_jobs_forgotten,
     notices_not_owed,
+    key_taken_for_any_body,
+    withdrawal_ends_as_each_client_likes,
+    reversal_takes_from_escrows_being_paid,
+    reversal_spares_open_escrows,
+    income_repays_no_debt,
+    fee_rounded_up,
+    refund_counted_for_each_goal,
+    refunds_ignore_each_other,
+    transfers_untold,
 )

@@ -4,7 +4,7 @@ Time is the simulation's: to sleep is to let so much of it pass, and nobody wait
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.orders import Order
 
+from .money import Business
 from .simulation import STREAMER, Simulation, run
 
 Story = Callable[[Simulation, int], Coroutine[Any, Any, None]]
@@ -44,7 +45,7 @@ async def play_history(simulation: Simulation) -> None:
     await asyncio.sleep(0)
     await simulation.begin_session("room-1" if random.random() < 0.9 else None)
     world = asyncio.create_task(trouble(simulation))
-    stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1], k=random.choice([1, 1, 2, 2, 3]))
+    stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1, 1], k=random.choice([1, 1, 2, 2, 3]))
     telling = [asyncio.create_task(story(simulation, number)) for number, story in enumerate(stories)]
     if random.random() < 0.2:
         await asyncio.sleep(random.uniform(1.0, 120.0))
@@ -57,6 +58,7 @@ async def play_history(simulation: Simulation) -> None:
     if simulation.ended_at is None:
         await simulation.end_session()
     await simulation.settle()
+    await simulation.seal_and_audit()
     for keeper in keepers:
         keeper.cancel()
 
@@ -171,8 +173,9 @@ def _in(simulation: Simulation, seconds: float) -> str:
 
 
 async def funded_show(simulation: Simulation, number: int) -> None:
-    """Viewers pay for a show; if they do, it is performed, more or less of it."""
+    """Viewers pay for a show; if they do, it is performed, more or less of it. Their other money goes on moving meanwhile."""
     random = simulation.random
+    sure = random.random() < 0.5  # it is paid for, and performed
     target, seconds = random.randrange(10, 2000), random.choice([1, random.randrange(2, 400)])
     viewers = [f"u-{number}-{i}" for i in range(random.randrange(1, 5))]
     for viewer in viewers:
@@ -180,26 +183,58 @@ async def funded_show(simulation: Simulation, number: int) -> None:
     goal_id = await simulation.make_goal(
         GoalKind.FUNDING,
         levels=[{"title": "Fund it", "target": target}],
-        exp=_in(simulation, random.randrange(20, 900)) if random.random() < 0.3 else None,
+        exp=_in(simulation, random.randrange(20, 900)) if random.random() < 0.3 and not sure else None,
         metadata={"show": {"title": f"Show {number}", "target": seconds}},
+        fee_bps=_fee(simulation),
     )
     if goal_id is None:
         return  # the livestream is over
-    gifts = []
-    for gift in range(random.randrange(1, 9)):
+    gifts = [asyncio.create_task(_business(simulation, f"{number}-early", viewers))]
+    for gift in range(random.randrange(3 if sure else 1, 9)):
         await asyncio.sleep(random.choice([0.0, random.uniform(0.0, 20.0)]))
-        amount = max(1, int(target * random.choice([0.1, 0.3, 0.5, 1.0])))
-        giving = simulation.contribute(goal_id, random.choice(viewers), min(amount, WEALTH // 3), f"gift-{gift}")
-        gifts.append(asyncio.create_task(giving))
+        amount = max(1, int(target * random.choice([0.3, 0.34, 0.5, 0.5] if sure else [0.1, 0.3, 0.5, 1.0])))
+        gifts.append(asyncio.create_task(_give(simulation, goal_id, random.choice(viewers), amount, gift)))
     await asyncio.gather(*gifts)
     show_id = str(derived_id(ObjectId(goal_id), "show"))
     for _ in range(60):
         if ObjectId(show_id) in simulation.inside.peek("goals"):
-            await perform(simulation, show_id, seconds * random.choice([0.5, 1.2, 2.0]))
+            await perform(simulation, show_id, seconds * (3.0 if sure else random.choice([0.5, 1.2, 2.0])))
             break
         await asyncio.sleep(1.0)
-    if random.random() < 0.3:
+    afterwards = asyncio.create_task(_afterwards(simulation, f"{number}-late", viewers, [goal_id, show_id]))
+    if random.random() < 0.3 and not sure:
         await simulation.end_goal(random.choice([goal_id, show_id]) if random.random() < 0.5 else goal_id)
+    await afterwards
+
+
+async def _give(simulation: Simulation, goal_id: str, viewer: str, amount: int, gift: int) -> None:
+    await simulation.contribute(goal_id, viewer, min(amount, WEALTH // 3), f"gift-{gift}")
+
+
+async def _business(simulation: Simulation, name: str, users: Sequence[str], goals: Sequence[str] = ()) -> None:
+    """Moves money of these users, in half of the cases; more of it where a goal's payout can be refunded."""
+    random = simulation.random
+    if random.random() < (0.9 if goals else 0.5):
+        times = random.randrange(3, 10) if goals else random.randrange(1, 5)
+        await Business(simulation, name, users, goals).go_on(
+            times, random.choice([20.0, 60.0] if goals else [2.0, 60.0])
+        )
+
+
+async def _afterwards(simulation: Simulation, name: str, users: Sequence[str], goals: Sequence[str]) -> None:
+    """Moves money once the last of these goals has ended, if it ever began; what it has paid may be refunded."""
+    known = simulation.inside.peek("goals")
+    goal_id, until = ObjectId(goals[-1]), asyncio.get_running_loop().time() + 180.0
+    while known.get(goal_id, {}).get("active", False) and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(2.0)
+        known = simulation.inside.peek("goals")
+    if known.get(goal_id, {}).get("progress", 0) > 0:
+        await asyncio.sleep(simulation.random.choice([0.0, simulation.random.uniform(0.0, 10.0)]))
+        await _business(simulation, name, users, goals)
+
+
+def _fee(simulation: Simulation) -> int | None:
+    return simulation.random.choice([None, None, 1, 250, simulation.random.randrange(10_001), 10_000])
 
 
 async def direct(simulation: Simulation, number: int) -> None:
@@ -243,6 +278,7 @@ async def requested_exclusive(simulation: Simulation, number: int) -> None:
             "price": price,
             "exclusive": {"title": "A private minute", "target": (seconds := random.randrange(1, 200))},
         },
+        fee_bps=_fee(simulation),
     )
     if goal_id is None:
         return  # the livestream is over
@@ -253,6 +289,7 @@ async def requested_exclusive(simulation: Simulation, number: int) -> None:
     if fate < 0.25 or not await simulation.agree(goal_id):
         return
     exclusive_id = str(derived_id(ObjectId(goal_id), "exclusive"))
+    meanwhile = asyncio.create_task(_business(simulation, f"{number}-early", [viewer]))
     for _ in range(60):
         if ObjectId(exclusive_id) in simulation.inside.peek("goals"):
             if random.random() < 0.85:
@@ -264,6 +301,8 @@ async def requested_exclusive(simulation: Simulation, number: int) -> None:
         await asyncio.sleep(1.0)
     if random.random() < 0.2:
         await simulation.end_goal(exclusive_id)
+    await meanwhile
+    await _afterwards(simulation, f"{number}-late", [viewer], [exclusive_id])
 
 
 async def untimed_exclusive(simulation: Simulation, number: int) -> None:
@@ -301,7 +340,15 @@ async def untimed_exclusive(simulation: Simulation, number: int) -> None:
         await asyncio.gather(*(perform(simulation, str(goal_id), random.uniform(0.1, 60.0), user) for user in users))
 
 
-STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive]
+async def money(simulation: Simulation, number: int) -> None:
+    """Nothing but money, of users who watch: whoever has little soon owes something."""
+    users = [f"u-{number}-{i}-m" for i in range(3)]
+    for user in users[:2]:
+        await simulation.deposit(user, WEALTH // 5)
+    await Business(simulation, f"{number}-money", users).go_on(simulation.random.randrange(4, 16), 30.0)
+
+
+STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive, money]
 
 
 def play(simulation: Simulation) -> None:

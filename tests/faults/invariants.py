@@ -12,7 +12,8 @@ from goalsvc.domain.goals import PERFORMED, GoalKind
 from goalsvc.domain.ids import derived_id
 
 from .machine import Document
-from .oracle import ClockOracle, Purses, performed_share, sums_of
+from .oracle import ClockOracle, sums_of
+from .purses import money_violations
 from .simulation import STREAMER, Simulation
 
 Goals = Mapping[ObjectId, Document]
@@ -117,58 +118,28 @@ def _money(simulation: Simulation, contents: Mapping[str, list[Document]], goals
     for account, balance in accounts.items():
         if account.startswith("escrow:") and balance != 0:
             yield f"{account} still holds {balance}"
-    for user, expected in _purses(simulation, goals).tokens.items():
-        if accounts.get(f"user:{user}", 0) != expected:
-            yield f"{user} has {accounts.get(f'user:{user}', 0)} tokens, and should have {expected}"
+    yield from money_violations(simulation, contents, goals)
+    yield from simulation.audited
     yield from _shares(contents)
-    yield from _told(simulation, contents)
+    yield from _told(contents)
 
 
-def _told(simulation: Simulation, contents: Mapping[str, list[Document]]) -> Iterator[str]:
-    """Of each transfer an event tells, also where a process was killed between the two."""
-    events = [(event["type"], event["data"]) for event in contents.get("events", [])]
-    events += [(event.type, event.data) for event in simulation.events.written.values()]
-    transfers = [data["transfer"] for type_, data in events if type_ in TELLING_OF_TRANSFERS and "transfer" in data]
-    told = {(each["id"], each["debit"], each["credit"], each["amount"]) for each in transfers}
+def _told(contents: Mapping[str, list[Document]]) -> Iterator[str]:
+    """Each transfer has one event that is it, also where a process was killed between the two; and none is invented."""
+    events = [event["data"] for event in contents.get("events", []) if event["type"] in TELLING_OF_TRANSFERS]
+    told: dict[str, list[Document]] = {}
+    for transfer in (data["transfer"] for data in events if "transfer" in data):
+        told.setdefault(transfer["id"], []).append(transfer)
     for transfer in contents.get("transfers", []):
-        # What another service has moved is no transfer of ours.
-        by_hand = str(transfer["_id"]).startswith("hold-exclusive:")
-        if not by_hand and (transfer["_id"], *legs_of(transfer), transfer["amount"]) not in told:
-            yield f"no event tells of transfer {transfer['_id']}"
-
-
-def _purses(simulation: Simulation, goals: Goals) -> Purses:
-    """What everybody must have: from what clients were told and what was performed."""
-    purses = Purses({STREAMER: 0})
-    for user, amount in simulation.known.deposits.items():
-        purses.give(user, amount)
-    performed = {
-        goal_id: clock.seconds(goals[goal_id]["progress"] if goal_id in goals else -1)
-        for goal_id, clock in simulation.clocks.items()
-    }
-    for goal_id, goal in goals.items():
-        if kind_of(goal) is GoalKind.FUNDING:
-            show_id = derived_id(goal_id, "show")
-            taken = [c for c in simulation.known.contributions if c.goal_id == str(goal_id) and c.taken]
-            funded = sum(c.amount for c in taken) >= (_target(goal) or 0)
-            paid = funded and performed.get(show_id, 0) >= goal["metadata"]["show"]["target"]
-            for contribution in taken:
-                purses.take(contribution.user, contribution.amount)
-                purses.give(STREAMER if paid else contribution.user, contribution.amount)
-        elif kind_of(goal) is GoalKind.TRIGGER:
-            plan, viewer, price = (
-                goal["metadata"]["exclusive"],
-                goal["metadata"]["viewer_id"],
-                goal["metadata"]["price"],
-            )
-            seconds = performed.get(derived_id(goal_id, "exclusive"), 0) if goal.get("triggerer") else 0
-            share = performed_share(price, seconds, plan["target"])
-            purses.take(viewer, share)
-            purses.give(STREAMER, share)
-        elif str(goal_id) in simulation.known.untimed and performed.get(goal_id, 0) > 0:
-            purses.take(goal["metadata"]["viewer_id"], simulation.known.untimed[str(goal_id)])
-            purses.give(STREAMER, simulation.known.untimed[str(goal_id)])
-    return purses
+        same = told.pop(transfer["_id"], [])
+        if str(transfer["_id"]).startswith("hold-exclusive:"):
+            continue  # what another service has moved is no transfer of ours
+        if len(same) != 1:
+            yield f"{len(same)} events tell of transfer {transfer['_id']}"
+        elif (same[0]["debit"], same[0]["credit"], same[0]["amount"]) != (*legs_of(transfer), transfer["amount"]):
+            yield f"transfer {transfer} was told as {same[0]}"
+    if told:
+        yield f"events tell of transfers that were not made: {sorted(told)}"
 
 
 def _shares(contents: Mapping[str, list[Document]]) -> Iterator[str]:
@@ -257,7 +228,8 @@ def _notices(simulation: Simulation) -> Iterator[str]:
         if (expected, event_id) not in told:
             yield f"nobody was told {expected} ({event_id}) of {kind} {event['goal_id']}"
     for transfer in simulation.inside.peek("transfers").values():
-        settles = str(transfer["_id"]).startswith(("escrow-", "refund-"))
+        settles = str(transfer["_id"]).startswith(("escrow-", "refund-")) and "to_user_id" in transfer
+        settles = settles and "reversal" not in transfer["metadata"]  # what a reversal frees, it takes
         event_id = transfer["_id"]
         if str(event_id).startswith("escrow-"):  # a payout is told once, at its end
             event_id = f"{transfer['tags'][0].removeprefix('escrow::')}:escrow.completed"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
 from arq.jobs import deserialize_job
@@ -139,10 +140,24 @@ class Connection:
         self._ended: asyncio.Event | None = None
         #: Called after every call that may have changed something.
         self.watchers: list[Watcher] = []
+        #: Called after every transaction that was committed: transfers are made in transactions only.
+        self.on_commit: list[Watcher] = []
         self.calls = 0
 
     def __getitem__(self, name: str) -> "Collection":
         return Collection(self, self._inside[name])
+
+    @property
+    def admin(self) -> SimpleNamespace:
+        """The database of commands: of a client that has gone, the server has ended all transactions by itself."""
+
+        async def nothing(_pipeline: Any) -> AsyncIterator[Document]:
+            await self._network.travel()
+            empty: tuple[Document, ...] = ()
+            for document in empty:
+                yield document
+
+        return SimpleNamespace(aggregate=nothing)
 
     async def call(self, work: Callable[[Any], T], session: "Session | None" = None) -> T:
         """One round trip: there, `work(session)` at one instant, and back. It may break on either way."""
@@ -162,8 +177,8 @@ class Connection:
             raise AutoReconnect("simulated: the connection broke after the call")
         return result
 
-    async def start_session(self) -> "Session":
-        """As Motor's client does."""
+    async def start_session(self, *, snapshot: bool = False) -> "Session":
+        """As Motor's client does. (Nothing else goes on while the books are audited here, so a snapshot is what there is.)"""
         await self._network.travel()
         return Session(self, self._network)
 
@@ -187,6 +202,8 @@ class Connection:
 
     def commit(self, session: "Session") -> None:
         self.end(session, self._inside.commit)
+        for watcher in self.on_commit:
+            watcher()
 
     def abort(self, session: "Session") -> None:
         self.end(session, self._inside.abort)
@@ -242,6 +259,11 @@ class Collection:
         self._connection = connection
         self._inside = inside
 
+    @property
+    def database(self) -> SimpleNamespace:
+        """As Motor's: it knows its client."""
+        return SimpleNamespace(client=self._connection)
+
     def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Awaitable[Any]:
         session = options.pop("session", None)
         method = getattr(self._inside, name)
@@ -249,6 +271,9 @@ class Collection:
 
     def find_one(self, *args: Any, **options: Any) -> Awaitable[Any]:
         return self._call("find_one", args, options)
+
+    def count_documents(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        return self._call("count_documents", args, options)
 
     def find_one_and_update(self, *args: Any, **options: Any) -> Awaitable[Any]:
         return self._call("find_one_and_update", args, options)
@@ -289,8 +314,8 @@ class Cursor:
         self._session = self._options.pop("session", None)
         self._found: list[Document] | None = None
 
-    def sort(self, field: str, direction: int = 1) -> "Cursor":
-        self._options["sort"] = [(field, direction)]
+    def sort(self, field: str | list[tuple[str, int]], direction: int = 1) -> "Cursor":
+        self._options["sort"] = [(field, direction)] if isinstance(field, str) else field
         return self
 
     def limit(self, most: int) -> "Cursor":

@@ -37,15 +37,23 @@ def _copied(document: Mapping[str, Any]) -> Document:
     return bson.decode(bson.encode(document), _OPTIONS)
 
 
+#: Unique indexes besides that of `_id`, by collection: of documents that have all of these fields no two have the same.
+UNIQUE: Mapping[str, Sequence[str]] = {"transfers": ("account", "reference")}
+
+
 class MemoryDatabase:
     """Collections by name, and at most one transaction at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._collections: dict[str, MemoryCollection] = {}
+        #: The server's own time (`$currentDate`).
+        self.now = now
         self.undo: list[Callable[[], None]] | None = None
 
     def __getitem__(self, name: str) -> "MemoryCollection":
-        return self._collections.setdefault(name, MemoryCollection(self))
+        if name not in self._collections:
+            self._collections[name] = MemoryCollection(self, UNIQUE.get(name, ()))
+        return self._collections[name]
 
     def begin(self) -> object:
         """Begins a transaction; what is given goes along with its calls as `session`."""
@@ -82,15 +90,25 @@ class MemoryDatabase:
 
 
 class MemoryCollection:
-    """A collection; `_id` is its only unique index."""
+    """A collection with the unique index of `_id`, and at most one other."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, unique: Sequence[str] = ()) -> None:
         self._database = database
+        self._unique = unique
         self.documents: dict[Any, Document] = {}
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def find_one(self, filter: Mapping[str, Any], projection: Any = None, session: Any = None) -> Document | None:
+    def find_one(
+        self,
+        filter: Mapping[str, Any],
+        projection: Any = None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        session: Any = None,
+    ) -> Document | None:
+        if sort:
+            return next(iter(self.find(filter, projection, sort=sort, limit=1)), None)
         found = self._first(_copied(filter))
         return None if found is None else _projected(_copied(found), projection)
 
@@ -119,6 +137,9 @@ class MemoryCollection:
         found = found[skip : skip + limit if limit else None]
         return [_projected(_copied(document), projection) for document in found]
 
+    def count_documents(self, filter: Mapping[str, Any], session: Any = None) -> int:
+        return len(self.find(filter))
+
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]], session: Any = None) -> list[Document]:
         documents = [_copied(document) for document in self.documents.values()]
         for stage in pipeline:
@@ -141,7 +162,7 @@ class MemoryCollection:
             try:
                 self.insert_one(document, session)
             except DuplicateKeyError as error:
-                faults.append({"index": index, "code": error.code, "errmsg": str(error)})
+                faults.append({"index": index, "code": error.code, "errmsg": str(error), **(error.details or {})})
                 if ordered:
                     break
         if faults:
@@ -185,7 +206,7 @@ class MemoryCollection:
                 else:
                     changed.append(self._update(write._filter, write._doc, bool(write._upsert), session))
             except DuplicateKeyError as error:
-                faults.append({"index": index, "code": error.code, "errmsg": str(error)})
+                faults.append({"index": index, "code": error.code, "errmsg": str(error), **(error.details or {})})
                 if ordered:
                     break
         if faults:
@@ -213,7 +234,11 @@ class MemoryCollection:
     def _insert(self, new: Document, session: Any) -> None:
         identity = new["_id"]
         if identity in self.documents:
-            raise DuplicateKeyError(f"E11000 duplicate key error: _id {identity}", 11000)
+            raise DuplicateKeyError(f"E11000 duplicate key error: _id {identity}", 11000, {"keyPattern": {"_id": 1}})
+        taken = [new[name] for name in self._unique if name in new]
+        if taken and any(taken == [each.get(name) for name in self._unique] for each in self.documents.values()):
+            pattern = {"keyPattern": dict.fromkeys(self._unique, 1)}
+            raise DuplicateKeyError(f"E11000 duplicate key error: {self._unique} {taken}", 11000, pattern)
         self.documents[identity] = new
         if session is not None:
             self._undo(session, lambda: self.documents.pop(identity))
@@ -226,7 +251,7 @@ class MemoryCollection:
         change = update if isinstance(update, list) else _copied(update)
         before = self._first(where)
         if before is not None:
-            after = _changed(before, change, where, inserting=False)
+            after = _changed(before, change, where, self._database.now, inserting=False)
             self.documents[before["_id"]] = after
             if session is not None:
                 self._undo(session, lambda: self.documents.__setitem__(before["_id"], before))
@@ -236,7 +261,7 @@ class MemoryCollection:
         base = {name: value for name, value in where.items() if not name.startswith("$") and not _is_operators(value)}
         if any("." in name for name in base):
             raise NotImplementedError(f"an upsert by {base}")
-        new = _changed(base, change, where, inserting=True)
+        new = _changed(base, change, where, self._database.now, inserting=True)
         if "_id" not in new:
             new["_id"] = ObjectId()
         self._insert(new, session)
@@ -339,7 +364,17 @@ def _equals_any(values: Sequence[Any], wanted: Any) -> bool:
     return any(type(value) is not bool or type(wanted) is bool for value in values if value == wanted)
 
 
-_TYPES: Mapping[str, Any] = {"objectId": ObjectId, "string": str, "number": (int, float)}
+_TYPES: Mapping[str, type] = {
+    "objectId": ObjectId, "string": str, "int": int, "long": int, "double": float, "date": datetime,
+}  # fmt: skip
+
+
+def _types(names: str | Sequence[str]) -> tuple[type, ...]:
+    """The types of these names. 32 and 64 bits are one type here: ask for both."""
+    names = {"number": ["int", "long", "double"]}.get(names, [names]) if isinstance(names, str) else names
+    if ("int" in names) != ("long" in names):
+        raise NotImplementedError(f"the types {names}")
+    return tuple(_TYPES[name] for name in names)
 
 
 def _operator(values: Sequence[Any], operator: str, operand: Any) -> bool:
@@ -357,8 +392,7 @@ def _operator(values: Sequence[Any], operator: str, operand: Any) -> bool:
         case "$not":
             return not all(_operator(values, each, of) for each, of in operand.items())
         case "$type":
-            types = tuple(_TYPES[name] for name in ([operand] if isinstance(operand, str) else operand))
-            return any(isinstance(value, types) and not isinstance(value, bool) for value in values)
+            return any(isinstance(value, _types(operand)) and not isinstance(value, bool) for value in values)
         case "$elemMatch":
             arrays = [value for value in values if isinstance(value, list)]
             return any(isinstance(each, dict) and _matches(each, operand) for array in arrays for each in array)
@@ -381,13 +415,17 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 # -- updates ------------------------------------------------------------------------------------------------------------
 
 
-def _changed(document: Document, update: Any, where: Mapping[str, Any], *, inserting: bool) -> Document:
+def _changed(
+    document: Document, update: Any, where: Mapping[str, Any], now: Callable[[], datetime], *, inserting: bool
+) -> Document:
     if isinstance(update, list):
         return _by_pipeline(document, update)
     new = _copied(document)
     for operator, fields in update.items():
         if operator == "$setOnInsert" and not inserting:
             continue
+        if operator == "$currentDate":
+            operator, fields = "$set", dict.fromkeys(fields, now())
         change = _CHANGES.get(operator)
         if change is None:
             raise NotImplementedError(f"the update operator {operator}")
@@ -754,6 +792,49 @@ def _let(compiler: _Compiler, given: Mapping[str, Any]) -> Evaluator:
     return evaluate
 
 
+def _type_of(values: list[Any]) -> str:
+    names = {type(None): "null", bool: "bool", list: "array", dict: "object", int: "long", _Missing: "missing"}
+    return names.get(type(values[0])) or next(name for name, kind in _TYPES.items() if kind is type(values[0]))
+
+
+def _text(values: list[Any]) -> Any:
+    return None if any(v is None or v is MISSING for v in values) else "".join(values)
+
+
+def _first_of(values: list[Any]) -> Any:
+    (array,) = values
+    if array is None or array is MISSING:
+        return None
+    return array[0] if array else MISSING
+
+
+def _replaced(compiler: _Compiler, given: Mapping[str, Any]) -> Evaluator:
+    parts = [compiler.compile(given[name]) for name in ("input", "find", "replacement")]
+
+    def evaluate(scope: _Scope) -> Any:
+        text, find, replacement = (part(scope) for part in parts)
+        return None if text is None or text is MISSING else text.replace(find, replacement, 1)
+
+    return evaluate
+
+
+def _converted(compiler: _Compiler, given: Mapping[str, Any]) -> Evaluator:
+    if given["to"] != "long":
+        raise NotImplementedError(f"the conversion {given}")
+    value = compiler.compile(given["input"])
+    on_error, on_null = (compiler.compile(given[name]) for name in ("onError", "onNull"))
+
+    def evaluate(scope: _Scope) -> Any:
+        found = value(scope)
+        if found is None or found is MISSING:
+            return on_null(scope)
+        if not isinstance(found, int | float) or not math.isfinite(found) or not -(2**63) <= found < 2**63:
+            return on_error(scope)
+        return int(found)
+
+    return evaluate
+
+
 def _literal(_compiler: _Compiler, given: Any) -> Evaluator:
     return lambda _scope: given
 
@@ -791,6 +872,12 @@ _OPERATORS: Mapping[str, Callable[[_Compiler, Any], Evaluator]] = {
     "$size": _of_many(lambda values: len(values[0])),
     "$arrayElemAt": _of_two(_element),
     "$concatArrays": _of_many(_joined),
+    "$concat": _of_many(_text),
+    "$first": _of_many(_first_of),
+    "$type": _of_many(_type_of),
+    "$indexOfBytes": _of_two(lambda text, part: text.encode().find(part.encode())),
+    "$replaceOne": _replaced,
+    "$convert": _converted,
 }
 
 
@@ -820,10 +907,16 @@ def _project(documents: list[Document], given: Mapping[str, Any]) -> list[Docume
     return [{name: value(_Scope(each)) for name, value in wanted.items()} for each in documents]
 
 
+def _unwind(documents: list[Document], given: str) -> list[Document]:
+    name = given.removeprefix("$")
+    return [{**document, name: each} for document in documents for each in document.get(name, ())]
+
+
 _STAGES: Mapping[str, Callable[[list[Document], Any], list[Document]]] = {
     "$match": lambda documents, given: [each for each in documents if _matches(each, given)],
     "$group": _group,
     "$sort": _sort,
     "$limit": lambda documents, given: documents[:given],
     "$project": _project,
+    "$unwind": _unwind,
 }

@@ -7,6 +7,7 @@ told, who must have how much when all is over.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import permutations, zip_longest
 
 #: An unowned leave is none if anyone joins within so many milliseconds after it.
@@ -123,11 +124,22 @@ def performed_share(price: int, performed: int, target: int) -> int:
     return price if performed >= target else price * performed // target
 
 
+def fee_part(amount: int, fee_bps: int) -> int:
+    """The platform's tokens of a payout: hundredths of a percent, cut to whole tokens."""
+    return int(Fraction(amount * fee_bps, 10_000))
+
+
 @dataclass(slots=True)
 class Purses:
     """What every user must have in the end."""
 
     tokens: dict[str, int] = field(default_factory=dict)
+    fees: int = 0
+
+    def pay(self, user: str, amount: int, fee_bps: int) -> None:
+        """Gives a payout to the user and to the platform."""
+        self.give(user, amount - fee_part(amount, fee_bps))
+        self.fees += fee_part(amount, fee_bps)
 
     def give(self, user: str, amount: int) -> None:
         self.tokens[user] = self.tokens.get(user, 0) + amount

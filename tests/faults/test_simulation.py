@@ -10,7 +10,7 @@ from .crash_points import CHAINS, Chain, differences
 from .run import play_many, play_one, report
 
 #: So many are played by `make test`; `make faults` plays ten thousand others.
-HISTORIES = 150
+HISTORIES = 100
 
 
 @pytest.fixture(autouse=True)

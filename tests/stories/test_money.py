@@ -1,11 +1,14 @@
 """Money in and out: each verb moves what it says, once, and the books stay right."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.promises import PromiseRef
+from goalsvc.tasks.returns import return_payout
 from tests.world import World, joined, left
 
 from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, an_exclusive, contributes
@@ -149,6 +152,14 @@ class TestAdjustmentsAndTips:
         assert await refused(world, "/v1/transfers", oneself) == (409, "self_payment")
         escrow = tip | {"from_user_id": "escrow:show_funding:x"}
         assert (await world.call("POST", "/v1/transfers", escrow)).status_code == 422
+
+    @pytest.mark.parametrize("other", [{"reason": "another"}, {"metadata": {"case": 8}}])
+    async def test_a_key_is_for_one_body(self, world: World, other: dict[str, Any]) -> None:
+        body = {"amount": 20, "direction": "credit", "reason": "a correction", "metadata": {"case": 7}}
+        made = await world.post("/v1/wallets/bob/adjustments", body, key="a")
+        assert await world.post("/v1/wallets/bob/adjustments", body, key="a") == made
+        answer = await refused(world, "/v1/wallets/bob/adjustments", body | other, key="a")
+        assert (answer, world.balance("bob")) == ((409, "transfer_conflict"), 20)
 
 
 class TestReversals:
@@ -426,6 +437,58 @@ class TestGoalRefunds:
         await world.post(f"/v1/goals/{exclusive.id}/refund", {"amount": 60, "reason": "x"})
         await world.settle()
         assert (world.balance("alice"), world.balance("bob")) == (300, 60)
+
+    async def test_a_show_and_its_funding_have_one_payout(self, world: World) -> None:
+        show = await a_paid_show(world)
+        made = await world.post(f"/v1/goals/{show.funding_id}/refund", {"amount": 100, "reason": "x"})
+        assert (made["goal_id"], made["returned"]) == (show.funding_id, 100)
+        made = await world.post(f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        assert (made["amount"], made["returned"]) == (show.escrow - 100, show.escrow)
+        await world.settle()
+        for goal_id in (show.id, show.funding_id):
+            assert await refused(world, f"/v1/goals/{goal_id}/refund", {"reason": "x"}) == (409, "more_than_paid")
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+        assert (world.balance(show.streamer), world.account(f"debt:{show.streamer}")) == (0, 0)
+
+    async def test_in_parts_nobody_gets_back_more_than_they_paid(self, world: World) -> None:
+        show = await a_paid_show(world)
+        for amount in (1, 1, 1, 100, 100):
+            await world.post(f"/v1/goals/{show.id}/refund", {"amount": amount, "reason": "x"})
+        await world.post(f"/v1/goals/{show.id}/refund", {"reason": "the rest"})
+        await world.settle()
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+
+    async def test_waits_for_the_end_of_the_payout(self, world: World) -> None:
+        show = await a_paid_show(world)
+        account, accounts = {"_id": f"escrow:{show.escrow_id}"}, world.database["accounts"]
+        (before,) = world.all("accounts", account)
+        accounts.update_one(account, {"$set": {"balance": 1}, "$unset": {"completed_at": True}})
+        answer = await refused(world, f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        assert answer == (409, "payout_under_way")
+        accounts.replace_one(account, before)
+        await world.post(f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        await world.settle()
+
+    async def test_two_runs_at_once_return_a_share_once(self, world: World) -> None:
+        funding = await world.given(a_funding(target=300))
+        await world.deposits("viewer-1", 300)
+        await contributes(world, funding, "viewer-1", 300)
+        await world.settle()
+        (pair,) = world.session(funding.session_id)["show_goal_pairs"]
+        show = Show(str(pair["show_goal"]), funding.session_id, funding.id, {"viewer-1": 300}, 360)
+        await world.performs(show, seconds=400)
+        await world.settle(patience=60)
+        refund = await world.post(f"/v1/goals/{show.id}/refund", {"reason": "x"})
+        (promise,) = world.goal(show)["promises"]
+        ref = PromiseRef("goals", ObjectId(show.id), promise["id"])
+        context = replace(world.context, promise=ref)
+        await asyncio.gather(
+            *(return_payout(context, **promise["arguments"]) for _ in range(4)), return_exceptions=True
+        )
+        await world.settle()
+        returned = world.all("transfers", {"metadata.refund_id": refund["id"]})
+        assert [transfer["amount"] for transfer in returned] == [300]
+        assert world.account(f"debt:{show.streamer}") == 0
 
     async def test_what_has_paid_nothing(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360, earnings=3))

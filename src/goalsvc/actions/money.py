@@ -13,7 +13,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
 from goalsvc.domain.ids import key_digest
 from goalsvc.domain.orders import Order, Posted
-from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.errors import ConflictError, InvalidError, TransferConflictError
 from goalsvc.models.transfer_events import of_order
 from goalsvc.models.withdrawal import CONFIRMED, RETURNED, Withdrawal
 from goalsvc.tasks.withdrawals import conclude_withdrawal, known_withdrawal
@@ -79,7 +79,15 @@ async def _post_and_tell(context: Context, order: Order, event_type: str) -> tup
     async def tell(session: DatabaseSession) -> None:
         await context.events.write([of_order(event_type, order, now)], session)
 
-    return await context.ledger.post(order, now, tell)
+    posted, new = await context.ledger.post(order, now, tell)
+    _refuse_other_metadata(order, posted)
+    return posted, new
+
+
+def _refuse_other_metadata(order: Order, posted: Posted) -> None:
+    """Raises TransferConflictError where the key was used with another reason, or with other metadata, before."""
+    if dict(posted.metadata) != dict(order.metadata):
+        raise TransferConflictError(f"transfer {order.transfer_id} exists with other metadata")
 
 
 async def adjust(
@@ -174,7 +182,8 @@ async def withdraw(
         await withdrawal.insert(session=session)
         await context.events.write([of_order("withdrawal.created", order, now)], session)
 
-    _, new = await context.ledger.post(order, now, note)
+    posted, new = await context.ledger.post(order, now, note)
+    _refuse_other_metadata(order, posted)
     return (withdrawal if new else await known_withdrawal(withdrawal_id)), new
 
 

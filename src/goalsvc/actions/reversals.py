@@ -133,7 +133,8 @@ class _Work:
         made_at = next((each.created_at for each in found.values() if each.created_at is not None), self.now)
         wallet, debt = (found[each].amount if each in found else 0 for each in ids)
         freed = {"tags": f"reversal::{self.deposit.id}", "credit": user_account(self.user_id)}
-        return self._reversal(wallet, sum([each.amount async for each in Transfer.find(freed)]), debt, made_at)
+        escrows = sum([each.amount async for each in Transfer.find(freed)])
+        return self._reversal(wallet, min(escrows, wallet), debt, made_at)
 
     def _reversal(self, from_wallet: int, from_escrows: int, from_debt: int, at: datetime) -> Reversal:
         return Reversal(

@@ -72,6 +72,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "not_found": Entry(404, "There is no such document.", "Check the id; `GET /v1/search?q=` finds what has it."),
     "not_promised": Entry(409, "No document promises this movement of tokens; nothing was moved.", _SEE),
     "nothing_paid": Entry(409, "The goal has paid nothing out.", _SEE),
+    "payout_under_way": Entry(409, "The goal is still being paid out.", "Repeat the call after `escrow.completed`."),
     "performer_in_exclusive": Entry(409, "The performer gives another exclusive.", "Wait for its end."),
     "exclusive_running": Entry(409, "Another exclusive goes on in the session.", "Wait for its end."),
     "viewer_in_exclusive": Entry(409, "The viewer is in another exclusive.", "Wait for its end."),

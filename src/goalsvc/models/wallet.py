@@ -58,6 +58,13 @@ class Account(Sharing):
     completed_by: Text | None = None
     """Which announcement was the last: of several that come at the same time, one finds its own mark here."""
     held: WholePart | None = None
+    completed_at: Instant | None = None
+    """When all shares of this escrow had been announced."""
+
+    @property
+    def paying(self) -> bool:
+        """Whether shares of this escrow are being paid: some have been, and others are still to come."""
+        return self.settlement is Settlement.PAY and self.balance > 0 and self.completed_at is None
 
     class Settings:
         """Where and how Beanie keeps accounts."""

@@ -1,5 +1,6 @@
 """Returning a payout: each share goes back to the user that it came from, once."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from goalsvc.domain.goals import user_id
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.reading import mapping, whole
 from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
@@ -23,6 +25,8 @@ from goalsvc.tasks.task import RetryPolicy, task
 
 #: How many shares one run returns; the next run goes on.
 _BATCH = 200
+#: How soon to look again whether an earlier refund has been made.
+_EARLIER_SECONDS = 0.1
 
 
 @task(retry=RetryPolicy(first_seconds=0.1), timeout=60)
@@ -37,14 +41,20 @@ async def return_payout(
     reason: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Returns `amount` of the `paid` tokens to those who paid, in proportion, each share to the token and once.
+    """Returns `amount` of the `paid` tokens to those who paid, in proportion to what is left of each share, to the token.
 
-    `metadata` is the caller's, kept with each transfer.
+    The refunds of a goal are made one after another, so that each run of this one reckons the same shares. `metadata` is the
+    caller's, kept with each transfer.
     """
     promise = context.promise
     if promise is None:
         return Returned(Reason.NOT_PROMISED)
     identity = ObjectId(goal_id)
+    goal = await Goal.by_id(identity)
+    if goal is None:
+        return Returned(Reason.UNKNOWN_GOAL)
+    if promise.promise_id in refunds_promised(goal)[1:]:
+        raise NotYetError("an earlier refund of this goal is being made", _EARLIER_SECONDS)
     refund = Refund(
         context=context,
         goal_id=identity,
@@ -80,6 +90,11 @@ async def return_payout(
     return Done(f"{amount} tokens" if made else "made before", events=(told,))
 
 
+def refunds_promised(goal: Goal) -> list[str]:
+    """Returns the ids of the promises of refunds that this goal has still to make, in their order."""
+    return [promise.id for promise in goal.promises if promise.task == return_payout.name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
     """A payout that returns to those who paid, whole or in part."""
@@ -95,14 +110,31 @@ class Refund:
     cause: Cause
 
     async def shares(self, escrow_id: str) -> AsyncGenerator["Share", None]:
-        """Yields what returns of each payout of that escrow, in the order of their ids."""
+        """Yields what returns of each payout of that escrow, in the order of their ids.
+
+        It is in proportion to what earlier refunds have left of each: no more of one is returned than was paid.
+        """
+        returned = await self._returned_before()
+        left = self.paid - returned.total()
         before = 0
         async for payout in Transfer.paid_out(escrow_id):
             # Cut at the running sum, so that all shares together are the amount to the token.
-            share = self.amount * (before + payout["amount"]) // self.paid - self.amount * before // self.paid
-            before += payout["amount"]
+            own = payout["amount"] - returned[payout["_id"]]
+            share = self.amount * (before + own) // left - self.amount * before // left
+            before += own
             if share:
                 yield Share(self, payout, share)
+
+    async def _returned_before(self) -> Counter[str]:
+        """Returns how much other refunds of the goal have returned, by the id of the payout that it was paid with."""
+        returned = Counter[str]()
+        where = {"tags": f"goal::{self.goal_id}", "metadata.refund_id": {"$ne": self.refund_id}}
+        wanted = {"metadata": 1, "amount": 1}
+        async for transfer in Transfer.get_motor_collection().find(where, wanted, batch_size=500):
+            payout = mapping(transfer.get("metadata")).get("transfer_id")
+            if isinstance(payout, str):
+                returned[payout] += whole(transfer.get("amount")) or 0
+        return returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +160,31 @@ class Share:
 
         Raises NotPromisedError.
         """
-        if await Transfer.find_one({"_id": {"$in": list(self._ids)}}) is not None:
+        if await self._made(None):
             return False
+        payer = await self.payer()
 
-        async def move(session: DatabaseSession) -> None:
+        async def move(session: DatabaseSession) -> bool:
             owed = {"$elemMatch": {"id": promise_id, "task": return_payout.name}}
             where = {"_id": self.refund.goal_id, "promises": owed}
             if await Goal.get_motor_collection().find_one(where, {"_id": 1}, session=session) is None:
                 raise NotPromisedError(f"goal {self.refund.goal_id} does not promise refund {self.refund.refund_id}")
-            await self.move(session)
+            # Another run that took the wallet's last tokens would leave this one the debt, which has an id of its own.
+            if await self._made(session):
+                return False
+            await self.move(payer, session)
+            return True
 
-        await self.refund.context.ledger.transaction(move)
-        return True
+        made: bool = await self.refund.context.ledger.transaction(move)
+        return made
 
-    async def move(self, session: DatabaseSession, reference: str | None = None) -> None:
+    async def _made(self, session: DatabaseSession | None) -> bool:
+        made = {"_id": {"$in": list(self._ids)}}
+        return await Transfer.get_motor_collection().find_one(made, {"_id": 1}, session=session) is not None
+
+    async def move(self, payer: str, session: DatabaseSession, reference: str | None = None) -> None:
         """Within a transaction: makes the transfers of this share. The first of them has the caller's reference."""
-        payer, streamer = await self._payer(), self.streamer
+        streamer = self.streamer
         accounts = Account.get_motor_collection()
         wallet = await accounts.find_one({"_id": user_account(streamer)}, session=session)
         from_wallet = max(min(self.amount, balance_in(wallet)), 0)
@@ -156,7 +197,8 @@ class Share:
             owed, reference = self.amount - from_wallet, None if from_wallet else reference
             await self._leg(as_debt, debt_account(streamer), payer, owed, reference, session)
 
-    async def _payer(self) -> str:
+    async def payer(self) -> str:
+        """Who paid, and receives it; raises NotFoundError."""
         doc_id = ObjectId(self.payout["metadata"]["doc_id"])
         earning = await Earning.get_motor_collection().find_one({"_id": doc_id}, {"from_user_id": 1})
         if earning is not None and (payer := user_id(earning.get("from_user_id"))) is not None:
