@@ -190,6 +190,9 @@ class InProcessQueue(AlwaysSweptWhole):
     async def _work(self, context: Context, most: int) -> bool:
         due = [waiting for waiting in self._waiting.values() if waiting.due_at <= self._clock.now()]
         first = sorted(due, key=lambda waiting: waiting.due_at)[:most]
+        for waiting in first:  # at once, so that who works beside this takes others
+            del self._waiting[waiting.job.id]
+            self._running.add(waiting.job.id)
         await asyncio.gather(*(self._run(context, waiting) for waiting in first))
         return bool(first)
 
@@ -205,8 +208,6 @@ class InProcessQueue(AlwaysSweptWhole):
 
     async def _run(self, context: Context, waiting: _Waiting) -> None:
         job, tried = waiting.job, waiting.tried + 1
-        del self._waiting[job.id]
-        self._running.add(job.id)
         runs = [self._runner.run(context, job, tried) for _ in range(2 if self.twice else 1)]
         again = [answer for answer in await asyncio.gather(*runs) if answer is not None]
         self._running.discard(job.id)
