@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -50,6 +49,7 @@ from goalsvc.api.operation import Operation
 from goalsvc.api.paths import ForgivingPaths
 from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.console import pages as console
+from goalsvc.domain.documents import RawDocument
 from goalsvc.integrations.jwks import Jwks
 from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
@@ -128,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(asyncapi.router)
     docs.serve_docs(app)
 
-    def document() -> dict[str, Any]:
+    def document() -> RawDocument:
         if app.openapi_schema is None:
             app.openapi_schema = openapi.describe(app)
         return app.openapi_schema

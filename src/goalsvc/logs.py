@@ -150,7 +150,7 @@ def _json_formatter() -> logging.Formatter:
     class OneObject(JsonFormatter):
         """One JSON object on one line; the traceback is its field `exception`."""
 
-        def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
             return super().process_log_record(log_data | fields())
 
     names = {"levelname": "level", "name": "logger", "exc_info": "exception", "stack_info": "stack"}

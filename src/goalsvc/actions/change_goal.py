@@ -11,6 +11,7 @@ from goalsvc.actions.goals import check_metadata_fields, expiry_of
 from goalsvc.actions.known import known_goal
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, GoalKind, Metadata
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
@@ -30,7 +31,7 @@ class GoalChange:
 
     fields: frozenset[str]
     exp: datetime | None
-    metadata: Mapping[str, Any]
+    metadata: Stored
     levels: Sequence[Mapping[str, Any]]
 
 
@@ -51,7 +52,7 @@ async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -
 
 
 async def _amend_and_tell(
-    context: Context, goal_id: ObjectId, seen: Goal, sets: Mapping[str, Any], unsets: Sequence[str]
+    context: Context, goal_id: ObjectId, seen: Goal, sets: Mapping[str, object], unsets: Sequence[str]
 ) -> Goal | None:
     """Changes the goal, and writes `goal.updated` with the goal as it then is, in one transaction."""
     now, cause, identity = context.clock.now(), context.origin.cause.about(str(goal_id)), f"{goal_id}:{ObjectId()}"
@@ -70,8 +71,8 @@ def _unsets(change: GoalChange) -> list[str]:
     return [*gone, "exp"] if "exp" in change.fields and change.exp is None else gone
 
 
-def _sets(context: Context, goal: Goal, change: GoalChange) -> dict[str, Any]:
-    sets: dict[str, Any] = {}
+def _sets(context: Context, goal: Goal, change: GoalChange) -> dict[str, object]:
+    sets: dict[str, object] = {}
     if "exp" in change.fields:
         if change.exp is None and goal.kind is GoalKind.TRIGGER:
             raise InvalidError("exp", "required for a TriggerGoal")

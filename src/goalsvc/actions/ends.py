@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
@@ -89,9 +88,9 @@ async def _end(
     call: Call,
     goal_id: ObjectId,
     *,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, object] | None = None,
     session: DatabaseSession | None = None,
-    **changes: Any,
+    **changes: object,
 ) -> Goal:
     now = context.clock.now()
     if call.idempotency is not None:

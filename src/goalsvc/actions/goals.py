@@ -18,6 +18,7 @@ from goalsvc.clock import whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.call import Call
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_escrow, user_account
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.domain.ids import USER_ID, USER_ID_RULE
@@ -40,7 +41,7 @@ class GoalPlan:
     session_id: ObjectId
     levels: Sequence[Mapping[str, Any]]
     exp: datetime | None
-    metadata: Mapping[str, Any]
+    metadata: Stored
     exclusive_to: str | None
     fee_bps: int | None = None
 
@@ -153,12 +154,12 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
 _DEEPEST = 32
 
 
-def _nested_within(value: Any, levels: int) -> bool:
+def _nested_within(value: object, levels: int) -> bool:
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return levels > 0 and all(_nested_within(item, levels - 1) for item in inner)
 
 
-def check_metadata_fields(metadata: Mapping[str, Any]) -> int:
+def check_metadata_fields(metadata: Mapping[str, object]) -> int:
     """Returns the size of that metadata as JSON, in bytes; raises InvalidError for metadata that cannot be stored."""
     size = check_storable(metadata)
     for field in metadata:
@@ -167,7 +168,7 @@ def check_metadata_fields(metadata: Mapping[str, Any]) -> int:
     return size
 
 
-def check_storable(metadata: Mapping[str, Any]) -> int:
+def check_storable(metadata: Mapping[str, object]) -> int:
     """Returns the size of that metadata as JSON, in bytes.
 
     Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""

@@ -6,7 +6,6 @@ import secrets as random_secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from pymongo import ASCENDING
@@ -15,6 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from goalsvc.context import Context
 from goalsvc.domain.addresses import is_public
 from goalsvc.domain.call import Call
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.events import selected_types
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
@@ -109,13 +109,13 @@ async def known_endpoint(endpoint_id: str) -> WebhookEndpoint:
     return endpoint
 
 
-async def change_endpoint(context: Context, endpoint_id: str, changes: dict[str, Any]) -> WebhookEndpoint:
+async def change_endpoint(context: Context, endpoint_id: str, changes: RawDocument) -> WebhookEndpoint:
     """Changes what is given of `url`, `types`, `description`, `enabled`. Raises InvalidError, NotFoundError."""
     if "url" in changes:
         check_url(context, changes["url"])
     if "types" in changes:
         check_types(changes["types"])
-    update: dict[str, Any] = {"$set": {**changes, "updated_at": context.clock.now()}}
+    update: RawDocument = {"$set": {**changes, "updated_at": context.clock.now()}}
     if changes.get("enabled"):
         update["$unset"] = {"failing_since": True, "disabled_at": True}
     changed = await WebhookEndpoint.change(endpoint_id, update)
@@ -142,12 +142,12 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
     endpoint = await known_endpoint(endpoint_id)
     check_types(types or ())
     selected = [name for name in selected_types(types or ("*",)) if selects(endpoint.types, name)]
-    where: dict[str, Any] = {"created_at": {"$gte": since}}
+    where: dict[str, object] = {"created_at": {"$gte": since}}
     if types or "*" not in endpoint.types:  # otherwise all, also types that a later version writes
         where["type"] = {"$in": selected}
     query = EventDocument.get_motor_collection().find(where, {"type": 1, "cause": 1, "created_at": 1})
     count = 0
-    batch: list[tuple[str, Mapping[str, Any]]] = []
+    batch: list[tuple[str, Mapping[str, object]]] = []
     linked: list[str] = []
     async for event in query.sort([("created_at", ASCENDING)]).limit(MOST_REPLAYED + 1):
         if count == MOST_REPLAYED:
@@ -165,7 +165,7 @@ async def replay(context: Context, endpoint_id: str, since: datetime, types: Seq
     return Replayed(count, None)
 
 
-def _spans_of(event: Mapping[str, Any]) -> list[str]:
+def _spans_of(event: Mapping[str, object]) -> list[str]:
     """Returns the root of the trace to which an event goes back, if there is one."""
     cause = Cause.read(event.get("cause"))
     text = Origin(cause.root or "", cause=cause).traceparent

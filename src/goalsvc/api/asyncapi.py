@@ -85,7 +85,7 @@ async def read_asyncapi() -> JSONResponse:
 @cache
 def asyncapi_document() -> Json:
     """The document as JSON; made once, it depends on nothing but the code."""
-    models: list[type[Any]] = [*notices.ALL, *(entry.event for entry in CATALOGUE), EventView]
+    models: list[type[object]] = [*notices.ALL, *(entry.event for entry in CATALOGUE), EventView]
     described, definitions = TypeAdapter.json_schemas(
         [(model.__name__, "serialization", TypeAdapter(model)) for model in models],
         ref_template="#/components/schemas/{model}",

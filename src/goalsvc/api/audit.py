@@ -87,7 +87,7 @@ async def list_audit(
 _COLUMNS = tuple(AuditEventView.model_fields)
 
 
-async def _as_csv(where: Mapping[str, Any], order: Order) -> AsyncIterator[str]:
+async def _as_csv(where: Mapping[str, object], order: Order) -> AsyncIterator[str]:
     direction = 1 if order is Order.ASC else -1
     yield _line(_COLUMNS)
     found = AuditEvent.get_motor_collection().find(where).sort([("at", direction), ("_id", direction)])

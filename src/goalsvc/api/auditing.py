@@ -3,7 +3,6 @@
 import json
 import logging
 from datetime import datetime
-from typing import Any
 
 from fastapi import Request, Response
 from pymongo.errors import PyMongoError
@@ -24,7 +23,7 @@ async def audit(request: Request, call: Call, response: Response | None, outcome
     A call that was done stays done when the event cannot be written; the line in the log then says so.
     """
     context: Context = request.app.state.context
-    event: dict[str, Any] = {
+    event: dict[str, object] = {
         "at": context.clock.now(),
         "key": call.caller.name,
         "key_id": call.caller.key_id,

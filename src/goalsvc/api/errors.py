@@ -238,7 +238,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     """The errors of an operation, for its OpenAPI description."""
     causes = {
         400: "The request is not of the documented form.",

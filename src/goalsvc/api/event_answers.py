@@ -100,19 +100,19 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-def webhooks() -> dict[str, Any]:
+def webhooks() -> dict[str, object]:
     """The outgoing webhooks, for the OpenAPI document: one for each type of event."""
     return {name: {"post": _webhook(name, told)} for name, told in EVENT_TYPES.items()}
 
 
-def example_of_event(name: str) -> dict[str, Any]:
+def example_of_event(name: str) -> dict[str, object]:
     """An event of that type."""
     if name == EVENT["type"]:
         return EVENT
     return EVENT | {"type": name, "data": {"transfer": _TRANSFER} if name in TELLING_OF_TRANSFERS else {}}
 
 
-def _webhook(name: str, told: str) -> dict[str, Any]:
+def _webhook(name: str, told: str) -> dict[str, object]:
     headers = {
         "webhook-id": "The event's id; the same in every attempt.",
         "webhook-timestamp": "When it was sent, in epoch seconds.",

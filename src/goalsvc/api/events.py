@@ -184,24 +184,24 @@ async def read_event(
     return EventView.of(await known_event(resources.events, event_id))
 
 
-async def known_event(log: EventLog, event_id: str) -> Mapping[str, Any]:
+async def known_event(log: EventLog, event_id: str) -> Mapping[str, object]:
     """The stored event of that id, with its place; raises NotFoundError."""
     if await log.place_of(event_id) is None:
         raise NotFoundError(f"there is no event {event_id}")
-    found: Mapping[str, Any] | None = await EventDocument.get_motor_collection().find_one({"_id": event_id})
+    found: Mapping[str, object] | None = await EventDocument.get_motor_collection().find_one({"_id": event_id})
     if found is None:
         raise NotFoundError(f"there is no event {event_id}")
     return found
 
 
-def where_of(types: str | None, goal_id: str | None, session_id: str | None, user_id: str | None) -> dict[str, Any]:
+def where_of(types: str | None, goal_id: str | None, session_id: str | None, user_id: str | None) -> dict[str, object]:
     """The filter of the feed; raises InvalidError for a type that does not exist."""
     given = {
         "goal_id": goal_id and goal_id.lower(),
         "session_id": session_id and session_id.lower(),
         "user_ids": user_id,
     }
-    where: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    where: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if types is not None:
         try:
             where["type"] = {"$in": list(selected_types(part.strip() for part in types.split(",") if part.strip()))}

@@ -93,7 +93,7 @@ async def list_goals(
     return Page.of(await page_of(Goal, {"$and": conditions} if len(conditions) > 1 else where, paging), _shown)
 
 
-def _by_metadata(request: Request) -> Mapping[str, Mapping[str, Any]]:
+def _by_metadata(request: Request) -> Mapping[str, Mapping[str, object]]:
     """The filters by fields of the metadata."""
     filters = {}
     for name, text in request.query_params.multi_items():
@@ -106,7 +106,7 @@ def _by_metadata(request: Request) -> Mapping[str, Mapping[str, Any]]:
     return filters
 
 
-def _readings(text: str) -> list[Any]:
+def _readings(text: str) -> list[object]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -354,7 +354,7 @@ CAUSES: dict[str, dict[int, str]] = {
 }
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def describe(app: FastAPI) -> dict[str, object]:
     """The app's OpenAPI 3.1 document: what FastAPI finds in the code, with examples and causes."""
     document = get_openapi(
         title=app.title,

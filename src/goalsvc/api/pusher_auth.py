@@ -63,7 +63,7 @@ def parse(body: bytes, content_type: str) -> Asked:
     return Asked(**asked)
 
 
-def _fields_of_json(body: bytes) -> Mapping[str, Any]:
+def _fields_of_json(body: bytes) -> Mapping[str, object]:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def _fields_of_json(body: bytes) -> Mapping[str, Any]:
     return fields
 
 
-def _fields_of_form(body: bytes) -> Mapping[str, Any]:
+def _fields_of_form(body: bytes) -> Mapping[str, object]:
     try:
         fields = parse_qs(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError:  # not UTF-8, or too many fields

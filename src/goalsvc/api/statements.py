@@ -195,7 +195,7 @@ async def _transfer_rows(begin: datetime | None, end: datetime | None) -> AsyncI
         yield (*cells, text(transfer.get("reference")), *_cause_cells(mapping(transfer.get("cause"))))
 
 
-def _cause_cells(cause: Mapping[str, Any] | None) -> list[object]:
+def _cause_cells(cause: Mapping[str, object] | None) -> list[object]:
     values = [(cause or {}).get(name) for name in _CAUSE]
     return [_text(value) if isinstance(value, datetime) else value for value in values]
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import jwt
 from fastapi import Request, Security
@@ -65,7 +65,7 @@ def _configured(settings: Settings) -> Sequence[VerifyingKey]:
     return [VerifyingKey(value, algorithm) for value in values if value]
 
 
-def _claims_of(token: str, keys: Sequence[VerifyingKey], settings: Settings) -> Mapping[str, Any]:
+def _claims_of(token: str, keys: Sequence[VerifyingKey], settings: Settings) -> Mapping[str, object]:
     """What the token claims, if one of the keys has signed it; raises what PyJWT raises, for the last key that was tried."""
     first, *others = keys
     issuer, audience = settings.jwt_issuer or None, settings.jwt_audience or None

@@ -85,11 +85,11 @@ class Api:
         """Reads what is at `path`, which may hold a query of its own, or with this one."""
         return await self._call("GET", path, params=query or None)  # httpx lets an empty one replace the path's
 
-    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+    async def put(self, path: str, body: Mapping[str, object]) -> Any:
         """Puts `body` there."""
         return await self._call("PUT", path, json=body)
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:
+    async def post(self, path: str, body: Mapping[str, object] | None = None, *, key: str | None = None) -> Any:
         """Posts `body`; `key` is the Idempotency-Key, for what wants one."""
         return await self._call("POST", path, json=body, headers={"Idempotency-Key": key} if key is not None else None)
 

@@ -9,11 +9,11 @@ from goalsvc.commands.words import counted
 _PATIENCE_SECONDS = 3600.0
 
 
-async def audit_books(target: Target, *, seal: bool) -> dict[str, Any]:
+async def audit_books(target: Target, *, seal: bool) -> dict[str, object]:
     """Returns the report of an audit; with `seal`, seals the closed days before. Raises CommandError."""
     async with Api.open(target, patience_seconds=_PATIENCE_SECONDS) as api:
         sealed = await api.post("/v1/reports/seals") if seal else []
-        report: dict[str, Any] = await api.get("/v1/reports/audit")
+        report: dict[str, object] = await api.get("/v1/reports/audit")
     return report | ({"sealed": [day["id"] for day in sealed]} if seal else {})
 
 

@@ -2,14 +2,13 @@
 
 import json
 import uuid
-from typing import Any
 
 from goalsvc.commands.api import Api, CommandError, Target
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-async def call(target: Target, method: str, path: str, body: str, key: str) -> Any:
+async def call(target: Target, method: str, path: str, body: str, key: str) -> object:
     """Returns the answer's JSON. A POST without `key` gets an Idempotency-Key of its own. Raises CommandError."""
     method = method.upper()
     if method not in METHODS:

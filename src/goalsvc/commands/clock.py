@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
+from goalsvc.domain.documents import Json
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -31,16 +31,16 @@ async def now_at(api: Api) -> datetime:
         return datetime.now(UTC)
 
 
-async def read_clock(target: Target) -> dict[str, Any]:
+async def read_clock(target: Target) -> Json:
     """Returns the test clock as the API shows it."""
     async with Api.open(target) as api:
-        clock: dict[str, Any] = await api.get("/v1/test-clock")
+        clock: Json = await api.get("/v1/test-clock")
         return clock
 
 
-async def advance_clock(target: Target, duration: str) -> dict[str, Any]:
+async def advance_clock(target: Target, duration: str) -> dict[str, object]:
     """Advances the test clock by a duration; returns it as the API then shows it."""
     seconds = seconds_of(duration)
     async with Api.open(target) as api:
-        clock: dict[str, Any] = await api.post("/v1/test-clock/advance", {"seconds": seconds})
+        clock: dict[str, object] = await api.post("/v1/test-clock/advance", {"seconds": seconds})
         return clock

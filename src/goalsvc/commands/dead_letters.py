@@ -1,16 +1,16 @@
 """`goalsvc dead-letters`: tasks that were tried for the last time, listed and tried again."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 from goalsvc.commands.api import Api, ApiRefusedError, Target
 from goalsvc.commands.words import counted
+from goalsvc.domain.documents import Json
 
 _PAGE = "200"
 
 
-async def _letters(api: Api, state: str) -> AsyncIterator[dict[str, Any]]:
+async def _letters(api: Api, state: str) -> AsyncIterator[Json]:
     query = {"state": state, "limit": _PAGE}
     while True:
         page = await api.get("/v1/dead-letters", **query)
@@ -21,13 +21,13 @@ async def _letters(api: Api, state: str) -> AsyncIterator[dict[str, Any]]:
         query["cursor"] = page["next"]
 
 
-async def list_letters(target: Target, *, state: str) -> list[dict[str, Any]]:
+async def list_letters(target: Target, *, state: str) -> list[Json]:
     """The dead letters in that state, in the order of their ids. Raises CommandError."""
     async with Api.open(target) as api:
         return [letter async for letter in _letters(api, state)]
 
 
-def told(letter: Mapping[str, Any]) -> str:
+def told(letter: Json) -> str:
     """A letter in two lines: its id, and what became of its task."""
     return (
         f"{letter['id']}\n    {letter['task']}, {counted(letter['tries'], 'try')}, {letter['at']}: {letter['reason']}"

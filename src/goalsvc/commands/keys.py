@@ -9,19 +9,19 @@ from goalsvc.clock import SystemClock
 from goalsvc.commands.api import Api, Target
 
 
-async def create_key(target: Target, name: str, scopes: Sequence[str], expires_days: float | None) -> dict[str, Any]:
+async def create_key(target: Target, name: str, scopes: Sequence[str], expires_days: float | None) -> dict[str, object]:
     """Creates a key; it is in the answer, and nowhere else. Raises CommandError."""
-    body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
+    body: dict[str, object] = {"name": name, "scopes": list(scopes)}
     if expires_days is not None:
         body["expires_at"] = (SystemClock().now() + timedelta(days=expires_days)).isoformat()
     async with Api.open(target) as api:
-        created: dict[str, Any] = await api.post("/v1/keys", body)
+        created: dict[str, object] = await api.post("/v1/keys", body)
     return created
 
 
-async def list_keys(target: Target) -> list[dict[str, Any]]:
+async def list_keys(target: Target) -> list[dict[str, object]]:
     """All keys but those of the environment, in the order in which they were created. Raises CommandError."""
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, object]] = []
     query: dict[str, str] = {"limit": "200"}
     async with Api.open(target) as api:
         while True:
@@ -32,17 +32,17 @@ async def list_keys(target: Target) -> list[dict[str, Any]]:
             query["cursor"] = page["next"]
 
 
-async def roll_key(target: Target, key_id: str, grace_seconds: int) -> dict[str, Any]:
+async def roll_key(target: Target, key_id: str, grace_seconds: int) -> dict[str, object]:
     """Creates a key in place of that one, which remains valid for so many seconds. Raises CommandError."""
     async with Api.open(target) as api:
-        rolled: dict[str, Any] = await api.post(f"/v1/keys/{quote(key_id, safe='')}/roll", {"grace": grace_seconds})
+        rolled: dict[str, object] = await api.post(f"/v1/keys/{quote(key_id, safe='')}/roll", {"grace": grace_seconds})
     return rolled
 
 
-async def revoke_key(target: Target, key_id: str) -> dict[str, Any]:
+async def revoke_key(target: Target, key_id: str) -> dict[str, object]:
     """Revokes that key, now. Raises CommandError."""
     async with Api.open(target) as api:
-        revoked: dict[str, Any] = await api.delete(f"/v1/keys/{quote(key_id, safe='')}")
+        revoked: dict[str, object] = await api.delete(f"/v1/keys/{quote(key_id, safe='')}")
     return revoked
 
 

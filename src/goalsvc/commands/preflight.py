@@ -139,7 +139,7 @@ def redis_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | Non
     """Returns what is wrong with the Redis or Valkey behind that URL; None when goalsvc can work with it."""
     name = "GOALSVC_REDIS_URL"
     try:
-        limits: dict[str, Any] = {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+        limits: dict[str, object] = {"socket_connect_timeout": seconds, "socket_timeout": seconds}
         with Redis.from_url(url, **limits, **tls_options(url)) as client:
             client.set("goalsvc:ready", "1", ex=60)
             client.exists("goalsvc:ready", "arq:ready")  # two keys that a Cluster has in two places

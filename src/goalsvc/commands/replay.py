@@ -89,7 +89,7 @@ def _recorded(number: int, line: str, place: str) -> Recorded:
     return Recorded(number, body, content, _time_of(content, place))
 
 
-def _time_of(content: dict[str, Any], place: str) -> datetime | None:
+def _time_of(content: dict[str, object], place: str) -> datetime | None:
     value = content.get("time_ms", content.get("timestamp"))
     if value == "":
         return None

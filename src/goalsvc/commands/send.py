@@ -15,6 +15,7 @@ from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, goa
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 from goalsvc.domain.channels import Channel, ChannelKind, goal_channel
+from goalsvc.domain.documents import Json
 from goalsvc.request_id import new_id
 
 #: How long the trace of what was sent is waited for, and how often it is looked for.
@@ -33,7 +34,7 @@ PUSHER_EVENTS = (
 )
 
 
-def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
+def webhook_body(at: datetime, events: Sequence[Mapping[str, object]]) -> bytes:
     """A webhook's body: these events, all of them at that time."""
     return json.dumps({"time_ms": to_epoch_milliseconds(at), "events": list(events)}).encode()
 
@@ -42,16 +43,16 @@ def webhook_body(at: datetime, events: Sequence[Mapping[str, Any]]) -> bytes:
 class Sent:
     """A webhook event that the API accepted, and what is known of what came of it."""
 
-    event: Mapping[str, Any]
+    event: Json
     """`name`, `channel`, `user_id`?"""
     at: datetime
     request_id: str
     outcome: Mapping[str, Any] | None
     """The event as the trace shows it, with the answer of each receiver; None: no trace appeared in time."""
-    goal: Mapping[str, Any] | None
+    goal: Json | None
     """The goal as it is now; None when the event is about no goal, or about one that does not exist."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Json:
         """All of it, as JSON."""
         known = {"event": self.event, "at": _shown(self.at), "request_id": self.request_id}
         return {**known, "outcome": self.outcome, "goal": self.goal}
@@ -92,11 +93,11 @@ async def send(target: Target, name: str, *, channel: str, user_id: str | None, 
         return Sent(event, instant, request_id, outcome, goal)
 
 
-async def outcome_of(api: Api, request_id: str, within_seconds: float = TRACE_SECONDS) -> Mapping[str, Any] | None:
+async def outcome_of(api: Api, request_id: str, within_seconds: float = TRACE_SECONDS) -> Mapping[str, object] | None:
     """The event of that request as the trace shows it; None when no trace of it appears in time. Raises CommandError."""
     until = monotonic() + within_seconds
     while True:
-        rows: Sequence[Mapping[str, Any]] = (await api.get("/v1/webhooks", request_id=request_id))["items"]
+        rows: Sequence[Mapping[str, object]] = (await api.get("/v1/webhooks", request_id=request_id))["items"]
         if rows:
             return rows[0]
         if monotonic() > until:
@@ -104,9 +105,9 @@ async def outcome_of(api: Api, request_id: str, within_seconds: float = TRACE_SE
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-async def _goal(api: Api, goal_id: str) -> Mapping[str, Any]:
+async def _goal(api: Api, goal_id: str) -> Json:
     try:
-        goal: Mapping[str, Any] = await api.get(goal_path(goal_id))
+        goal: Json = await api.get(goal_path(goal_id))
     except ApiRefusedError as error:
         if error.code != "not_found":
             raise
@@ -114,7 +115,7 @@ async def _goal(api: Api, goal_id: str) -> Mapping[str, Any]:
     return goal
 
 
-def _told_of_goal(goal: Mapping[str, Any]) -> str:
+def _told_of_goal(goal: Json) -> str:
     target = f" of {goal['levels'][-1]['target']}" if goal["levels"] else ""
     state = "active" if goal["active"] else "ended"
     return f"{goal['kind']} {goal['id']}: {state}{_told_of_clock(goal['context'])}, progress {goal['progress']}{target}"

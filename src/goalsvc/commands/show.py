@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -40,7 +39,7 @@ def shown_of(recording: Iterable[Recorded], performer: str = "") -> list[Shown]:
     Whose performance it is says only the goal's document: the performer is the user given, else the first who joined.
     Raises CommandError when the recording is about no goal.
     """
-    by_goal: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {}
+    by_goal: dict[str, list[tuple[datetime, Mapping[str, object]]]] = {}
     last = datetime.min.replace(tzinfo=UTC)
     for webhook in recording:
         last = webhook.at or last  # one that is dated by its receipt came after the one before
@@ -53,14 +52,14 @@ def shown_of(recording: Iterable[Recorded], performer: str = "") -> list[Shown]:
     return [_shown(goal_id, heard, performer) for goal_id, heard in by_goal.items()]
 
 
-def _goal_of(event: Mapping[str, Any]) -> str | None:
+def _goal_of(event: Mapping[str, object]) -> str | None:
     channel = Channel.parse(str(event.get("channel", "")))
     if channel is None or channel.kind is not ChannelKind.GOAL or not ObjectId.is_valid(channel.about):
         return None
     return channel.about
 
 
-def _shown(goal_id: str, heard: list[tuple[datetime, Mapping[str, Any]]], performer: str) -> Shown:
+def _shown(goal_id: str, heard: list[tuple[datetime, Mapping[str, object]]], performer: str) -> Shown:
     users = [str(event["user_id"]) for _, event in heard if event.get("user_id") is not None]
     mine = performer or (users[0] if users else "")
     clock = GoalClock()

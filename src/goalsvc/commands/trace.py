@@ -8,15 +8,16 @@ from rich.text import Text
 from rich.tree import Tree
 
 from goalsvc.commands.api import Api, Target, goal_path
+from goalsvc.domain.documents import Json
 
 Node = Mapping[str, Any]
 
 
-async def read_trace(target: Target, goal_id: str) -> dict[str, Any]:
+async def read_trace(target: Target, goal_id: str) -> Json:
     """The whole trace: `{"events": [node], "summary"}`. Raises CommandError, also for a goal that there is not."""
     path = f"{goal_path(goal_id)}/trace"
     async with Api.open(target) as api:
-        answer: dict[str, Any] = await api.get(path)
+        answer: Json = await api.get(path)
         events = list(answer["events"])
         while answer["next"] is not None:
             answer = await api.get(path, cursor=answer["next"])
@@ -25,7 +26,7 @@ async def read_trace(target: Target, goal_id: str) -> dict[str, Any]:
     return {"events": events, "summary": answer["summary"]}
 
 
-def _add_root(events: list[dict[str, Any]], root: dict[str, Any]) -> None:
+def _add_root(events: list[Json], root: Json) -> None:
     """Adds a root of a further page; what it has in common with the same root of the page before is not repeated."""
     before = next((one for one in reversed(events) if one["id"] == root["id"]), None)
     if before is None:
@@ -34,7 +35,7 @@ def _add_root(events: list[dict[str, Any]], root: dict[str, Any]) -> None:
         _merge(before, root)
 
 
-def _merge(node: dict[str, Any], more: dict[str, Any]) -> None:
+def _merge(node: Json, more: Json) -> None:
     own = {_identity(child): child for child in node["children"]}
     for child in more["children"]:
         known = own.get(_identity(child))

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from goalsvc.devstack.ports import free_port, is_free
 from goalsvc.devstack.process import birth_of, end_group
@@ -135,7 +134,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     # What cannot be read is as good as not there: a new port is chosen, and the database told about it.
     try:
         content = json.loads(path.read_text())
@@ -144,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps(content, indent=2) + "\n")
     new.replace(path)

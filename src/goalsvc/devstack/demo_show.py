@@ -63,7 +63,7 @@ class Plan:
         return sum(self.contributions.values())
 
     @property
-    def best(self) -> list[dict[str, Any]]:
+    def best(self) -> list[dict[str, object]]:
         """The three who give most."""
         ordered = sorted(self.contributions.items(), key=lambda item: -item[1])
         return [{"user_id": user, "amount": amount} for user, amount in ordered[:3]]

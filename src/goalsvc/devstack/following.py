@@ -14,6 +14,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from goalsvc.commands.answers import worth_knowing
+from goalsvc.domain.documents import Stored
 
 Node = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ async def follow(mongodb_url: str) -> AsyncIterator[Line]:
     What happens while the database does not answer is yielded when it does.
     """
     async with AsyncMongoClient[dict[str, Any]](mongodb_url, tz_aware=True) as client:
-        place: Mapping[str, Any] | None = None
+        place: Mapping[str, object] | None = None
         while True:
             try:
                 watching = client.get_default_database().watch(_WHAT, full_document="updateLookup", resume_after=place)
@@ -132,7 +133,7 @@ def _told_of_notice(notice: str, node: Node) -> tuple[str, str]:
     return _answered(node), outcome
 
 
-def _of_delivery(delivery: Mapping[str, Any]) -> Line:
+def _of_delivery(delivery: Stored) -> Line:
     last = delivery["attempts"][-1]
     answer = f"{last.get('status') or last.get('error')}, {last.get('ms', 0):.0f} ms"
     again = f", again at {delivery['next_at']:%H:%M:%S}" if delivery.get("next_at") else ""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import bson
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 
 from goalsvc.devstack.binaries import find_mongod
 from goalsvc.devstack.parts import Part
 from goalsvc.devstack.ports import HOST, is_listening
 from goalsvc.devstack.waiting import holds_within
+from goalsvc.domain.documents import RawDocument
 
 REPLICA_SET = "rs0"
 DATABASE = "goalsvc"
@@ -131,7 +131,7 @@ class _Member:
         body = self._PREAMBLE.pack(0, 0) + bson.encode({**command, "$db": "admin"})
         self._connection.sendall(self._HEADER.pack(self._HEADER.size + len(body), 1, 0, self._OP_MSG) + body)
         length, *_ = self._HEADER.unpack(self._receive(self._HEADER.size))
-        answer: dict[str, Any] = bson.decode(self._receive(length - self._HEADER.size)[self._PREAMBLE.size :])
+        answer: RawDocument = bson.decode(self._receive(length - self._HEADER.size)[self._PREAMBLE.size :])
         if not answer["ok"]:
             raise OperationFailure(answer.get("errmsg", ""), answer.get("code"))
         return answer
@@ -144,16 +144,3 @@ class _Member:
                 raise ConnectionResetError("the member hung up")
             received += piece
         return bytes(received)
-
-
-def complaint_about(url: str, timeout: float = 3.0) -> str | None:
-    """What is wrong with the deployment behind the URL, in plain words; None if goalsvc can work with it."""
-    try:
-        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=int(timeout * 1000)) as client:
-            hello = client.admin.command("hello")
-            named = client.get_default_database(default="").name
-    except (PyMongoError, ValueError) as error:
-        return f"cannot be reached: {str(error).split(',')[0]}"
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        return "is a single server, not a replica set or sharded cluster: it has no transactions"
-    return None if named else "does not name a database in its path"

@@ -63,7 +63,7 @@ def check_sum(total: int) -> Iterator[Finding]:
         yield Finding("sum_not_zero", "accounts", f"all accounts sum to {total} instead of 0")
 
 
-def check_balance(account_id: str, balance: Any, moved: int) -> Iterator[Finding]:
+def check_balance(account_id: str, balance: object, moved: int) -> Iterator[Finding]:
     """Yields what is wrong with the balance of an account whose transfers sum to `moved`."""
     if not isinstance(balance, int) or isinstance(balance, bool):
         yield Finding("balance_not_whole", account_id, f"{account_id} has the balance {balance!r}, not a whole number")
@@ -159,9 +159,9 @@ def check_earning(earning: Document, made: Collection[str]) -> Iterator[Finding]
         yield Finding("earning_state_differs", doc_id, message)
 
 
-def _all_behind(escrow_id: str, contents: Mapping[str, Iterable[Document]]) -> set[Any]:
+def _all_behind(escrow_id: str, contents: Mapping[str, Iterable[Document]]) -> set[object]:
     """Returns the ids of the goals behind an escrow: by its name, by a session's pair, by the hold that it came from."""
-    ids: set[Any] = set(goals_behind(escrow_id))
+    ids: set[object] = set(goals_behind(escrow_id))
     for session in contents.get("sessions", ()):
         for pair in session.get("show_goal_pairs") or ():
             if ObjectId.is_valid(pair.get("funding_goal", "")) and ObjectId(pair["funding_goal"]) in ids:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.origin import NO_CAUSE, Cause
 
 #: Every type of event, and when one is written.
@@ -94,9 +95,9 @@ class Event:
         """`evt_` and 32 hexadecimal digits that follow from type and identity."""
         return "evt_" + hashlib.sha256(f"{self.type}|{self.identity}".encode()).hexdigest()[:32]
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RawDocument:
         """The event as it is stored, without what is absent."""
-        document: dict[str, Any] = {
+        document: RawDocument = {
             "_id": self.id,
             "type": self.type,
             "created_at": self.created_at,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import Code, ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -32,7 +32,7 @@ PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
 ALL_KINDS = frozenset(GoalKind)
 
 
-def _object_id(value: Any) -> Any:
+def _object_id(value: object) -> object:
     """An id as an ObjectId, from either of the forms in which other services write it; what is no id counts as absent."""
     return ObjectId(value) if isinstance(value, str | ObjectId) and ObjectId.is_valid(value) else None
 

@@ -10,9 +10,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Self
 
 from bson import ObjectId
+
+from goalsvc.domain.documents import RawDocument
 
 #: W3C Trace Context, version 00; ids of zeros alone are not valid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -51,7 +53,7 @@ class Cause:
             return self.traceparent[3:35]
         return f"{self.root:0>32}" if self.root else ""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RawDocument:
         """The cause as a document stores it; without the fields that are absent."""
         return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
 

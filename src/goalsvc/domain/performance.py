@@ -18,7 +18,7 @@ mark counts any more.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -28,6 +28,7 @@ from typing import Any
 from bson import Int64
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.domain.documents import RawDocument, Stored
 from goalsvc.domain.presence import (
     Stretch,
     follows,
@@ -140,7 +141,7 @@ class GoalClock:
         return known._with(join_mark(started), Owner.PERFORMER)
 
     @classmethod
-    def _stored(cls, clock: Mapping[str, Any], new_rule: Rule) -> "GoalClock | None":
+    def _stored(cls, clock: Stored, new_rule: Rule) -> "GoalClock | None":
         """The clock as it was written; None where there is none, or where it cannot be read."""
         numbers = [whole(clock.get(name, 0)) for name in ("floor", "folded", "counted")]
         lines = [_marks(clock.get(name, [])) for name in _FIELDS.values()]
@@ -172,9 +173,9 @@ class GoalClock:
             sealed=clock.get("sealed") is True,
         )
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RawDocument:
         """Returns the fields of `clock` that this class reads; those that say nothing are absent."""
-        made: dict[str, Any] = {
+        made: RawDocument = {
             "marks": list(self.marks),
             "floor": self.floor,
             "folded": self.folded,

@@ -11,6 +11,7 @@ from typing import Any
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.reading import Instant, Text, WholePart
 
@@ -53,7 +54,7 @@ class Promise(BaseModel):
         """Where the follow-up was made, and what it goes back to."""
         return Origin.read(self.parent, self.cause)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RawDocument:
         """The promise as a document holds it."""
         return {
             "id": self.id,
@@ -70,7 +71,7 @@ class PromiseRef:
     """Where a promise is kept; as text `goals/68143584d6945d32e732cc21/{promise id}`."""
 
     collection: str
-    document_id: Any
+    document_id: object
     promise_id: str
 
     def __str__(self) -> str:

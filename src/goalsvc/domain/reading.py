@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar
 from bson import Code, DBRef, Decimal128
 from pydantic import BeforeValidator, Strict, ValidationError
 
+from goalsvc.domain.documents import Stored
+
 T = TypeVar("T")
 Path = tuple[int | str, ...]
 
@@ -110,7 +112,7 @@ Text = Annotated[str, Strict()]
 # -- documents ------------------------------------------------------------------------------------------------------
 
 
-def read_leniently(validate: Callable[[Any], T], document: Mapping[str, Any]) -> tuple[T, tuple[str, ...]]:
+def read_leniently(validate: Callable[[Any], T], document: Mapping[str, object]) -> tuple[T, tuple[str, ...]]:
     """Returns what `validate` makes of the document without the values that it refuses, and the faults found in them.
 
     A fault is `path: rule`. Raises ValidationError when the document lacks what every document of its class must have.
@@ -135,7 +137,7 @@ def dotted(path: Sequence[int | str]) -> str:
     return ".".join(map(str, path))
 
 
-def _paths_of(document: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
+def _paths_of(document: Stored, errors: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
     """What must be left out of the document because of these errors, with the rule that each breaks.
 
     Fields of a wrong type go first. Only when there are none, items of lists go, and what lacks a required field goes as a

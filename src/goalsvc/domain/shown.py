@@ -33,7 +33,7 @@ def shown(value: Any) -> Any:
     return _extended(value)
 
 
-def _extended(value: Any) -> Any:
+def _extended(value: object) -> object:
     if hasattr(value, "isoformat"):
         return value  # a date that Python can represent: written as ISO 8601 by who encodes it
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, FollowUp, ReceiverReport, Report, Returned
 
@@ -35,7 +36,7 @@ _REFS: Mapping[str, str] = {
 }
 
 
-def refs_among(arguments: Mapping[str, Any]) -> dict[str, Ref]:
+def refs_among(arguments: Mapping[str, object]) -> dict[str, Ref]:
     """The references among these arguments or parameters."""
     found = {_REFS[name]: value for name, value in arguments.items() if name in _REFS}
     return {name: value for name, value in found.items() if isinstance(value, str | int)}
@@ -72,9 +73,9 @@ def failures_of(answer: Answer) -> list[str]:
 
 def segment_document(
     origin: Origin, goal_id: str | None, parent: str | None, at: datetime, node: Node
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """A segment as it is stored: the one that `origin` is in, below the node `parent`, of the trace of that goal."""
-    document: dict[str, Any] = {"_id": origin.segment, "root": origin.cause.root, "at": at, "node": node}
+    document: dict[str, object] = {"_id": origin.segment, "root": origin.cause.root, "at": at, "node": node}
     if goal_id is not None:
         document["goal_id"] = goal_id
     if parent:
@@ -161,7 +162,7 @@ def _receiver_node(sender: str, receiver: ReceiverReport) -> Node:
     return node
 
 
-def assemble(segments: Iterable[Mapping[str, Any]]) -> list[Node]:
+def assemble(segments: Iterable[Stored]) -> list[Node]:
     """The trees that these segments make: every job hung under the node that caused it, roots in order of time.
 
     A root has its segment's `id`.

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
 
 import jwt
 
@@ -100,7 +99,7 @@ def _parsed(document: bytes) -> dict[str, VerifyingKey]:
     return found
 
 
-def _verifying(key: Any) -> VerifyingKey | None:
+def _verifying(key: object) -> VerifyingKey | None:
     if not isinstance(key, dict) or key.get("use", "sig") != "sig":
         return None
     algorithm = key.get("alg") or _BY_TYPE.get(str(key.get("kty")))

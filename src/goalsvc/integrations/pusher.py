@@ -85,7 +85,7 @@ NOTICE_DELAY = Histogram(
 )
 
 
-def _observe_delay(data: Mapping[str, Any]) -> None:
+def _observe_delay(data: Mapping[str, object]) -> None:
     at = data.get("at")
     if isinstance(at, str):
         with contextlib.suppress(ValueError):
@@ -115,9 +115,9 @@ class PusherNotifier:
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(CONCURRENT_CALLS)
-        self._signer: Any = None
+        self._signer: object = None
 
-    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
+    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
         """Hands one event to Pusher; more than 100 channels (Pusher's limit) take a call for each hundred.
 
         Raises InvalidError for a channel or event name that Pusher would refuse, NoticeTooLargeError when the encoded
@@ -155,7 +155,7 @@ class PusherNotifier:
         return known if len(known) == len(counts) else None
 
     def authenticate(
-        self, channel: str, socket_id: str, user_id: str | None = None, user_info: Mapping[str, Any] | None = None
+        self, channel: str, socket_id: str, user_id: str | None = None, user_info: Mapping[str, object] | None = None
     ) -> dict[str, str]:
         """What pusher-js needs to join a private or presence channel: `auth`, on presence channels also `channel_data`.
 
@@ -167,7 +167,7 @@ class PusherNotifier:
             raise InvalidError("socket_id", "must be two numbers with a dot between them")
         if not channel.startswith(("private-", "presence-")):
             raise InvalidError("channel", "only private and presence channels are authorised")
-        member: dict[str, Any] | None = None
+        member: dict[str, object] | None = None
         if channel.startswith("presence-"):
             if not user_id:
                 raise InvalidError("user_id", "a presence channel needs to know who joins")
@@ -175,13 +175,13 @@ class PusherNotifier:
         authorisation: dict[str, str] = self._signing().authenticate(channel, socket_id, member)
         return authorisation
 
-    async def _call(self, method: str, path: str, parameters: Mapping[str, Any]) -> bytes:
+    async def _call(self, method: str, path: str, parameters: Mapping[str, object]) -> bytes:
         """The body of the answer to one signed request. A signature is good for 10 minutes, so each call gets its own."""
         signing = self._signing()
         with self._breaker.call():
             return await self._send(signing, method, path, parameters)
 
-    async def _send(self, signing: Any, method: str, path: str, parameters: Mapping[str, Any]) -> bytes:
+    async def _send(self, signing: object, method: str, path: str, parameters: Mapping[str, object]) -> bytes:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
                 request = Request(signing, method, f"/apps/{self._app.app_id}/{path}", dict(parameters))
@@ -253,7 +253,7 @@ class RecordedNotifier(Refusals):
         self.users: dict[str, list[str]] = {}
         self.counts = True
 
-    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
+    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
         """Keeps one Notice for each call that Pusher would have got; refuses what Pusher would refuse."""
         encoded = encode_notice(channels, event, data)
         for hundred in _hundreds(channels):
@@ -288,7 +288,7 @@ def checked_channel(channel: str) -> str:
     return channel
 
 
-def encode_notice(channels: Sequence[str], event: str, data: Mapping[str, Any]) -> str:
+def encode_notice(channels: Sequence[str], event: str, data: Mapping[str, object]) -> str:
     """The event's data as the JSON text that Pusher carries, once everything about the event is found to be acceptable.
 
     Raises InvalidError for a name, NoticeTooLargeError for data over 10 KB. What counts is UTF-8, so characters are not

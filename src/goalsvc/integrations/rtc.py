@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from pydantic import SecretStr
 from yarl import URL
@@ -53,12 +52,12 @@ class SnapshotStorage:
     secret_key: SecretStr = field(default_factory=lambda: SecretStr(""))
     region: int = 0
 
-    def as_storage_config(self) -> dict[str, Any]:
+    def as_storage_config(self) -> dict[str, object]:
         """BytePlus's `StorageConfig`: type 2 is storage that speaks S3, vendor 0 is Amazon.
 
         Numbers from the vendor's SDK: https://github.com/volcengine/volc-sdk-golang/tree/main/service/rtc/v20231101
         """
-        custom: dict[str, Any] = {"Vendor": 0, "Region": self.region, "Bucket": self.bucket}
+        custom: dict[str, object] = {"Vendor": 0, "Region": self.region, "Bucket": self.bucket}
         if self.access_key:
             custom |= {"AccessKey": self.access_key, "SecretKey": self.secret_key.get_secret_value()}
         return {"Type": 2, "CustomConfig": custom}
@@ -131,14 +130,14 @@ class BytePlusRtc:
         }
         await self._call("StartSnapshot", self._task(room_id, task_id) | snapshot, success=_ALREADY_STARTED)
 
-    def _task(self, room_id: str, task_id: str) -> dict[str, Any]:
+    def _task(self, room_id: str, task_id: str) -> dict[str, object]:
         return {
             "AppId": self._app.app_id,
             "RoomId": checked_id("room_id", room_id),
             "TaskId": checked_id("task_id", task_id),
         }
 
-    async def _call(self, action: str, body: Mapping[str, Any], *, success: frozenset[str]) -> None:
+    async def _call(self, action: str, body: Mapping[str, object], *, success: frozenset[str]) -> None:
         """One signed request; an error whose code is in `success` says that what was asked for is so already."""
         if self._app.missing:
             raise ExternalServiceError("byteplus", f"not configured: {', '.join(self._app.missing)}")

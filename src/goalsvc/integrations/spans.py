@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from goalsvc import __version__
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.origin import span_id
 from goalsvc.domain.trace import Node
 
@@ -118,7 +119,7 @@ def _context(trace_id: str, span: str, flags: int, *, remote: bool = False) -> S
 
 
 def _attributes(node: Node) -> dict[str, Any]:
-    told: dict[str, Any] = {name: node[name] for name in ("kind", "outcome", "reason", *_TOLD) if node.get(name)}
+    told: RawDocument = {name: node[name] for name in ("kind", "outcome", "reason", *_TOLD) if node.get(name)}
     refs = {name: value for name, value in node.get("refs", {}).items() if name != "traceparent"}
     own = {f"goalsvc.{name}": value for name, value in told.items()}
     return own | {f"goalsvc.refs.{name}": value for name, value in refs.items()}

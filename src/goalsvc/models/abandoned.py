@@ -44,7 +44,7 @@ async def end_abandoned(client: Any) -> int:
 class Abandoned:
     """Looks for abandoned transactions when somebody is held up, at most once per `IDLE_SECONDS / 2`."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: object) -> None:
         self._client = client
         self._next_look = 0.0
         self._refused = False

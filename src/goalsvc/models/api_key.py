@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from beanie import Document
 from pydantic import ConfigDict, Field
@@ -108,7 +108,7 @@ class ApiKey(Document):
         await cls.get_motor_collection().update_one({"_id": key_id}, {"$max": {"last_used_at": at}})
 
     @classmethod
-    async def _change(cls, where: Mapping[str, Any], update: Mapping[str, Any]) -> Self | None:
+    async def _change(cls, where: Mapping[str, object], update: Mapping[str, object]) -> Self | None:
         changed = await cls.get_motor_collection().find_one_and_update(
             where, update, return_document=ReturnDocument.AFTER
         )

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
+from goalsvc.domain.documents import Query, RawDocument, Stored
 from goalsvc.models.filters import text_of, user_id_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
@@ -55,7 +56,7 @@ class Report:
         if len(self.findings) < MOST_LISTED:
             self.findings.append(finding)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RawDocument:
         """The report as JSON shows it."""
         figures = (
             "at",
@@ -104,7 +105,7 @@ async def snapshot() -> AsyncIterator[Any]:
 
 # -- accounts and transfers -------------------------------------------------------------------------------------------
 
-_ESCROW_TAG: Mapping[str, Any] = {
+_ESCROW_TAG: Query = {
     "$first": {
         "$filter": {
             "input": {"$cond": [{"$isArray": "$tags"}, "$tags", []]},
@@ -113,17 +114,17 @@ _ESCROW_TAG: Mapping[str, Any] = {
         }
     }
 }
-_ESCROW: Mapping[str, Any] = {"$replaceOne": {"input": _ESCROW_TAG, "find": "escrow::", "replacement": "escrow:"}}
-_PAYER: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", user_id_of("from_user_id")]}, _ESCROW, "issuer"]}
-_PAYEE: Mapping[str, Any] = {"$ifNull": [{"$concat": ["user:", user_id_of("to_user_id")]}, "issuer"]}
+_ESCROW: Query = {"$replaceOne": {"input": _ESCROW_TAG, "find": "escrow::", "replacement": "escrow:"}}
+_PAYER: Query = {"$ifNull": [{"$concat": ["user:", user_id_of("from_user_id")]}, _ESCROW, "issuer"]}
+_PAYEE: Query = {"$ifNull": [{"$concat": ["user:", user_id_of("to_user_id")]}, "issuer"]}
 #: `books.legs_of`, as the server reckons it.
-_DEBIT: Mapping[str, Any] = {"$ifNull": [text_of("$debit"), _PAYER]}
-_CREDIT: Mapping[str, Any] = {"$ifNull": [text_of("$credit"), _PAYEE]}
-_WHOLE: Mapping[str, Any] = {"$in": [{"$type": "$amount"}, ["int", "long"]]}
-_POSITIVE: Mapping[str, Any] = {"$cond": [{"$and": [_WHOLE, {"$gt": ["$amount", 0]}]}, "$amount", 0]}
+_DEBIT: Query = {"$ifNull": [text_of("$debit"), _PAYER]}
+_CREDIT: Query = {"$ifNull": [text_of("$credit"), _PAYEE]}
+_WHOLE: Query = {"$in": [{"$type": "$amount"}, ["int", "long"]]}
+_POSITIVE: Query = {"$cond": [{"$and": [_WHOLE, {"$gt": ["$amount", 0]}]}, "$amount", 0]}
 
 #: What the transfers of each account sum to, in the order of the accounts' ids.
-_MOVED: list[Mapping[str, Any]] = [
+_MOVED: list[Query] = [
     {
         "$project": {
             "legs": [
@@ -163,7 +164,7 @@ async def _check_transfers(report: Report, session: DatabaseSession) -> None:
     transfers = Transfer.get_motor_collection()
     report.transfers = await transfers.count_documents({}, session=session)
     debts = {"debit": {"$gte": "debt:", "$lt": "debt;"}}
-    amounts: Mapping[str, Any] = {"$or": [{"amount": {"$lte": 0}}, {"amount": {"$not": {"$type": ["int", "long"]}}}]}
+    amounts: Mapping[str, object] = {"$or": [{"amount": {"$lte": 0}}, {"amount": {"$not": {"$type": ["int", "long"]}}}]}
     for where in (debts, amounts):
         async for transfer in transfers.find(where, session=session, batch_size=_BATCH):
             for finding in books.check_transfer(transfer):
@@ -208,9 +209,9 @@ async def _goals_behind(account_id: str, session: DatabaseSession) -> list[Mappi
     return goals
 
 
-async def _goals(ids: set[Any], session: DatabaseSession) -> list[Mapping[str, Any]]:
+async def _goals(ids: set[Any], session: DatabaseSession) -> list[Stored]:
     wanted = {"active": 1, "promises": 1}
-    found: list[Mapping[str, Any]] = (
+    found: list[Stored] = (
         await Goal.get_motor_collection().find({"_id": {"$in": list(ids)}}, wanted, session=session).to_list(None)
     )
     return found
@@ -220,7 +221,7 @@ async def _goals(ids: set[Any], session: DatabaseSession) -> list[Mapping[str, A
 
 
 async def _check_earnings(report: Report, session: DatabaseSession) -> None:
-    batch: list[Mapping[str, Any]] = []
+    batch: list[Mapping[str, object]] = []
     earnings = Earning.get_motor_collection().find({}, session=session, batch_size=_BATCH).sort("_id", ASCENDING)
     async for earning in earnings:
         report.earnings += 1
@@ -233,7 +234,7 @@ async def _check_earnings(report: Report, session: DatabaseSession) -> None:
         await _check_batch(report, batch, session)
 
 
-async def _check_batch(report: Report, batch: list[Mapping[str, Any]], session: DatabaseSession) -> None:
+async def _check_batch(report: Report, batch: list[Mapping[str, object]], session: DatabaseSession) -> None:
     transfers = Transfer.get_motor_collection()
     expected = [transfer_id for earning in batch for transfer_id in books.settling_transfers(earning)]
     found = transfers.find({"_id": {"$in": expected}}, {"_id": 1}, session=session)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from beanie import Document, PydanticObjectId, UpdateResponse
 from bson import ObjectId
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import Reference, UserId
 from goalsvc.domain.reading import Instant, Text
 from goalsvc.models.shared import Lenient
@@ -55,8 +56,8 @@ class Asset(Lenient):
     """The streamer."""
     goal_id: Reference = None
     state: AssetState = AssetState.PENDING
-    metadata: dict[str, Any] = {}
-    cause: dict[str, Any] | None = None
+    metadata: RawDocument = {}
+    cause: RawDocument | None = None
     """What it goes back to (`Cause.document`)."""
     created_at: Instant | None = None
     failed_at: Instant | None = None
@@ -93,7 +94,7 @@ class Asset(Lenient):
         }
 
     @classmethod
-    async def conclude(cls, asset_id: ObjectId, state: AssetState, fields: dict[str, Any]) -> Self | None:
+    async def conclude(cls, asset_id: ObjectId, state: AssetState, fields: dict[str, object]) -> Self | None:
         """Sets the final state of an asset that is not stored yet; None when it is, or there is no such asset."""
         where = {"_id": asset_id, "state": {"$ne": AssetState.QUARANTINED.value}}
         update = {"$set": {"state": state.value, **fields}}
@@ -122,8 +123,8 @@ class Post(Lenient):
     caption: Text = ""
     tags: list[Text] = []
     asset_id: Reference = None
-    metadata: dict[str, Any] = {}
-    cause: dict[str, Any] | None = None
+    metadata: RawDocument = {}
+    cause: RawDocument | None = None
     """What it goes back to (`Cause.document`)."""
     created_at: Instant | None = None
 

@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.clock import Clock
 from goalsvc.coalescer import Coalescer
+from goalsvc.domain.documents import RawDocument, Stored
 from goalsvc.domain.goals import PERFORMED, GoalKind, user_id
 from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.outcome import Reason
@@ -168,9 +169,7 @@ class GoalClocks:
             _refuse(waiting, LedgerBusyError(f"others moved the clock {_TRIES} times in a row"))
 
 
-def _plan(
-    document: Mapping[str, Any] | None, moves: Sequence[_Waiting], now: datetime, exclusive_rule: Rule
-) -> _Plan | None:
+def _plan(document: Stored | None, moves: Sequence[_Waiting], now: datetime, exclusive_rule: Rule) -> _Plan | None:
     """Applies these moves one after another; what is to be written, or None when all of them were answered at once."""
     if document is None:
         for waiting in moves:
@@ -211,14 +210,14 @@ def _plan(
         for waiting, answer in answers:
             _answer(waiting, answer)
         return None
-    update: dict[str, Any] = clock_changes(document, clock, revision, latest)
+    update: RawDocument = clock_changes(document, clock, revision, latest)
     if promises:
         update["$push"] = {"promises": {"$each": [promise.document() for promise in promises]}}
     where = {"_id": document["_id"], **activity_of(document), **clock_unmoved(document)}
     return _Plan(document["_id"], revision, (where, update), answers)
 
 
-def owner_of(document: Mapping[str, Any], clock: GoalClock, user: str | None) -> Owner | None:
+def owner_of(document: Mapping[str, object], clock: GoalClock, user: str | None) -> Owner | None:
     """Returns whose mark an event of that user is; None for a user whose presence is not the goal's performance."""
     if user is None:
         return Owner.UNOWNED
@@ -230,17 +229,17 @@ def owner_of(document: Mapping[str, Any], clock: GoalClock, user: str | None) ->
     return Owner.PERFORMER if clock.rule is Rule.ALONE else Owner.VIEWER
 
 
-def not_admitted(document: Mapping[str, Any]) -> Reason:
+def not_admitted(document: Mapping[str, object]) -> Reason:
     """Returns why the mark of one who is not a participant does not count."""
     return Reason.NOT_A_PARTICIPANT if _is_performed(document) else Reason.OTHER_GOAL_KIND
 
 
-def _is_performed(document: Mapping[str, Any]) -> bool:
+def _is_performed(document: Mapping[str, object]) -> bool:
     model = KINDS_BY_CLS.get(str(document.get("_cls")))
     return model is not None and model.kind in PERFORMED
 
 
-def declined(document: Mapping[str, Any], clock: GoalClock, move: Move, now: datetime) -> Reason | None:
+def declined(document: Mapping[str, object], clock: GoalClock, move: Move, now: datetime) -> Reason | None:
     """Returns why a participant's mark does not count in this goal, or None."""
     if not _is_performed(document):
         return Reason.OTHER_GOAL_KIND
@@ -253,7 +252,7 @@ def declined(document: Mapping[str, Any], clock: GoalClock, move: Move, now: dat
     return Reason.GOAL_INACTIVE if move.joined or not clock.running else None
 
 
-def parties_of(document: Mapping[str, Any]) -> tuple[str | None, frozenset[str]]:
+def parties_of(document: Mapping[str, object]) -> tuple[str | None, frozenset[str]]:
     """Returns the performer's id and, for an exclusive, the ids of its viewer."""
     metadata, conditions = mapping(document.get("metadata")), mapping(document.get("conditions"))
     viewers = [user_id(metadata.get("viewer_id")), user_id(conditions.get("exclusive_to"))]
@@ -272,7 +271,7 @@ def promises_of(move: Move, clock: GoalClock, turned: Turned, now: datetime) -> 
     goal_id = str(move.goal_id)
     made = []
     if turned.started and clock.ended is None:
-        arguments: dict[str, Any] = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
+        arguments: dict[str, object] = {"goal_id": goal_id, "event_id": move.event_id, "at": move.at}
         due_at = now
         if clock.unowned_start:
             arguments["unowned_since"] = clock.started

@@ -11,18 +11,19 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
 from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, Funding, Made, Taken, debits_of
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Promise
+from goalsvc.domain.reading import mapping
 from goalsvc.errors import ConflictError, GoalsvcError, LedgerBusyError, NotFoundError
 from goalsvc.models.event_log import insert_events
 from goalsvc.models.events import of_contribution
@@ -58,7 +59,7 @@ class _SeparatelyError(Exception):
 class _Goal:
     """A goal within a transaction: how it was, what is decided, what it promises."""
 
-    document: Mapping[str, Any]
+    document: Stored
     goal: Goal
     deciding: Batch
     taken: list[tuple[_Waiting, Taken]] = field(default_factory=list)
@@ -219,7 +220,7 @@ class Contributions:
     def _goal_of(
         self,
         goal_id: ObjectId,
-        document: Mapping[str, Any] | None,
+        document: Mapping[str, object] | None,
         balances: dict[str, int],
         made: dict[str, Made],
         now: datetime,
@@ -274,7 +275,7 @@ def _busy() -> LedgerBusyError:
     return LedgerBusyError("too many contributions to this goal are under way; repeat this one with the same key")
 
 
-async def _touch(goal_ids: Sequence[ObjectId], session: DatabaseSession) -> dict[ObjectId, Mapping[str, Any]]:
+async def _touch(goal_ids: Sequence[ObjectId], session: DatabaseSession) -> dict[ObjectId, Mapping[str, object]]:
     """Writes to these goals, so that no other transaction changes them any more; the documents by id."""
     goals, mark = Goal.get_motor_collection(), {"$set": {"batch_id": ObjectId()}}
     if len(goal_ids) == 1:
@@ -290,8 +291,8 @@ async def _made_before(transfer_ids: Sequence[str], session: DatabaseSession) ->
     return {transfer["_id"]: _made_of(transfer) for transfer in await found.to_list(None)}
 
 
-def _made_of(transfer: Mapping[str, Any]) -> Made:
-    metadata = transfer.get("metadata") or {}
+def _made_of(transfer: Stored) -> Made:
+    metadata = mapping(transfer.get("metadata"))
     return Made(
         transfer_id=transfer["_id"],
         user_id=transfer["from_user_id"],
@@ -327,8 +328,8 @@ async def _move(goals: Mapping[ObjectId, _Goal], session: DatabaseSession) -> No
 
 async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: DatabaseSession) -> None:
     """Writes the earning and the transfer of each contribution."""
-    earnings: list[dict[str, Any]] = []
-    transfers: list[dict[str, Any]] = []
+    earnings: list[dict[str, object]] = []
+    transfers: list[dict[str, object]] = []
     for goal_id, goal in goals.items():
         escrow_id, streamer = show_escrow(goal_id), goal.goal.metadata.user_id
         for waiting, taken in goal.taken:
@@ -348,7 +349,7 @@ async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Datab
                     f"_{escrow_id}": True,
                 }
             )
-            metadata: dict[str, Any] = {"doc_id": made.earning_id, "user_id": streamer}
+            metadata: dict[str, object] = {"doc_id": made.earning_id, "user_id": streamer}
             if made.capped:
                 metadata["offered"] = made.offered
             transfers.append(
@@ -380,8 +381,8 @@ async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, sessio
     updates = []
     for goal_id, goal in goals.items():
         progress, amount = goal.taken[-1][1].progress, sum(taken.made.amount for _, taken in goal.taken)
-        where: dict[str, Any] = {"_id": goal_id}
-        changes: dict[str, Any] = {"progress": progress, "changed_at": now}
+        where: dict[str, object] = {"_id": goal_id}
+        changes: dict[str, object] = {"progress": progress, "changed_at": now}
         before = goal.promise
         if before is not None:
             arguments = {
@@ -392,7 +393,7 @@ async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, sessio
             goal.promise = before.model_copy(update={"arguments": arguments, "progress": progress})
             where["promises.id"] = before.id
             changes |= {"promises.$.arguments": arguments, "promises.$.progress": progress}
-            update: dict[str, Any] = {"$set": changes}
+            update: dict[str, object] = {"$set": changes}
         else:
             promise_id, origin = f"{ANNOUNCE}:{ObjectId()}", goal.taken[0][0].origin
             arguments = {"goal_id": str(goal_id), "promise_id": promise_id}

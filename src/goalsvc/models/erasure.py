@@ -1,9 +1,10 @@
 """Erasing a person: what stands in the way, and what is removed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from goalsvc.domain.documents import Query, RawDocument, Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, trigger_escrow, user_account
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
@@ -69,13 +70,13 @@ async def _open_requests_of(user_id: str) -> Sequence[str]:
 async def erase(user_id: str, now: datetime) -> datetime | None:
     """Removes what is known of the person; when that was done first, None when there is no such user."""
     collection = User.get_motor_collection()
-    found: Mapping[str, Any] | None = await collection.find_one({"_id": user_id})
+    found: Stored | None = await collection.find_one({"_id": user_id})
     if found is None:
         return None
     erased: datetime | None = found.get("erased_at")
     if erased is None:
         gone = dict.fromkeys(set(found) - _KEPT, True)
-        update: dict[str, Any] = {"$set": {"erased_at": now, "updated_at": now}}
+        update: RawDocument = {"$set": {"erased_at": now, "updated_at": now}}
         for name in update["$set"]:
             gone.pop(name, None)
         if gone:
@@ -84,6 +85,6 @@ async def erase(user_id: str, now: datetime) -> datetime | None:
     return erased or now
 
 
-async def _ids(model: Any, where: Mapping[str, Any]) -> Sequence[str]:
+async def _ids(model: Any, where: Query) -> Sequence[str]:
     found = await model.get_motor_collection().find(where, {"_id": 1}).limit(_MOST).to_list(_MOST)
     return [str(one["_id"]) for one in found]

@@ -30,7 +30,7 @@ DECLINE = "decline"
 
 def _whole(
     source: Goal | GoalEvent, goal_id: str, active: bool, levels: Sequence[Level], progress: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The whole goal, with the field names of the API."""
     whole = {
         "id": goal_id,
@@ -50,7 +50,7 @@ def _whole(
     return whole
 
 
-def whole_goal(goal: Goal) -> dict[str, Any]:
+def whole_goal(goal: Goal) -> dict[str, object]:
     """The whole goal as it is now, with the platform's own metadata."""
     return _whole(goal, str(goal.id), goal.active, goal.levels, goal.progress)
 
@@ -182,7 +182,7 @@ def of_session(type_: str, session: Session, at: datetime, cause: Cause) -> Even
     )
 
 
-def of_contribution(goal: Goal, taken: Taken, transfer: Mapping[str, Any]) -> Event:
+def of_contribution(goal: Goal, taken: Taken, transfer: Mapping[str, object]) -> Event:
     """`contribution.created`, with the whole goal as it is with this contribution."""
     whole = whole_goal(goal) | {"progress": taken.progress, "level": level_of(goal.levels, taken.progress)}
     earning_id = taken.made.earning_id

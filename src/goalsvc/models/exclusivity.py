@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pymongo import ReturnDocument
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import GoalKind, user_id
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.reading import mapping, sequence
@@ -111,9 +112,9 @@ async def _running(parties: Parties, goal_id: ObjectId, session: DatabaseSession
     return None
 
 
-async def _raw(where: dict[str, Any], session: DatabaseSession) -> Sequence[dict[str, Any]]:
+async def _raw(where: RawDocument, session: DatabaseSession) -> Sequence[RawDocument]:
     wanted = {"_cls": 1, "active": 1, "triggerer": 1, "promises.id": 1}
-    found: Sequence[dict[str, Any]] = (
+    found: Sequence[RawDocument] = (
         await Goal.get_motor_collection().find(where, wanted, session=session).limit(1).to_list(1)
     )
     return found

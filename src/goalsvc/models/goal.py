@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from pymongo import IndexModel
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Query, RawDocument, Stored
 from goalsvc.domain.goals import (
     CLASSES,
     PERFORMED,
@@ -86,7 +87,7 @@ class Goal(HasPromises):
         indexes: ClassVar[list[IndexModel]] = INDEXES
 
     @classmethod
-    def is_ours(cls, document: Mapping[str, Any]) -> bool:
+    def is_ours(cls, document: Mapping[str, object]) -> bool:
         """Whether the document is of one of the kinds; other classes, and subclasses, belong to other services."""
         return document.get("_cls") in CLASSES
 
@@ -122,12 +123,12 @@ class Goal(HasPromises):
         return why if isinstance(why, str) else ""
 
     @property
-    def clock_revision(self) -> Any:
+    def clock_revision(self) -> object:
         """What changes with each change of the clock."""
         return self._clock_fields.get("revision")
 
     @property
-    def _clock_fields(self) -> Mapping[str, Any]:
+    def _clock_fields(self) -> Mapping[str, object]:
         return mapping((self.model_extra or {}).get("clock"))
 
     @property
@@ -166,7 +167,7 @@ class Goal(HasPromises):
             "$map": {"input": PROMISES, "as": "p", "in": {"$cond": [{"$eq": ["$$p.id", event_id]}, noted, "$$p"]}}
         }
         # Two stages: the note must see the progress before the amount was added.
-        stages = [
+        stages: list[Query] = [
             {"$set": {"progress": {"$cond": [{"$isNumber": "$progress"}, "$progress", 0]}}},
             {"$set": {"promises": promises}},
             {"$set": {"progress": {"$add": ["$progress", {"$arrayElemAt": [amounts, 0]}]}}},
@@ -184,9 +185,9 @@ class Goal(HasPromises):
         now: datetime,
         origin: Origin,
         *,
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
         session: DatabaseSession | None = None,
-        **changes: Any,
+        **changes: object,
     ) -> Self | None:
         """Ends an active goal at min(now, `exp`): no longer active, a running clock paused at that instant.
 
@@ -202,7 +203,7 @@ class Goal(HasPromises):
                 return None
             exp = deadline_of(document)
             at = now if exp is None else min(exp, now)
-            moved: Mapping[str, Any] = {}
+            moved: Mapping[str, object] = {}
             made = []
             if document.get("_cls") in _PERFORMED_CLS:
                 clock = clock_in(document).end(at)
@@ -224,7 +225,7 @@ class Goal(HasPromises):
 
     @classmethod
     async def seal(
-        cls, goal_id: ObjectId, now: datetime, origin: Origin, *, still: Any = None, why: str = ""
+        cls, goal_id: ObjectId, now: datetime, origin: Origin, *, still: object = None, why: str = ""
     ) -> "Goal | None":
         """Seals the clock of a goal that has ended: from now on no mark counts; promises the seconds that ran until the end.
 
@@ -264,16 +265,16 @@ class Goal(HasPromises):
         cls,
         goal_id: ObjectId,
         seen: "Goal",
-        sets: Mapping[str, Any],
+        sets: Mapping[str, object],
         unsets: Sequence[str],
         now: datetime,
         session: DatabaseSession | None = None,
     ) -> Self | None:
         """Sets and removes these fields of an active goal; None when it has ended, or has moved on where levels are set."""
-        where: dict[str, Any] = {"_id": goal_id, "active": ACTIVE}
+        where: dict[str, object] = {"_id": goal_id, "active": ACTIVE}
         if "levels" in sets:
             where["progress"] = {"$in": [seen.progress, None]}
-        update: dict[str, Any] = {"$set": {**sets, "changed_at": now}}
+        update: dict[str, object] = {"$set": {**sets, "changed_at": now}}
         if unsets:
             update["$unset"] = dict.fromkeys(unsets, True)
         return await cls.change(where, update, session=session)
@@ -281,12 +282,12 @@ class Goal(HasPromises):
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def by_id(cls, goal_id: Any) -> "Goal | None":
+    async def by_id(cls, goal_id: object) -> "Goal | None":
         """The goal of that id, of whatever kind."""
         return await Goal.read(goal_id)
 
     @classmethod
-    async def active_in(cls, session_id: Any, most: int) -> "list[Goal]":
+    async def active_in(cls, session_id: object, most: int) -> "list[Goal]":
         """The active goals of that session, in the order in which they were made."""
         belongs = {"$in": [session_id, str(session_id)]}
         where = {"conditions.session_id": belongs, "active": ACTIVE, "_cls": {"$in": CLASSES}}
@@ -334,17 +335,17 @@ KINDS_BY_CLS: Mapping[str, type[Goal]] = {kind.cls: model for kind, model in KIN
 # -- the clock, as a document holds it --------------------------------------------------------------------------------
 
 
-def clock_in(document: Mapping[str, Any]) -> GoalClock:
+def clock_in(document: Mapping[str, object]) -> GoalClock:
     """Returns the clock of that goal document, as it has begun."""
     return GoalClock.read(document.get("clock"), document.get("context"), rule_of(document), deadline_of(document))
 
 
-def rule_of(document: Mapping[str, Any], exclusive_rule: Rule = Rule.AUTO) -> Rule:
+def rule_of(document: Mapping[str, object], exclusive_rule: Rule = Rule.AUTO) -> Rule:
     """Returns the rule of a clock that begins in that goal document now."""
     return exclusive_rule if document.get("_cls") == GoalKind.EXCLUSIVE.cls else Rule.ALONE
 
 
-def _target_reached(document: Mapping[str, Any]) -> bool:
+def _target_reached(document: Mapping[str, object]) -> bool:
     """Whether the goal's last level is reached by its progress; not, where either cannot be read."""
     levels = sequence(document.get("levels"))
     target = whole_part(mapping(levels[-1]).get("target")) if levels else None
@@ -352,7 +353,7 @@ def _target_reached(document: Mapping[str, Any]) -> bool:
     return target is not None and progress is not None and progress >= target
 
 
-def _last_seconds(goal_id: ObjectId, turned: Turned, now: datetime, origin: Origin) -> list[Any]:
+def _last_seconds(goal_id: ObjectId, turned: Turned, now: datetime, origin: Origin) -> list[object]:
     """The promise of the seconds that ran until the end, if there is something to announce."""
     if not turned.has_seconds:
         return []
@@ -360,22 +361,22 @@ def _last_seconds(goal_id: ObjectId, turned: Turned, now: datetime, origin: Orig
     return [promise_expression(PAUSED, "increment_goal_progress", arguments, now, origin)]
 
 
-def is_active(document: Mapping[str, Any]) -> bool:
+def is_active(document: Stored) -> bool:
     """Returns whether the goal goes on: an absent `active` means true."""
     return document.get("active") is not False
 
 
-def activity_of(document: Mapping[str, Any]) -> dict[str, Any]:
+def activity_of(document: Mapping[str, object]) -> dict[str, object]:
     """Returns the filter that holds while the goal is as active as in this document."""
     return {"active": ACTIVE if is_active(document) else False}
 
 
-def deadline_of(document: Mapping[str, Any]) -> datetime | None:
+def deadline_of(document: Mapping[str, object]) -> datetime | None:
     """Returns the document's `exp`, if it is an instant."""
     return instant(document.get("exp"))
 
 
-def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
+def clock_unmoved(document: Mapping[str, object]) -> dict[str, object]:
     """Returns the filter that holds only while no process, of goalsvc or another service, has moved the clock since."""
     unmoved = {}
     for name, field in (("clock", "revision"), ("context", "started")):
@@ -387,9 +388,7 @@ def clock_unmoved(document: Mapping[str, Any]) -> dict[str, Any]:
     return unmoved
 
 
-def clock_changes(
-    document: Mapping[str, Any], clock: GoalClock, revision: ObjectId, updated: datetime | None
-) -> dict[str, Any]:
+def clock_changes(document: Stored, clock: GoalClock, revision: ObjectId, updated: datetime | None) -> RawDocument:
     """Returns the update that writes this clock: `clock`, and what `context` says of it.
 
     `context.started` is later than `context.paused` exactly while the clock runs.
@@ -401,7 +400,7 @@ def clock_changes(
     if updated is not None and (known_at is None or updated > known_at):
         fields["known_at"] = updated
     gone = ["clock.absent_at"] if "absent_at" in held else []
-    changes: dict[str, Any] = {f"clock.{name}": value for name, value in fields.items()} if held else {"clock": fields}
+    changes: RawDocument = {f"clock.{name}": value for name, value in fields.items()} if held else {"clock": fields}
     started, paused = clock.started or known_start, clock.paused or (None if clock.running else known_pause)
     if not clock.running and started is not None and (paused is None or paused < started):
         paused = started

@@ -31,7 +31,7 @@ def is_about_a_document(error: OperationFailure) -> bool:
     return bool(codes) and all(code in _ABOUT_A_DOCUMENT or code in _OF_EXPRESSIONS for code in codes)
 
 
-async def healing(model: Any, document_id: Any, write: Callable[[], Awaitable[T]]) -> T:
+async def healing(model: Any, document_id: object, write: Callable[[], Awaitable[T]]) -> T:
     """Returns what `write()` does; when a value in that document was in its way, that value is removed and it is tried again.
 
     Raises UnusableDocumentError when the document refuses the write nevertheless.
@@ -54,7 +54,7 @@ def _told(error: OperationFailure) -> str:
     return str(first.get("errmsg", error))[:300]
 
 
-async def heal(model: Any, document_id: Any) -> bool:
+async def heal(model: Any, document_id: object) -> bool:
     """Removes what is in the way of writes to that document; whether there was anything.
 
     `model.added_to` names the numbers that writes add to. Each value goes only if it is still the one that was read.
@@ -70,7 +70,7 @@ async def heal(model: Any, document_id: Any) -> bool:
     return bool(obstacles)
 
 
-def _obstacles(model: type[BaseModel], document: Mapping[str, Any], within: Path) -> Iterator[tuple[Path, Any]]:
+def _obstacles(model: type[BaseModel], document: Mapping[str, object], within: Path) -> Iterator[tuple[Path, Any]]:
     """Each value that stands where writes need a subdocument, an array or a number."""
     for name, field in model.model_fields.items():
         name = field.alias or name
@@ -81,7 +81,7 @@ def _obstacles(model: type[BaseModel], document: Mapping[str, Any], within: Path
             yield (*within, name), document[name]
 
 
-def _of_value(annotation: Any, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _of_value(annotation: object, value: object, path: Path) -> Iterator[tuple[Path, object]]:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         annotation = next(each for each in get_args(annotation) if each is not type(None))

@@ -10,6 +10,8 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 
+from goalsvc.domain.documents import Query
+
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
 RETIRED: Mapping[str, Sequence[str]] = {
     "dead_letters": ("at",),
@@ -119,9 +121,9 @@ async def make(database: Any, wanted: Wanted) -> list[str]:
     return missing.names
 
 
-async def _known(collection: Any) -> dict[str, dict[str, Any]]:
+async def _known(collection: Any) -> dict[str, dict[str, object]]:
     try:
-        known: dict[str, dict[str, Any]] = await collection.index_information()
+        known: dict[str, dict[str, object]] = await collection.index_information()
     except OperationFailure as error:
         if error.code not in _NOT_FOUND:
             raise
@@ -129,14 +131,14 @@ async def _known(collection: Any) -> dict[str, dict[str, Any]]:
     return known
 
 
-def _ends_so(known: Mapping[str, Mapping[str, Any]], ending: Ending) -> bool:
+def _ends_so(known: Mapping[str, Mapping[str, object]], ending: Ending) -> bool:
     same = [index for index in known.values() if _keys_of(index) == ending.keys]
     if not ending.days:
         return not any("expireAfterSeconds" in index for index in same)
     return any(index.get("expireAfterSeconds") == ending.seconds for index in same)
 
 
-async def _let_end(database: Any, collection: Any, ending: Ending, known: Mapping[str, Mapping[str, Any]]) -> None:
+async def _let_end(database: Any, collection: Any, ending: Ending, known: Mapping[str, Mapping[str, object]]) -> None:
     """Makes the index by which MongoDB drops old documents, changes its time, or drops it."""
     name = next((name for name, index in known.items() if _keys_of(index) == ending.keys), None)
     if not ending.days:
@@ -157,7 +159,7 @@ async def _let_end(database: Any, collection: Any, ending: Ending, known: Mappin
         await collection.create_indexes([index])
 
 
-def _keys_of(index: Mapping[str, Any]) -> Keys:
+def _keys_of(index: Query) -> Keys:
     return tuple((str(name), _int_of(order)) for name, order in index["key"])
 
 

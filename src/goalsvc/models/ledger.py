@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from prometheus_client import Counter
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.escrow import FEES, ISSUER, Settlement, is_amount
 from goalsvc.domain.orders import Order
 from goalsvc.errors import (
@@ -289,8 +290,8 @@ def _by_debit(batch: Sequence[_Waiting]) -> list[list[_Waiting]]:
 def _debit(part: Sequence[_Waiting], amount: int) -> UpdateOne:
     """The update that takes this amount for these orders, which one account pays."""
     order = part[0].order
-    where: dict[str, Any] = {"_id": order.debit}
-    update: dict[str, Any] = {"$inc": {"balance": -amount}}
+    where: RawDocument = {"_id": order.debit}
+    update: RawDocument = {"$inc": {"balance": -amount}}
     negative = order.debit == ISSUER or order.overdraft
     if not negative:
         where["balance"] = {"$gte": amount}

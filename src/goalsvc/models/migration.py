@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from goalsvc.errors import SettingsError
 from goalsvc.models.database import DOCUMENTS, open_database
@@ -58,7 +58,7 @@ async def make_indexes(url: str, keeping: Keeping, *, only_small: bool = False) 
     Raises PyMongoError.
     """
     async with open_database(url) as database:
-        own: Any = database.client[database.name]
+        own: object = database.client[database.name]
         wanted = wanted_indexes(keeping)
         found = await asyncio.gather(*(what_is_missing(own, each) for each in wanted))
         names: list[str] = []

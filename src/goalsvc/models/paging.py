@@ -54,7 +54,7 @@ class Rows(Generic[DocumentT]):
 
 
 async def page_of(
-    model: type[DocumentT], where: Mapping[str, Any], paging: Paging, *, by: str | None = None
+    model: type[DocumentT], where: Mapping[str, object], paging: Paging, *, by: str | None = None
 ) -> Rows[DocumentT]:
     """The page of that query, in the order of the field `by` and then of `_id`; of `_id` alone without it.
 
@@ -64,7 +64,7 @@ async def page_of(
     give out.
     """
     direction = 1 if paging.order is Order.ASC else -1
-    conditions: list[Mapping[str, Any]] = [where] if where else []
+    conditions: list[Mapping[str, object]] = [where] if where else []
     if issubclass(model, Lenient):
         conditions.append({"_id": model.usable_ids()})
     if by is not None:
@@ -79,7 +79,7 @@ async def page_of(
     return Rows([row for document in shown if (row := _read(model, document)) is not None], following)
 
 
-def _read(model: type[DocumentT], document: Mapping[str, Any]) -> DocumentT | None:
+def _read(model: type[DocumentT], document: Mapping[str, object]) -> DocumentT | None:
     try:
         lenient = issubclass(model, Lenient)
         row = cast(DocumentT, model.parse(document) if lenient else parse_obj(model, document))
@@ -95,7 +95,7 @@ _SORTED_TYPES = (
 )  # fmt: skip
 
 
-def _after(place: tuple[object, Any], by: str | None, order: Order) -> Mapping[str, Any]:
+def _after(place: tuple[object, object], by: str | None, order: Order) -> Mapping[str, object]:
     """The filter of the rows that follow that place. A comparison in MongoDB finds values of the same type only."""
     value, identity = place
     beyond = "$gt" if order is Order.ASC else "$lt"
@@ -103,7 +103,7 @@ def _after(place: tuple[object, Any], by: str | None, order: Order) -> Mapping[s
         return {"_id": {beyond: identity}}
     rank = _SORTED_TYPES.index(_type_of(value))
     types = _SORTED_TYPES[rank + 1 :] if order is Order.ASC else _SORTED_TYPES[:rank]
-    branches: list[Mapping[str, Any]] = [{by: {"$eq": value}, "_id": {beyond: identity}}]
+    branches: list[Mapping[str, object]] = [{by: {"$eq": value}, "_id": {beyond: identity}}]
     if isinstance(value, float) and value != value:  # NaN comes before all numbers, and compares with none
         branches += [{by: {"$gte": -math.inf}}] if order is Order.ASC else []
     elif value is not None and not isinstance(value, Regex | MinKey | MaxKey):
@@ -125,9 +125,9 @@ def _type_of(value: object) -> str:
     return next((name for kind, name in kinds if isinstance(value, kind)), "object")
 
 
-def _encoded(order: Order, row: Mapping[str, Any], by: str | None) -> str:
+def _encoded(order: Order, row: Mapping[str, object], by: str | None) -> str:
     identity = row["_id"]
-    value: Any = row
+    value: object = row
     for part in by.split(".") if by else ():
         value = value.get(part) if isinstance(value, Mapping) else None
     time: object = None
@@ -144,7 +144,7 @@ def _encoded(order: Order, row: Mapping[str, Any], by: str | None) -> str:
     return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _decoded(paging: Paging, by_time: bool) -> tuple[object, Any]:
+def _decoded(paging: Paging, by_time: bool) -> tuple[object, object]:
     refusal = InvalidError("cursor", "is not one that this list gave out in this order")
     try:
         text = (paging.cursor or "").encode("ascii")
@@ -164,6 +164,6 @@ def _decoded(paging: Paging, by_time: bool) -> tuple[object, Any]:
     return value, identity
 
 
-def between(begin: datetime | None, end: datetime | None) -> Mapping[str, Any]:
+def between(begin: datetime | None, end: datetime | None) -> Mapping[str, object]:
     """The filter value of a time in [begin, end); empty without limits."""
     return {operator: instant for operator, instant in (("$gte", begin), ("$lt", end)) if instant is not None}

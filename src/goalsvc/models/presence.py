@@ -7,6 +7,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo import ASCENDING, UpdateMany
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.models.filters import ACTIVE
 from goalsvc.models.goal import Goal, is_active
 
@@ -28,7 +29,7 @@ async def running_clocks() -> list[dict[str, Any]]:
     return [goal for goal in found if is_active(goal)]
 
 
-async def longest_unasked(most: int, known_before: datetime) -> list[dict[str, Any]]:
+async def longest_unasked(most: int, known_before: datetime) -> list[dict[str, object]]:
     """Returns the goals whose clocks run that were not asked about for longest, and not heard of since then."""
     where = {"clock.running": True, "clock.known_at": {"$lte": known_before}}
     cursor = Goal.get_motor_collection().find(where, _WHOLE).sort("clock.asked_at", ASCENDING).limit(most)
@@ -38,7 +39,7 @@ async def longest_unasked(most: int, known_before: datetime) -> list[dict[str, A
 async def goals_of(goal_ids: Sequence[ObjectId], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Returns those of these goals that are active and of these classes."""
     where = {"_id": {"$in": list(goal_ids)}, "active": ACTIVE, "_cls": {"$in": list(classes)}}
-    found: list[dict[str, Any]] = await Goal.get_motor_collection().find(where, _WHOLE).to_list(None)
+    found: list[RawDocument] = await Goal.get_motor_collection().find(where, _WHOLE).to_list(None)
     return found
 
 
@@ -67,5 +68,5 @@ async def note(
         await Goal.get_motor_collection().bulk_write(writes, ordered=False)
 
 
-def _asked(at: datetime) -> dict[str, Any]:
+def _asked(at: datetime) -> dict[str, object]:
     return {"$max": {"clock.asked_at": at}}

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pymongo import ReturnDocument
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Update
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise, PromiseRef
@@ -65,12 +66,12 @@ def promises_without_task(task: str) -> Expression:
     return {"$filter": {"input": PROMISES, "as": "p", "cond": {"$ne": ["$$p.task", task]}}}
 
 
-def add_promises_stage(*promises: Expression) -> Mapping[str, Any]:
+def add_promises_stage(*promises: Expression) -> Mapping[str, object]:
     """The update stage that adds these promises: arrays of promises, or expressions that make such arrays."""
     return {"$set": {"promises": {"$concatArrays": [PROMISES, *promises]}}}
 
 
-def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping[str, Any]:
+def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping[str, object]:
     """The update stage that adds those of these follow-ups that the document does not owe yet."""
     held = {"$map": {"input": PROMISES, "as": "p", "in": "$$p.id"}}
     added = [_expression_of(item.follow_up, now, item.origin) for item in follow_ups]
@@ -79,13 +80,13 @@ def _add_missing(follow_ups: Sequence[TracedFollowUp], now: datetime) -> Mapping
     )
 
 
-def _held_of(follow_ups: Sequence[TracedFollowUp], document: Mapping[str, Any] | None) -> Sequence[Promise]:
+def _held_of(follow_ups: Sequence[TracedFollowUp], document: Mapping[str, object] | None) -> Sequence[Promise]:
     """Which of these follow-ups that document owes."""
     ids = {item.follow_up.id for item in follow_ups}
     return [promise for promise in readable_promises(document) if promise.id in ids]
 
 
-def readable_promises(document: Mapping[str, Any] | None) -> list[Promise]:
+def readable_promises(document: Mapping[str, object] | None) -> list[Promise]:
     """The promises that the document holds, without the entries that cannot be read."""
     found = []
     for entry in sequence((document or {}).get("promises")):
@@ -119,7 +120,7 @@ PLACE = "promises."
 class UnreadablePromise:
     """An entry of `promises` that is due and cannot be run, or that belongs to a document that cannot be used."""
 
-    document_id: Any
+    document_id: object
     index: int
     entry: Mapping[str, Any]
     fault: str
@@ -146,14 +147,14 @@ class HasPromises(Sharing):
         tasks: Sequence[str] = (),
         but_tasks: Sequence[str] = (),
         most: int = 0,
-    ) -> AsyncIterator[tuple[Any, Promise | UnreadablePromise]]:
+    ) -> AsyncIterator[tuple[object, Promise | UnreadablePromise]]:
         """Yields every promise that became due after `after` and until `before`, with the `_id` of its document.
 
         Only promises of `tasks`, or of other tasks than `but_tasks`; of at most `most` documents (0: all). Nothing but the
         promises is read, so whatever else a document holds keeps no promise from being found.
         """
-        due_at: dict[str, Any] = {"$lte": before} if after is None else {"$gt": after, "$lte": before}
-        named: dict[str, Any] = {"$in": list(tasks)} if tasks else {"$nin": list(but_tasks)}
+        due_at: dict[str, object] = {"$lte": before} if after is None else {"$gt": after, "$lte": before}
+        named: dict[str, object] = {"$in": list(tasks)} if tasks else {"$nin": list(but_tasks)}
         where = {"promises": {"$elemMatch": {"task": named, "at": due_at}}}
         wanted = {"_id": 1, "_cls": 1, "promises": 1}
         async for document in cls.get_motor_collection().find(where, wanted).limit(most):
@@ -195,7 +196,7 @@ class HasPromises(Sharing):
 
     @classmethod
     async def fulfil(
-        cls, document_id: Any, promise_id: str, follow_ups: Sequence[TracedFollowUp], now: datetime
+        cls, document_id: object, promise_id: str, follow_ups: Sequence[TracedFollowUp], now: datetime
     ) -> Sequence[Promise]:
         """Removes a promise and adds what follows from it, in one write; which of these follow-ups the document then owes.
 
@@ -213,21 +214,21 @@ class HasPromises(Sharing):
 
     @classmethod
     async def add_promises(
-        cls, document_id: Any, follow_ups: Sequence[TracedFollowUp], now: datetime
+        cls, document_id: object, follow_ups: Sequence[TracedFollowUp], now: datetime
     ) -> Sequence[Promise]:
         """Adds promises that the document does not hold yet; which of these follow-ups it then holds."""
         stages = [_add_missing(follow_ups, now)]
         return _held_of(follow_ups, await cls.shared().change(document_id, {}, stages))
 
     @classmethod
-    async def defer(cls, document_id: Any, promise_id: str, until: datetime) -> None:
+    async def defer(cls, document_id: object, promise_id: str, until: datetime) -> None:
         """Lets the sweep leave a promise alone until then, because its task is known to be under way."""
         held, later = {"promises.id": promise_id}, {"$set": {"promises.$.at": until}}
         await cls.shared().change(document_id, held, later, wants_document=False, lasting=False)
 
     @classmethod
     async def change(
-        cls, where: Mapping[str, Any], update: Any, *, session: DatabaseSession | None = None, upsert: bool = False
+        cls, where: Mapping[str, Any], update: Update, *, session: DatabaseSession | None = None, upsert: bool = False
     ) -> Self | None:
         """One find-one-and-update; the document after the change, or None when the filter did not match.
 
@@ -247,25 +248,25 @@ class HasPromises(Sharing):
         return None if changed is None else cls.parse(changed)
 
     @classmethod
-    async def fulfil_at(cls, document_id: Any, promise_id: str, progress: int, **changes: Any) -> bool:
+    async def fulfil_at(cls, document_id: object, promise_id: str, progress: int, **changes: object) -> bool:
         """Removes a promise to tell of the goal's progress, if that is still what was told; `changes` are set besides.
 
         False when progress has been raised: what raised it found the promise and added none.
         """
         where = {"_id": document_id, "progress": progress}
-        update: dict[str, Any] = {"$pull": {"promises": {"id": promise_id}}}
+        update: dict[str, object] = {"$pull": {"promises": {"id": promise_id}}}
         if changes:
             update["$set"] = changes
         return await cls.changes(where, update)
 
     @classmethod
-    async def changes(cls, where: Mapping[str, Any], update: Any) -> bool:
+    async def changes(cls, where: Mapping[str, object], update: Update) -> bool:
         """One update whose result no caller needs; whether the filter matched."""
         collection = cls.get_motor_collection()
         return bool((await healing(cls, where["_id"], lambda: collection.update_one(where, update))).matched_count)
 
     @classmethod
-    async def read(cls, document_id: Any) -> Self | None:
+    async def read(cls, document_id: object) -> Self | None:
         """The document of that id, if it is one of goalsvc's; past Beanie's query builder for the same reason."""
         found = await cls.shared().read(document_id)
         return None if found is None or not cls.is_ours(found) else cls.parse(found)

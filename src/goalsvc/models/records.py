@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.models.shared import Sharing
 
 
@@ -67,7 +68,7 @@ class TraceSegment(_Record):
     root: str | None = None
     parent: str | None = None
     at: datetime
-    node: dict[str, Any]
+    node: RawDocument
     counts: dict[str, int] = {}
 
     class Settings:
@@ -96,7 +97,7 @@ class DeadLetter(_Record):
     state: str = "dead"
     promise: str | None = None
     parent: str | None = None
-    cause: dict[str, Any] = {}
+    cause: RawDocument = {}
     goal_id: str | None = None
     progress: int | None = None
     """What the promise had noted (`Promise.progress`): an amount that was added once is not added again when redriven."""
@@ -136,7 +137,7 @@ class DeadLetter(_Record):
         death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
         failed = {"failed": letter.failed} if letter.failed else {}
         noted = {} if letter.progress is None else {"progress": letter.progress}
-        update: dict[str, Any] = {
+        update: dict[str, object] = {
             "$setOnInsert": kept,
             "$set": {**death, **failed, **noted, "state": "dead"},
             "$push": {"history": {**death, **failed}},

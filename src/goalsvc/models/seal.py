@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.reading import LAST_TIME
 from goalsvc.models.filters import at_most
 from goalsvc.models.wallet import Transfer
@@ -129,7 +130,7 @@ async def _digest_of(day: datetime, previous: str, session: DatabaseSession | No
     return digest.hexdigest(), count
 
 
-def _line_of(transfer: Mapping[str, Any]) -> bytes:
+def _line_of(transfer: Stored) -> bytes:
     """What of a transfer is sealed: its id, both accounts, the amount and the time."""
     debit, credit = books.legs_of(transfer)
     at = to_epoch_milliseconds(transfer["created_at"])

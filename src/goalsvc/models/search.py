@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from beanie import Document
 from bson import ObjectId
 
+from goalsvc.domain.documents import Query
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
@@ -38,7 +38,7 @@ class Found:
 class _Place:
     kind: str
     model: type[Document]
-    where: Mapping[str, Any]
+    where: Query
     strip: str = ""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from beanie import PydanticObjectId
 from bson import ObjectId
@@ -80,18 +80,18 @@ class Rtc(_Part):
     record_task_id: Text | None = None
 
 
-def _window(goal_id: ObjectId, nbf: datetime, duration_seconds: int) -> dict[str, Any]:
+def _window(goal_id: ObjectId, nbf: datetime, duration_seconds: int) -> dict[str, object]:
     """A viewer's window without an end; without a duration, for an exclusive without a target."""
     duration = {"duration": duration_seconds} if duration_seconds > 0 else {}
     return {"goal_id": goal_id, "nbf": nbf, **duration}
 
 
-def _by_user(value: Any) -> Any:
+def _by_user(value: object) -> object:
     """A map of a document by user id, whose names may not hold a dot there."""
     return {user_of_map_key(key): item for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def either_form(reference: ObjectId) -> Mapping[str, Any]:
+def either_form(reference: ObjectId) -> Mapping[str, object]:
     """A filter value for a reference that other services may have written as a hex string."""
     return {"$in": [reference, str(reference)]}
 
@@ -340,7 +340,7 @@ class Session(HasPromises):
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def by_id(cls, session_id: Any, session: DatabaseSession | None = None) -> "Session | None":
+    async def by_id(cls, session_id: object, session: DatabaseSession | None = None) -> "Session | None":
         """Returns the session of that id; `session` is the transaction of MongoDB in which it is read."""
         if session is None:
             return await cls.read(session_id)
@@ -348,7 +348,7 @@ class Session(HasPromises):
         return None if found is None or not cls.is_ours(found) else cls.parse(found)
 
     @classmethod
-    async def rtc_of(cls, session_id: Any) -> Rtc | None:
+    async def rtc_of(cls, session_id: object) -> Rtc | None:
         """The session's room and recording task; None when there is no such session."""
         found = await cls.shared().read(session_id)
         return None if found is None else cls.parse(found).rtc

@@ -17,13 +17,13 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from goalsvc.coalescer import Coalescer
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Query, RawDocument, Update
 from goalsvc.domain.reading import read_leniently
 from goalsvc.errors import UnusableDocumentError
 from goalsvc.models.healing import healing
 
 log = logging.getLogger(__name__)
 
-RawDocument = dict[str, Any]
 
 _DUPLICATE_KEY = 11000
 #: The primary has it, and no caller waits until it is on disk.
@@ -32,15 +32,15 @@ _SOON = WriteConcern(w=1, j=False)
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    where: Mapping[str, Any]
-    update: Any
+    where: Query
+    update: Update
     upsert: bool
     wants_document: bool
 
 
 @dataclass(slots=True)
 class _Asked:
-    document_id: Any
+    document_id: object
     write: _Write | None
     answer: "asyncio.Future[RawDocument | None]"
 
@@ -56,15 +56,15 @@ class SharedCollection:
         soon = collection.with_options(write_concern=_SOON)
         self._writes_soon = Coalescer("shared writes soon", partial(self._write, soon), _refuse)
 
-    async def read(self, document_id: Any) -> RawDocument | None:
+    async def read(self, document_id: object) -> RawDocument | None:
         """The document of that id."""
         return await _ask(self._reads, document_id, None)
 
     async def change(
         self,
-        document_id: Any,
-        where: Mapping[str, Any],
-        update: Any,
+        document_id: object,
+        where: Query,
+        update: Update,
         *,
         upsert: bool = False,
         wants_document: bool = True,
@@ -107,7 +107,7 @@ class SharedCollection:
             else:
                 _answer(asked, found.get(asked.document_id))
 
-    async def _write_alone(self, collection: Any, document_id: Any, write: _Write) -> RawDocument | None:
+    async def _write_alone(self, collection: Any, document_id: object, write: _Write) -> RawDocument | None:
         changed: RawDocument | None = None
         # One that is to be made but exists already is one for which the filter does not hold.
         with suppress(DuplicateKeyError):
@@ -121,7 +121,7 @@ class SharedCollection:
             return changed
         return await self.read(document_id)
 
-    async def _documents(self, document_ids: Sequence[Any]) -> dict[Any, RawDocument]:
+    async def _documents(self, document_ids: Sequence[object]) -> dict[object, RawDocument]:
         if len(document_ids) == 1:
             found = await self.collection.find_one({"_id": document_ids[0]})
             return {} if found is None else {document_ids[0]: found}
@@ -169,28 +169,28 @@ class Lenient(Document):
         return found
 
     @classmethod
-    def usable_ids(cls) -> Mapping[str, Any]:
+    def usable_ids(cls) -> Mapping[str, object]:
         """The filter value for an `_id` of the type that this collection has."""
         return {"$type": "objectId" if cls._identity is ObjectId else "string"}
 
     @classmethod
-    def is_ours(cls, document: Mapping[str, Any]) -> bool:
+    def is_ours(cls, document: Mapping[str, object]) -> bool:
         """Whether the document is of a class of goalsvc; a collection may hold another service's as well."""
         return True
 
     @classmethod
-    def _unusable(cls, document: Mapping[str, Any], field: str, rule: str) -> UnusableDocumentError:
+    def _unusable(cls, document: Mapping[str, object], field: str, rule: str) -> UnusableDocumentError:
         return UnusableDocumentError(f"{cls.get_settings().name}/{document.get('_id')}", field, rule)
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Self:
+    def parse(cls, document: Mapping[str, object]) -> Self:
         """The document as an object, of the class that it names. Raises UnusableDocumentError."""
         return cast(Self, parse_obj(cls, document))
 
     @classmethod
     async def listed(
         cls,
-        where: Mapping[str, Any],
+        where: Mapping[str, object],
         sort: str,
         most: int,
         *,
@@ -226,7 +226,7 @@ class Sharing(Lenient):
         return cls._shared[1]
 
 
-async def _ask(trips: Coalescer[_Asked], document_id: Any, write: _Write | None) -> RawDocument | None:
+async def _ask(trips: Coalescer[_Asked], document_id: object, write: _Write | None) -> RawDocument | None:
     asked = _Asked(document_id, write, asyncio.get_running_loop().create_future())
     trips.take(asked)
     return await asked.answer

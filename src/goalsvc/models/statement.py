@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from pymongo import ASCENDING
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.reading import whole
 from goalsvc.models.book_audit import snapshot
 from goalsvc.models.filters import whole_of, whole_part_of
@@ -22,7 +22,7 @@ MOST_LINES = 5000
 class Line:
     """A transfer as one of its accounts sees it: what it added (below 0: took), and the balance after it."""
 
-    transfer: Mapping[str, Any]
+    transfer: Stored
     change: int
     balance: int
 
@@ -63,8 +63,8 @@ async def opening_of(account_id: str, begin: datetime | None, session: DatabaseS
     return balance - await _sum("credit", account_id, since, session) + await _sum("debit", account_id, since, session)
 
 
-async def _sum(side: str, account_id: str, when: Mapping[str, Any], session: DatabaseSession) -> int:
-    stages: list[Mapping[str, Any]] = [
+async def _sum(side: str, account_id: str, when: Mapping[str, object], session: DatabaseSession) -> int:
+    stages: list[Mapping[str, object]] = [
         {"$match": {side: account_id, "created_at": when}},
         {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}}},
     ]
@@ -79,7 +79,7 @@ async def lines_of(
     window = _window(begin, end)
     where = {"$or": [{side: account_id, **window} for side in ("debit", "credit")]}
     found = Transfer.get_motor_collection().find(where, session=session, batch_size=500)
-    same: list[Mapping[str, Any]] = []
+    same: list[Mapping[str, object]] = []
     async for transfer in found.sort([("created_at", ASCENDING), ("_id", ASCENDING)]):
         if same and transfer.get("created_at") != same[0].get("created_at"):
             for line in _in_order(account_id, same, balance):
@@ -91,7 +91,7 @@ async def lines_of(
         yield line
 
 
-def _in_order(account_id: str, transfers: Sequence[Mapping[str, Any]], balance: int) -> Iterator[Line]:
+def _in_order(account_id: str, transfers: Sequence[Mapping[str, object]], balance: int) -> Iterator[Line]:
     """Yields the lines of one instant: what came in before what went out, as it must have been."""
     changes = []
     for transfer in transfers:
@@ -103,7 +103,7 @@ def _in_order(account_id: str, transfers: Sequence[Mapping[str, Any]], balance: 
         yield Line(transfer, change, balance)
 
 
-async def transfers_between(begin: datetime | None, end: datetime | None) -> AsyncIterator[Mapping[str, Any]]:
+async def transfers_between(begin: datetime | None, end: datetime | None) -> AsyncIterator[Mapping[str, object]]:
     """Yields every transfer of the period, in order of time."""
     where = _window(begin, end) or {"created_at": {"$exists": True}}
     found = Transfer.get_motor_collection().find(where, batch_size=1000)
@@ -111,7 +111,7 @@ async def transfers_between(begin: datetime | None, end: datetime | None) -> Asy
         yield transfer
 
 
-def _window(begin: datetime | None, end: datetime | None) -> dict[str, Any]:
+def _window(begin: datetime | None, end: datetime | None) -> dict[str, object]:
     bounds = {operator: instant for operator, instant in (("$gte", begin), ("$lt", end)) if instant is not None}
     return {"created_at": bounds} if bounds else {}
 
@@ -122,7 +122,7 @@ def _window(begin: datetime | None, end: datetime | None) -> dict[str, Any]:
 async def balances_by_kind() -> Mapping[str, Mapping[str, int]]:
     """Returns for each kind of account (`user`, `escrow`, `payout`, `debt`, `fees`, `issuer`) their number and sum."""
     kind = {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 0]}
-    stages: list[Mapping[str, Any]] = [
+    stages: list[Mapping[str, object]] = [
         {"$match": {"_id": {"$gt": ""}}},
         {"$group": {"_id": kind, "accounts": {"$sum": 1}, "balance": {"$sum": whole_part_of("balance")}}},
         {"$sort": {"_id": 1}},

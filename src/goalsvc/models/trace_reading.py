@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pymongo import ASCENDING
 
+from goalsvc.domain.documents import RawDocument, Stored
 from goalsvc.domain.trace import Node, assemble
 from goalsvc.errors import InvalidError
 from goalsvc.models.records import TraceSegment
@@ -45,14 +46,14 @@ class TraceCursor:
             raise InvalidError("cursor", "is not one that this list gave out") from None
 
     @classmethod
-    def of(cls, segment: Mapping[str, Any]) -> Self:
+    def of(cls, segment: Stored) -> Self:
         """The cursor behind that segment."""
         return cls(segment.get("root"), segment["at"], str(segment["_id"]))
 
     @property
-    def rest(self) -> dict[str, Any]:
+    def rest(self) -> dict[str, object]:
         """The filter of what comes after it."""
-        later_root: dict[str, Any] = {"root": {"$ne": None} if self.root is None else {"$gt": self.root}}
+        later_root: dict[str, object] = {"root": {"$ne": None} if self.root is None else {"$gt": self.root}}
         same = {"root": self.root}
         later = {**same, "at": {"$gt": self.at}}
         return {"$or": [later_root, later, {**same, "at": self.at, "_id": {"$gt": self.segment}}]}
@@ -69,7 +70,7 @@ class TracePage:
 
 async def read_page(goal_id: str, cursor: TraceCursor | None, roots: int, segments: int = MOST_SEGMENTS) -> TracePage:
     """A page of the goal's trace: at most that many roots, and that many segments."""
-    where: dict[str, Any] = {"goal_id": goal_id, **(cursor.rest if cursor is not None else {})}
+    where: RawDocument = {"goal_id": goal_id, **(cursor.rest if cursor is not None else {})}
     found = await TraceSegment.get_motor_collection().find(where).sort(_ORDER).limit(segments + 1).to_list(None)
     kept, more = found[:segments], len(found) > segments
     within = _of_first_roots(kept, roots)
@@ -82,7 +83,7 @@ async def read_page(goal_id: str, cursor: TraceCursor | None, roots: int, segmen
     return TracePage(assemble([*ancestors, *kept]), TraceCursor.of(kept[-1]) if more else None, truncated)
 
 
-def _root_of(segment: Mapping[str, Any]) -> str:
+def _root_of(segment: Stored) -> str:
     root = segment.get("root")
     return str(segment["_id"] if root is None else root)
 
@@ -98,7 +99,7 @@ def _of_first_roots(segments: Sequence[Any], roots: int) -> list[Any]:
     return kept
 
 
-async def _ancestors_of(segments: Sequence[Mapping[str, Any]]) -> list[Any]:
+async def _ancestors_of(segments: Sequence[Stored]) -> list[Any]:
     """The segments of other pages, or of other traces, that these ones hang below."""
     known = {str(segment["_id"]) for segment in segments}
     waiting: Sequence[Mapping[str, Any]] = segments

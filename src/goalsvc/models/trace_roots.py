@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 from pymongo import ASCENDING
 
@@ -37,13 +37,13 @@ class Place:
 
 async def roots_after(
     place: Place, now: datetime, most: int, kind: str | None = None, request_id: str | None = None
-) -> list[tuple[Place, Mapping[str, Any]]]:
+) -> list[tuple[Place, Mapping[str, object]]]:
     """Returns at most so many roots after that place, of one kind or of all, as they are stored, oldest first.
 
     Roots of the last second are left for the next call; of one request (`request_id`), all that are written are returned.
     Raises PyMongoError.
     """
-    where: dict[str, Any] = {
+    where: dict[str, object] = {
         "at": {"$gte": place.at, "$lte": now - SETTLES},
         "$or": [{"at": {"$gt": place.at}}, {"_id": {"$gt": place.segment}}],
         "parent": {"$exists": False},

@@ -10,6 +10,7 @@ from typing import Any, Final
 from bson import ObjectId
 from pydantic import BaseModel
 
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.events import Event, users
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
@@ -32,7 +33,7 @@ def plain(value: Any) -> Any:
 
 
 def of_transfer(
-    type_: str, transfer: Mapping[str, Any], *, goal_id: str | None = None, user_id: str | None = None, **more: Any
+    type_: str, transfer: Stored, *, goal_id: str | None = None, user_id: str | None = None, **more: Any
 ) -> Event:
     """An event about a transfer's document: `contribution.created`, `withdrawal.*`, …; `more` is added to its data.
 

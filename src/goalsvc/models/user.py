@@ -1,7 +1,7 @@
 """Users: what goalsvc needs to know of a performer or viewer."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
@@ -57,7 +57,7 @@ class User(HasPromises):
         return await cls.read(user_id)
 
     @classmethod
-    async def put(cls, user_id: str, fields: dict[str, Any], now: datetime) -> Self:
+    async def put(cls, user_id: str, fields: dict[str, object], now: datetime) -> Self:
         """Sets these fields of the user, who is created where there is none. Raises ConflictError `user_erased`."""
         try:
             document = await cls.get_motor_collection().find_one_and_update(

@@ -17,6 +17,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import Query
 from goalsvc.domain.escrow import Settlement, escrow_account, is_amount
 from goalsvc.domain.goals import UserId, user_id
 from goalsvc.domain.reading import (
@@ -103,7 +104,7 @@ class Account(Sharing):
                 {"$eq": [{"$ifNull": ["$completed_at", None]}, None]},
             ]
         }
-        stages = [
+        stages: list[Query] = [
             {"$set": {"shares_announced": {"$add": [{"$ifNull": ["$shares_announced", 0]}, shares]}}},
             {"$set": {"completed_by": {"$cond": [last, run, "$completed_by"]}}},
             {"$set": {"completed_at": {"$cond": [last, now, "$completed_at"]}}},

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.origin import Cause
@@ -37,7 +37,7 @@ async def explain_transfer(transfer_id: str) -> Why | None:
     return why_transfer(transfer, await _goal_of(transfer), earning, await _arrival_of(transfer))
 
 
-async def _arrival_of(transfer: Mapping[str, Any]) -> datetime | None:
+async def _arrival_of(transfer: Mapping[str, object]) -> datetime | None:
     """When the webhook arrived that caused the transfer; None where no webhook did, or its trace is kept no longer."""
     cause = Cause.read(transfer.get("cause"))
     if cause.event_id is None or cause.root is None:
@@ -46,28 +46,28 @@ async def _arrival_of(transfer: Mapping[str, Any]) -> datetime | None:
     return root["at"] if root is not None else None
 
 
-async def _earning_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+async def _earning_of(transfer: Mapping[str, object]) -> Mapping[str, object] | None:
     metadata = transfer.get("metadata")
     doc_id = metadata.get("doc_id") if isinstance(metadata, dict) else None
     if str(transfer["_id"]).startswith("contribution-") or not isinstance(doc_id, str) or not ObjectId.is_valid(doc_id):
         return None
-    found: Mapping[str, Any] | None = await Earning.get_motor_collection().find_one({"_id": ObjectId(doc_id)})
+    found: Mapping[str, object] | None = await Earning.get_motor_collection().find_one({"_id": ObjectId(doc_id)})
     return found
 
 
-async def _goal_of(transfer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+async def _goal_of(transfer: Mapping[str, object]) -> Mapping[str, object] | None:
     named = [Cause.read(transfer.get("cause")).goal_id]
     named += [str(tag).rpartition(":")[2] for tag in sequence(transfer.get("tags")) if str(tag).startswith("escrow::")]
     for goal_id in named:
         if goal_id is not None and ObjectId.is_valid(goal_id):
-            found: Mapping[str, Any] | None = await Goal.get_motor_collection().find_one({"_id": ObjectId(goal_id)})
+            found: Mapping[str, object] | None = await Goal.get_motor_collection().find_one({"_id": ObjectId(goal_id)})
             if found is not None:
                 return found
     return None
 
 
 async def explain_goal(
-    goal_id: ObjectId, now: datetime, webhooks: Iterable[Mapping[str, Any]] | None = None
+    goal_id: ObjectId, now: datetime, webhooks: Iterable[Mapping[str, object]] | None = None
 ) -> Why | None:
     """Why that goal is not completed, or not paid; None when there is no such goal.
 
@@ -92,15 +92,15 @@ async def explain_goal(
     return why_not(goal, sum(held), dead, _uncounted(webhooks), now)
 
 
-async def _webhooks(goal: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+async def _webhooks(goal: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     where = {"goal_id": str(goal["_id"]), "node.kind": "webhook"}
-    found: list[Mapping[str, Any]] = (
+    found: list[Mapping[str, object]] = (
         await TraceSegment.get_motor_collection().find(where, UNCOUNTED_FIELDS).limit(_MOST_WEBHOOKS).to_list(None)
     )
     return found
 
 
-def _uncounted(webhooks: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], int]:
+def _uncounted(webhooks: Iterable[Stored]) -> Mapping[tuple[str, str], int]:
     """The marks that did not count, as far as the trace still holds them."""
     found: Counter[tuple[str, str]] = Counter()
     for segment in webhooks:

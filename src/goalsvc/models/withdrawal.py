@@ -1,13 +1,14 @@
 """Withdrawals: tokens that leave for a bank account, held until the platform says whether they arrived."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from goalsvc.database_session import DatabaseSession
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import UserId
 
 PENDING, CONFIRMED, RETURNED = "pending", "confirmed", "returned"
@@ -27,10 +28,10 @@ class Withdrawal(Document):
     returns_at: datetime
     """When it returns to the wallet by itself, unless it was confirmed."""
     reference: str | None = None
-    metadata: dict[str, Any] = {}
+    metadata: RawDocument = {}
     reason: str | None = None
     """Why it was returned."""
-    cause: dict[str, Any] | None = None
+    cause: RawDocument | None = None
 
     class Settings:
         """Where and how Beanie keeps withdrawals."""
@@ -47,7 +48,9 @@ class Withdrawal(Document):
         cls, withdrawal_id: str, state: str, now: datetime, session: DatabaseSession, *, reason: str | None = None
     ) -> Self | None:
         """Within a transaction: ends a pending withdrawal in that state; None when it is not pending."""
-        changes: dict[str, Any] = {"state": state, "updated_at": now} | ({} if reason is None else {"reason": reason})
+        changes: dict[str, object] = {"state": state, "updated_at": now} | (
+            {} if reason is None else {"reason": reason}
+        )
         found = await cls.get_motor_collection().find_one_and_update(
             {"_id": withdrawal_id, "state": PENDING},
             {"$set": changes},

@@ -44,7 +44,7 @@ class _Connection:
         names = (listening.event.sender, receiver.name)
         self._outcomes = {kind: ANSWERS.labels(*names, kind.__name__.lower()) for kind in (Done, Returned, Failed)}
 
-    def __call__(self, sender: str, *, context: Context, event: Any) -> Awaitable[ReceiverReport]:
+    def __call__(self, sender: str, *, context: Context, event: object) -> Awaitable[ReceiverReport]:
         return self.deliver(context, event)
 
     async def deliver(self, context: Context, event: Any) -> ReceiverReport:
@@ -115,7 +115,7 @@ class SignalBus:
 
     def _connections(self, event: Any) -> list[_Connection]:
         signal = self._namespace.signal(event.signal)
-        found: list[Callable[..., Any]] = list(signal.receivers_for(event.sender))
+        found: list[Callable[..., object]] = list(signal.receivers_for(event.sender))
         connections = [connection for connection in found if isinstance(connection, _Connection)]
         connections.sort(key=lambda connection: connection.order)  # blinker's own order is not that of connection
         return connections

@@ -32,7 +32,7 @@ class On:
     kinds: frozenset[GoalKind] = ALL_KINDS
     channel: ChannelKind | None = None
 
-    def declines(self, event: Any) -> Reason | None:
+    def declines(self, event: object) -> Reason | None:
         """Why this event is none of the receiver's business, or None when it may be; decided without awaiting."""
         if isinstance(event, GoalEvent):
             return None if event.kind in self.kinds else Reason.OTHER_GOAL_KIND
@@ -67,7 +67,7 @@ class Receiver:
     instant: bool = False
     """Whether it never waits for anything: then the bus runs it at once, without a task and without a clock on it."""
 
-    async def __call__(self, context: Context, event: Any) -> Outcome:
+    async def __call__(self, context: Context, event: object) -> Outcome:
         """Awaits the function itself, as the bus does after it has checked the event's kind."""
         return await self.function(context, event)
 

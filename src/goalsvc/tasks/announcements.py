@@ -1,14 +1,14 @@
 """From a goal, as it stands in the database, to the events that tell of it."""
 
 from datetime import datetime
-from typing import Any
 
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.models.goal import Goal
 from goalsvc.signals.events import GoalCompleted, GoalEnded, GoalProgressed, GoalStarted
 
 
-def _facts(goal: Goal, event_id: str, at: datetime) -> dict[str, Any]:
+def _facts(goal: Goal, event_id: str, at: datetime) -> RawDocument:
     """What every event tells of a goal."""
     return {
         "event_id": event_id,

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -82,7 +81,7 @@ async def end_idle_sessions(context: Context) -> Outcome:
     return Done(f"{ended} sessions") if ended else Returned(Reason.ALREADY_DONE)
 
 
-async def _busy_since(session: Mapping[str, Any], before: datetime, now: datetime) -> bool:
+async def _busy_since(session: Mapping[str, object], before: datetime, now: datetime) -> bool:
     """Returns whether a webhook or a call has concerned that session, its goals or its stream after that instant.
 
     Read from what they leave: tracking events of channels, audit events of calls, contributions, and the goals themselves.

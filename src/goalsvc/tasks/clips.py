@@ -7,6 +7,7 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
@@ -141,7 +142,7 @@ async def clip_livestream_as_asset(
             raise ClipImpossibleError(f"the stream has not gone on: {error.message}") from error
         raise
     seconds = clip.duration_seconds
-    facts: dict[str, Any] = {
+    facts: RawDocument = {
         "size": size,
         "begins_at": clip.begins_at,
         "duration": int(seconds) if seconds == int(seconds) else seconds,

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
 from prometheus_client import Counter as Metric
 from pymongo.errors import PyMongoError
@@ -165,6 +164,6 @@ class Courier:
         log.error("webhook endpoint %s failed for three days and is disabled", endpoint.id)
 
 
-def _attempt_document(answer: Answer) -> dict[str, Any]:
+def _attempt_document(answer: Answer) -> dict[str, object]:
     told = {"status": answer.status, "error": answer.error, "answer": answer.body or None}
     return {name: value for name, value in told.items() if value is not None}

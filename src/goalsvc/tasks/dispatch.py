@@ -1,7 +1,6 @@
 """From promises to jobs: what a document holds is enqueued, so that a worker need not find it first."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from goalsvc.context import Context
 from goalsvc.domain.promises import Job, Promise, PromiseRef
@@ -20,7 +19,7 @@ def enqueue_promises(context: Context, document: HasPromises, promise_ids: Seque
     enqueue_these(context, collection, document.id, [each for each in document.promises if each.id in promise_ids])
 
 
-def enqueue_these(context: Context, collection: str, document_id: Any, promises: Sequence[Promise]) -> None:
+def enqueue_these(context: Context, collection: str, document_id: object, promises: Sequence[Promise]) -> None:
     """Enqueues the jobs for these promises, which that document holds."""
     for promise in promises:
         context.queue.enqueue(job_for(PromiseRef(collection, document_id, promise.id), promise))

@@ -9,6 +9,7 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.documents import Query
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
@@ -74,7 +75,7 @@ def _stop_recording(goal: Goal) -> tuple[FollowUp, ...]:
 
 
 #: The clock does not run.
-_STANDING: Mapping[str, Any] = {"$expr": {"$gte": ["$context.paused", "$context.started"]}}
+_STANDING: Query = {"$expr": {"$gte": ["$context.paused", "$context.started"]}}
 
 #: How many goals one run of a cron task ends; what is left is found by the next run.
 _BATCH = 500
@@ -101,7 +102,7 @@ async def end_session(context: Context, *, session_id: str) -> Outcome:
 
 
 async def _end_all(
-    context: Context, where: Mapping[str, Any], still: Mapping[str, Any], order: str, *, expired: bool = False
+    context: Context, where: Mapping[str, object], still: Mapping[str, object], order: str, *, expired: bool = False
 ) -> Outcome:
     ended = 0
     ours = {**where, "active": ACTIVE, "_cls": {"$in": CLASSES}}

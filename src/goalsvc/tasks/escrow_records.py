@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import COMPLETED, REFUNDED, escrow_account, transfer_id_of
 from goalsvc.domain.outcome import Done
 from goalsvc.domain.promises import PromiseRef
@@ -20,7 +20,7 @@ SETTLING = {COMPLETED: "escrow_out", REFUNDED: "refund_escrow"}
 
 
 async def settled_of(
-    escrow_id: str, event: str, earnings: list[Mapping[str, Any]], payee: str | None
+    escrow_id: str, event: str, earnings: list[Mapping[str, object]], payee: str | None
 ) -> frozenset[str]:
     """Returns the transfer ids of those of these shares that have been settled and announced."""
     shares = [transfer_id_of(event, escrow_id, str(e["_id"]), payee or str(e["from_user_id"])) for e in earnings]
@@ -28,9 +28,7 @@ async def settled_of(
     return frozenset([share["_id"] async for share in settled])
 
 
-async def write_bi(
-    context: Context, escrow_id: str, event: str, metadata: Mapping[str, Any], state: str, *, asks: bool
-) -> bool:
+async def write_bi(context: Context, escrow_id: str, event: str, metadata: Stored, state: str, *, asks: bool) -> bool:
     """Writes the share's figures, unless it is settled: it stays so when an old job is run again.
 
     If that is asked, whether this was news.
@@ -109,7 +107,7 @@ async def report_remainder(context: Context, ref: PromiseRef, escrow_id: str, sh
 
 
 async def bury(
-    context: Context, ref: PromiseRef, arguments: Mapping[str, Any], reason: str, *, letter: str | None = None
+    context: Context, ref: PromiseRef, arguments: Mapping[str, object], reason: str, *, letter: str | None = None
 ) -> None:
     """Writes a dead letter that runs the whole settlement again when it is redriven."""
     now, name = context.clock.now(), ref.promise_id.partition(":")[0]

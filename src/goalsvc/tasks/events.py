@@ -1,27 +1,21 @@
 """Events that a document promises: written by the task that fulfils the promise."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from goalsvc.context import Context
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.events import Event
 from goalsvc.domain.origin import Origin
-from goalsvc.domain.outcome import Done, FollowUp, Outcome
+from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.domain.promises import Promise
 from goalsvc.tasks.task import task
 
 
 @task(traced=False)
-async def write_event(context: Context, *, event: Mapping[str, Any]) -> Outcome:
+async def write_event(context: Context, *, event: Stored) -> Outcome:
     """Writes the event; its id follows from what it tells of, so a repeat writes nothing."""
     told = Event.read(event)
     return Done(told.type, events=(told,))
-
-
-def follow_up_of(event: Event) -> FollowUp:
-    """The event as a follow-up, for a change whose own write can hold a promise."""
-    return write_event.follow_up(event=event.arguments()).called(event.id)
 
 
 def promise_of(event: Event, now: datetime, origin: Origin) -> Promise:

@@ -114,7 +114,7 @@ class Runner:
     # -- one task ---------------------------------------------------------------------------------------------------
 
     async def _attempt(
-        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, Any], origin: Origin
+        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, object], origin: Origin
     ) -> _Attempt:
         own = origin.of_task(task.name)
         inner = context.within(own)
@@ -186,7 +186,7 @@ class Runner:
         context: Context,
         job: Job,
         task: Task[Any],
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, object],
         attempt: _Attempt,
         tried: int,
     ) -> TryAgain | None:
@@ -274,7 +274,7 @@ def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
     return goal_id
 
 
-def _of_goal(job: Job, arguments: Mapping[str, Any]) -> str:
+def _of_goal(job: Job, arguments: Mapping[str, object]) -> str:
     goal_id = _goal_of(job, arguments) or job.origin.cause.goal_id
     return f" of goal {goal_id}" if goal_id else ""
 

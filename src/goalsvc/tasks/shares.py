@@ -5,15 +5,15 @@ What is done for each share is what its own chain does, `update_bi_escrow` → `
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
-from typing import Any
 
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import transfer_id_of
 from goalsvc.domain.events import Event
 from goalsvc.domain.origin import Origin
@@ -42,7 +42,7 @@ class _Share:
     reports: list[Report] = field(default_factory=list)
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
+    def metadata(self) -> Stored:
         return {"doc_id": self.doc_id, "user_id": self.to_user_id}
 
 

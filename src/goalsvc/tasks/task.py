@@ -54,7 +54,7 @@ class Task(Generic[P]):
         """Runs the function itself, as a test or another task may."""
         return await self.function(context, *args, **kwargs)
 
-    def arguments_from(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments_from(self, given: Mapping[str, object]) -> dict[str, object]:
         """Returns those of the given arguments that the function takes; a job of another version may have more.
 
         Raises MissingArgumentError when one is missing that has no default.

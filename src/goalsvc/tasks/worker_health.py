@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge
 from redis.asyncio import Redis
@@ -81,13 +80,13 @@ class WorkerHealth:
         """For how long a lane has not been able to ask Redis for jobs; the longest of all lanes."""
         return monotonic() - min((worker.claimed_at for worker in self._workers), default=monotonic())
 
-    def health(self) -> tuple[bool, dict[str, Any]]:
+    def health(self) -> tuple[bool, dict[str, object]]:
         """Whether the event loop comes round."""
         lag = self.lag_seconds
         well = lag <= LONGEST_LAG_SECONDS
         return well, {"status": "ok" if well else "event loop lags", "event_loop_lag_seconds": round(lag, 3)}
 
-    def readiness(self) -> tuple[bool, dict[str, Any]]:
+    def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether the worker can claim jobs."""
         waited = self.without_claim_seconds
         ready = waited <= LONGEST_WITHOUT_CLAIM_SECONDS and self.health()[0]

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from goalsvc.devstack.standins.recording import StandIn
+from goalsvc.domain.documents import RawDocument
 
 _ALGORITHM = "HMAC-SHA256"
 _VALID_SECONDS = 15 * 60
@@ -124,7 +125,7 @@ def signature(
 
 def _answer(request: Request, status: int, code: str = "", message: str = "") -> Response:
     """An answer in the form that all of BytePlus's OpenAPIs share."""
-    metadata: dict[str, Any] = {
+    metadata: RawDocument = {
         "RequestId": datetime.now(UTC).strftime("%Y%m%d%H%M%S%f"),
         "Action": request.query_params.get("Action", ""),
         "Version": request.query_params.get("Version", ""),

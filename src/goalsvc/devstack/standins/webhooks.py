@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from goalsvc.clock import Clock, to_epoch_milliseconds
+from goalsvc.domain.documents import Stored
 
 _BATCH_SECONDS = 0.05
 _MOST_EVENTS = 10
@@ -41,7 +42,7 @@ class WebhookSender:
         self._batching: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
-    def take(self, event: Mapping[str, Any]) -> None:
+    def take(self, event: Stored) -> None:
         """Takes one event of a webhook; never waits."""
         if not self._subscribers:
             return
@@ -61,7 +62,7 @@ class WebhookSender:
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
 
-    async def _send(self, subscriber: Subscriber, time_ms: int, events: Sequence[Mapping[str, Any]]) -> None:
+    async def _send(self, subscriber: Subscriber, time_ms: int, events: Sequence[Stored]) -> None:
         body = json.dumps({"time_ms": time_ms, "events": events}).encode()
         headers = {
             "Content-Type": "application/json",
