@@ -58,6 +58,7 @@ class TestTask:
             "StopRecord": Lane.RECORDINGS,
             "StartSnapshot": Lane.RECORDINGS,
             "create_post_from_livestream": Lane.ANALYTICS,
+            "redrive_letters": Lane.ANALYTICS,
             "clip_livestream_as_asset": Lane.CLIPS,
         }
 
