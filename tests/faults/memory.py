@@ -371,7 +371,8 @@ _TYPES: Mapping[str, type] = {
 
 def _types(names: str | Sequence[str]) -> tuple[type, ...]:
     """The types of these names. 32 and 64 bits are one type here: ask for both."""
-    names = {"number": ["int", "long", "double"]}.get(names, [names]) if isinstance(names, str) else names
+    given = [names] if isinstance(names, str) else names
+    names = [each for name in given for each in (["int", "long", "double"] if name == "number" else [name])]
     if ("int" in names) != ("long" in names):
         raise NotImplementedError(f"the types {names}")
     return tuple(_TYPES[name] for name in names)

@@ -630,6 +630,8 @@ class Simulation:
                 self.figures.dead_letters += 1
                 await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
             pending = any(each["state"] == "pending" for each in self.inside.peek("withdrawals").values())
+            if self.ended_at is not None:  # another service may begin one after the end, which its own time ends
+                pending |= any(goal.get("active", True) for goal in self.inside.peek("goals").values())
             if not letters and not self.promises() and not self.redis.jobs and not pending:
                 return
             if hopeless or asyncio.get_running_loop().time() > until:
