@@ -16,11 +16,15 @@ from .simulation import Simulation
 
 
 class RealDatabase:
-    """A real mongod behind the interface of the simulated one; slower by far."""
+    """A real mongod behind the interface of the simulated one; slower by far.
+
+    A database of its own, without the indexes that other tests make: these change the order of what is found.
+    """
 
     def __init__(self, client: MongoClient[Document]) -> None:
         self._client = client
-        self._database = client.get_default_database().with_options(CodecOptions(tz_aware=True))  # type: ignore[var-annotated]
+        client.drop_database("simulated")
+        self._database = client.get_database("simulated", CodecOptions(tz_aware=True))
         for name, fields in UNIQUE.items():
             self._database[name].create_index([(field, ASCENDING) for field in fields], unique=True, sparse=True)
         self._seen: dict[tuple[str, Any], tuple[bytes, Document]] = {}
