@@ -13,13 +13,15 @@ from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, contribu
 pytestmark = pytest.mark.real
 
 
-def snapshot(world: World) -> dict[str, list[Document]]:
+async def snapshot(world: World) -> dict[str, list[Document]]:
     """Every document, as a backup has it."""
+    await world.context.recorder.flush()
     return {name: list(world.database[name].find()) for name in world.database.list_collection_names()}
 
 
-def restore(world: World, backup: dict[str, list[Document]]) -> None:
+async def restore(world: World, backup: dict[str, list[Document]]) -> None:
     """The database as the backup has it; Redis is left as it is."""
+    await world.context.recorder.flush()
     for name in world.database.list_collection_names():
         if name.startswith("system."):
             continue
@@ -39,10 +41,10 @@ class TestRestoredDatabase:
 
     async def test_shares_of_a_show_that_was_never_performed(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360, earnings=3))
-        backup = snapshot(world)
+        backup = await snapshot(world)
         await world.performs(show, seconds=400)
         await until_shares_wait(world)
-        restore(world, backup)
+        await restore(world, backup)
         world.arrivals.clear()
         await world.settle()
         assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (0, show.escrow)
@@ -53,11 +55,11 @@ class TestRestoredDatabase:
     async def test_every_job_of_the_lost_future(self, world: World) -> None:
         """Whatever was in the queue when the backup came back: the show can still be performed, and is paid once."""
         show = await world.given(a_funded_show(seconds=360, earnings=3))
-        backup = snapshot(world)
+        backup = await snapshot(world)
         await world.performs(show, seconds=400)
         for _ in range(3):
             await world.jobs.work_one(world.context)
-        restore(world, backup)
+        await restore(world, backup)
         world.arrivals.clear()
         await world.settle()
         assert (world.balance(show.streamer), world.escrow(show.escrow_id)) == (0, show.escrow)
