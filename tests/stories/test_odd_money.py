@@ -298,3 +298,9 @@ async def test_documents_of_money_as_any_driver_writes_them(odd_world: World, da
         for path in paths if stored else ():
             await answers(world, path)
     await answers(world, "/v1/reports/audit")
+
+
+async def test_balances_beyond_what_mongodb_stores_are_audited(odd_world: World) -> None:
+    """The figures of the audit are kept, and two such balances come to more than 8 bytes hold."""
+    store(odd_world, "accounts", [odd.account(f"user:rich-{number}") | {"balance": 2**62} for number in range(3)])
+    await answers(odd_world, "/v1/reports/audit")

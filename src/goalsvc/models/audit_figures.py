@@ -9,6 +9,8 @@ from pydantic import Field
 from pymongo.errors import DuplicateKeyError
 
 _LAST = "last"
+#: The largest whole number that MongoDB stores; balances that others wrote may come to more.
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ async def last_audit() -> AuditFigures | None:
 async def keep_audit(figures: AuditFigures) -> None:
     """Stores the figures of an audit, unless those of a later one are stored."""
     where = {"_id": _LAST, "at": {"$lte": figures.at}}
+    stored = asdict(figures) | {"imbalance": max(-_LARGEST, min(figures.imbalance, _LARGEST))}
     try:
-        await LastAudit.get_motor_collection().update_one(where, {"$set": asdict(figures)}, upsert=True)
+        await LastAudit.get_motor_collection().update_one(where, {"$set": stored}, upsert=True)
     except DuplicateKeyError:
         return
