@@ -55,6 +55,6 @@ def test_other_directories_are_left_alone(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_purpose_that_nobody_would_remove_is_refused() -> None:
-    with pytest.raises(ValueError, match="nobody would remove"), working_directory("else"):
+def test_a_purpose_that_no_process_would_remove_is_refused() -> None:
+    with pytest.raises(ValueError, match="no process would remove"), working_directory("else"):
         pass

@@ -23,7 +23,7 @@ _PURPOSES = ("clip", "metrics")
 def working_directory(purpose: str) -> Iterator[Path]:
     """Yields an empty directory for `clip` or `metrics`; it is removed on leaving, or after this process's death."""
     if purpose not in _PURPOSES:
-        raise ValueError(f"nobody would remove a directory for {purpose}")
+        raise ValueError(f"no process would remove a directory for {purpose}")
     with ExitStack() as stack:
         locked: Path | None = None
         while locked is None:  # another process may take it for abandoned before it is locked

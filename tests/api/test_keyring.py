@@ -1,10 +1,9 @@
 """Keys in memory: what another process creates or revokes is known at once, by change stream, or soon, by polling."""
 
-import asyncio
-
 import pytest
 
 from goalsvc.models.keyring import Keyring
+from tests.support.waiting import comes_to_hold
 from tests.world import World
 
 from .app import Service
@@ -17,12 +16,12 @@ async def knows(keyring: Keyring, key: str) -> bool:
 
 
 async def refused(keyring: Keyring, key: str) -> bool:
-    """Waits until that key is not known any more, as long as it takes one or two polls."""
-    for _ in range(1000):
-        if not await knows(keyring, key):
-            return True
-        await asyncio.sleep(0.005)
-    return False
+    """Whether that key comes to be unknown."""
+
+    async def is_unknown() -> bool:
+        return not await knows(keyring, key)
+
+    return await comes_to_hold(is_unknown)
 
 
 @pytest.mark.real

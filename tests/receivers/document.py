@@ -51,7 +51,7 @@ RUN_HEADS = {
         "The target is reached",
         "The goal is performed, or funded, to its target, and ends; a request is agreed to. What Pusher and the wallet say "
         "does not depend on the run and stands only here; no escrow is ever made for a KaraokeGoal, so its cells under "
-        "`wallet` tell that nobody asks for the kind.",
+        "`wallet` tell that the kind is not asked for.",
     ),
     Run.SHORT: ("It stops short", "The goal stops below its target and ends so; a request is declined."),
     Run.LOWER_LEVEL: ("A lower level", "The goal reaches a level that is not its last."),

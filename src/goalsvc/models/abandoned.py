@@ -1,4 +1,4 @@
-"""Transactions that a killed process left open: they are ended, so that nobody waits for them.
+"""Transactions that a killed process left open: they are ended, so that no other process waits for them.
 
 MongoDB keeps such a transaction, and every document that it wrote, for `transactionLifetimeLimitSeconds` (60 s by default,
 up to 90 s until it looks). One that was killed in the middle of a deposit would stop every deposit for so long. A transaction
@@ -42,7 +42,7 @@ async def end_abandoned(client: Any) -> int:
 
 
 class Abandoned:
-    """Looks for abandoned transactions when somebody is held up, at most once per `IDLE_SECONDS / 2`."""
+    """Looks for abandoned transactions when a transaction is held up, at most once per `IDLE_SECONDS / 2`."""
 
     def __init__(self, client: object) -> None:
         self._client = client

@@ -58,7 +58,7 @@ WITH_PROMISES: dict[str, type[HasPromises]] = {
 TRANSACTION_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 0.004
 LONGEST_PAUSE_SECONDS = 0.05
-#: Whoever is held up for longer looks whether a process that is gone holds it up.
+#: A transaction that is held up for longer looks whether a process that is gone holds it up.
 _PATIENCE_SECONDS = 0.5
 
 

@@ -20,7 +20,7 @@ from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dispatch import enqueue_these
 
 #: How long letters are held by the call that tries them again: one for as long as its promise takes to be written, a batch
-#: for longer; whoever holds them may go on at once after a crash.
+#: for longer; the same redrive may go on with them at once after a crash.
 _TAKEN, _BATCH_TAKEN = timedelta(seconds=3), timedelta(seconds=30)
 #: A letter that cannot be tried again, by what its promise or document is.
 _IMPOSSIBLE = (ConflictError, UnusableDocumentError)
