@@ -102,6 +102,26 @@ class TestWithdrawals:
         assert await refused(world, f"/v1/withdrawals/{identity}/confirm", None) == (409, "withdrawal_concluded")
         assert (world.balance("bob"), world.account(f"payout:{identity}")) == (100, 0)
 
+    @pytest.mark.parametrize("verb", ["confirm", "return"])
+    async def test_its_end_notes_what_the_caller_says(self, world: World, verb: str) -> None:
+        identity = await self.begun(world)
+        path = f"/v1/withdrawals/{identity}/{verb}"
+        taken = await refused(world, path, {"reference": "payout-1"})
+        assert (taken, world.account(f"payout:{identity}")) == ((409, "reference_used"), 60)
+        too_much = await world.call("POST", path, {"metadata": {"x": "y" * 2048}})
+        assert (too_much.status_code, "metadata" in too_much.text) == (422, True)
+        ended = await world.post(path, {"reference": "bank-7", "metadata": {"batch": 3}})
+        assert await world.post(path, {"reference": "bank-8"}) == ended
+        (noted,) = (await world.get("/v1/transfers?reference=bank-7"))["items"]
+        assert (noted["id"], noted["amount"]) == (f"withdrawal-{identity}-{ended['state']}", 60)
+        assert noted["metadata"]["batch"] == 3
+        assert (await world.get("/v1/transfers?reference=bank-8"))["items"] == []
+        (told,) = (await world.get(f"/v1/events?types=withdrawal.{ended['state']}"))["items"]
+        assert (told["data"]["transfer"]["reference"], told["data"]["transfer"]["metadata"]) == (
+            "bank-7",
+            noted["metadata"],
+        )
+
     async def test_both_at_once_end_one_way(self, world: World) -> None:
         identity = await self.begun(world)
         paths = [f"/v1/withdrawals/{identity}/{verb}" for verb in ("confirm", "return") for _ in range(4)]

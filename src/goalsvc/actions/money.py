@@ -187,11 +187,23 @@ async def withdraw(
     return (withdrawal if new else await known_withdrawal(withdrawal_id)), new
 
 
-async def confirm_withdrawal(context: Context, withdrawal_id: str) -> tuple[Withdrawal, bool]:
-    """Notes that a payout arrived: its tokens leave the ledger. Raises ConflictError `withdrawal_concluded`."""
-    return await conclude_withdrawal(context, withdrawal_id, CONFIRMED, None)
+async def confirm_withdrawal(
+    context: Context, withdrawal_id: str, particulars: Particulars = NO_PARTICULARS
+) -> tuple[Withdrawal, bool]:
+    """Notes that a payout arrived: its tokens leave the ledger. Raises what `conclude_withdrawal` raises, and InvalidError."""
+    metadata = particulars.checked()
+    return await conclude_withdrawal(
+        context, withdrawal_id, CONFIRMED, None, reference=particulars.reference, metadata=metadata
+    )
 
 
-async def return_withdrawal(context: Context, withdrawal_id: str, reason: str) -> tuple[Withdrawal, bool]:
-    """Returns the tokens of a payout that was not made to the wallet. Raises ConflictError `withdrawal_concluded`."""
-    return await conclude_withdrawal(context, withdrawal_id, RETURNED, reason)
+async def return_withdrawal(
+    context: Context, withdrawal_id: str, reason: str, particulars: Particulars = NO_PARTICULARS
+) -> tuple[Withdrawal, bool]:
+    """Returns the tokens of a payout that was not made to the wallet. Raises what `conclude_withdrawal` raises, and
+    InvalidError.
+    """
+    metadata = particulars.checked()
+    return await conclude_withdrawal(
+        context, withdrawal_id, RETURNED, reason, reference=particulars.reference, metadata=metadata
+    )

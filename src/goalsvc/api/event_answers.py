@@ -42,6 +42,7 @@ _TRANSFER: dict[str, Any] = {
     "amount": 250,
     "tags": ["deposit"],
     "metadata": {},
+    "reference": "pi_3MtwBwLkdIwHu7ix28a3tqPa",
     "created_at": _AT,
 }
 

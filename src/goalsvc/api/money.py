@@ -58,12 +58,21 @@ class WithdrawalBody(ParticularsBody):
     amount: Amount
 
 
-class ReasonBody(BaseModel):
-    """A reason."""
+class ConfirmationBody(ParticularsBody):
+    """What is noted with a payout that arrived."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "the bank refused it"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reference": "bank-2026-03-01-0042"}})
 
-    reason: Reason
+
+class ReturnBody(ParticularsBody):
+    """Why a payout was not made."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"reason": "the bank refused it", "metadata": {"bank_code": "AC04"}}},
+    )
+
+    reason: Reason = "returned by the platform"
 
 
 class ReversalBody(ParticularsBody):
@@ -250,9 +259,15 @@ async def read_withdrawal(withdrawal_id: WithdrawalId) -> WithdrawalView:
     "/withdrawals/{withdrawal_id}/confirm", summary="Confirm a withdrawal", responses=responses(404, 409, 422, 503)
 )
 @requires(Scope.MONEY)
-async def confirm_withdrawal(context: ContextOf, withdrawal_id: WithdrawalId, response: Response) -> WithdrawalView:
-    """Notes that the payout arrived: the tokens leave the ledger. Confirmed again it changes nothing; after a return: 409."""
-    withdrawal, new = await money.confirm_withdrawal(context, withdrawal_id)
+async def confirm_withdrawal(
+    context: ContextOf, withdrawal_id: WithdrawalId, response: Response, body: ConfirmationBody | None = None
+) -> WithdrawalView:
+    """Notes that the payout arrived: the tokens leave the ledger. Confirmed again it changes nothing; after a return: 409.
+
+    The transfer `withdrawal-{id}-confirmed` has this `reference` (another than the withdrawal's own) and `metadata`.
+    """
+    particulars = (body or ConfirmationBody()).particulars
+    withdrawal, new = await money.confirm_withdrawal(context, withdrawal_id, particulars)
     _replayed(response, new)
     return WithdrawalView.of(withdrawal)
 
@@ -262,11 +277,14 @@ async def confirm_withdrawal(context: ContextOf, withdrawal_id: WithdrawalId, re
 )
 @requires(Scope.MONEY)
 async def return_withdrawal(
-    context: ContextOf, withdrawal_id: WithdrawalId, response: Response, body: ReasonBody | None = None
+    context: ContextOf, withdrawal_id: WithdrawalId, response: Response, body: ReturnBody | None = None
 ) -> WithdrawalView:
-    """Gives the tokens back to the wallet: the payout was not made. Returned again it changes nothing; confirmed: 409."""
-    reason = body.reason if body is not None else "returned by the platform"
-    withdrawal, new = await money.return_withdrawal(context, withdrawal_id, reason)
+    """Gives the tokens back to the wallet: the payout was not made. Returned again it changes nothing; confirmed: 409.
+
+    The transfer `withdrawal-{id}-returned` has this `reference` (another than the withdrawal's own) and `metadata`.
+    """
+    given = body or ReturnBody()
+    withdrawal, new = await money.return_withdrawal(context, withdrawal_id, given.reason, given.particulars)
     _replayed(response, new)
     return WithdrawalView.of(withdrawal)
 

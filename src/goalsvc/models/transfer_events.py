@@ -16,7 +16,9 @@ from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.models.wallet import Transfer
 
-_OF_A_TRANSFER: Final = ("debit", "credit", "from_user_id", "to_user_id", "amount", "tags", "metadata", "created_at")
+_OF_A_TRANSFER: Final = (
+    "debit", "credit", "from_user_id", "to_user_id", "amount", "tags", "metadata", "created_at", "reference",
+)  # fmt: skip
 #: Accounts of one user, by what their ids begin with.
 _OF_A_USER: Final = ("user:", "debt:")
 

@@ -34,6 +34,8 @@ POLL_SECONDS = 0.5
 WITHOUT_ENDPOINTS_SECONDS = 2.0
 #: How many attempts are under way for an endpoint; for one that fails, one.
 AT_ONCE = 4
+#: After so many failures in a row an endpoint is left until the next look; one that fails now and then goes on.
+FAILURES_IN_A_ROW = 3
 
 
 class Courier:
@@ -117,13 +119,15 @@ class Courier:
             log.warning("%s is not served at the moment: %s", endpoint_id, error)
 
     async def _deliver_due(self, endpoint_id: str) -> None:
-        while True:
+        failures = 0
+        while failures < FAILURES_IN_A_ROW:
             endpoint = await WebhookEndpoint.find_one({"_id": endpoint_id, "enabled": True})
             if endpoint is None:
                 return
             delivery = await Delivery.claim(endpoint_id, self._context.clock.now())
-            if delivery is None or not await self._attempt(endpoint, delivery):
+            if delivery is None:
                 return
+            failures = 0 if await self._attempt(endpoint, delivery) else failures + 1
 
     async def _attempt(self, endpoint: WebhookEndpoint, delivery: Delivery) -> bool:
         """Tries the delivery once; whether the endpoint accepted it."""

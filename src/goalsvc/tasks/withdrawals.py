@@ -1,5 +1,7 @@
 """Withdrawals: how a payout that is pending ends, and the return of those that nothing has ended."""
 
+from collections.abc import Mapping
+
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import ISSUER, payout_account, user_account
@@ -38,9 +40,19 @@ async def known_withdrawal(withdrawal_id: str) -> Withdrawal:
 
 
 async def conclude_withdrawal(
-    context: Context, withdrawal_id: str, state: str, reason: str | None
+    context: Context,
+    withdrawal_id: str,
+    state: str,
+    reason: str | None,
+    *,
+    reference: str | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> tuple[Withdrawal, bool]:
-    """Ends a pending withdrawal; what it is then, and whether that was done now. The same end again changes nothing."""
+    """Ends a pending withdrawal; what it is then, and whether that was done now. The same end again changes nothing.
+
+    The transfer that ends it has `reference` and `metadata`. Raises NotFoundError, ConflictError `withdrawal_concluded`,
+    `reference_used`.
+    """
     withdrawal = await known_withdrawal(withdrawal_id)
     if withdrawal.state != PENDING:
         return _concluded(withdrawal, state), False
@@ -51,9 +63,11 @@ async def conclude_withdrawal(
         credit=user_account(withdrawal.user_id) if returned else ISSUER,
         amount=withdrawal.amount,
         tags=["withdrawal", f"withdrawal::{withdrawal_id}"],
-        metadata={} if reason is None else {"reason": reason},
+        metadata={**(metadata or {}), **({} if reason is None else {"reason": reason})},
         to_user_id=withdrawal.user_id if returned else None,
         cause=context.origin.cause,
+        reference=reference,
+        account=user_account(withdrawal.user_id),
     )
 
     async def note(session: DatabaseSession) -> None:
@@ -63,8 +77,11 @@ async def conclude_withdrawal(
 
     try:
         _, new = await context.ledger.post(order, now, note)
-    except (ConflictError, InsufficientFundsError):  # the other end was faster
-        return _concluded(await known_withdrawal(withdrawal_id), state), False
+    except (ConflictError, InsufficientFundsError):
+        ended = await known_withdrawal(withdrawal_id)
+        if ended.state == PENDING:  # its reference is taken
+            raise
+        return _concluded(ended, state), False  # another call was faster
     return await known_withdrawal(withdrawal_id), new
 
 
