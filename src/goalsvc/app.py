@@ -20,6 +20,7 @@ from goalsvc.api import (
     examples,
     goals,
     health,
+    health_view,
     keys,
     money,
     openapi,
@@ -53,6 +54,7 @@ from goalsvc.domain.documents import RawDocument
 from goalsvc.integrations.jwks import Jwks
 from goalsvc.models.keyring import Keyring
 from goalsvc.settings import Settings
+from goalsvc.tasks.heartbeats import Beating, beating
 from goalsvc.wiring import open_context
 
 
@@ -78,7 +80,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.webhook_secrets = own.webhook_secrets
             draining = Draining()
             app.state.stopping = Stopping()
-            async with metrics.lag_watched("api"):
+            heartbeat = Beating(resources.redis, context.clock, "api", resources.breakers)
+            async with metrics.lag_watched("api"), beating(heartbeat):
                 with watch_signals(app.state.stopping), draining.on_sigterm(own.drain_seconds):
                     yield {STATE: draining}
 
@@ -108,7 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
-        reconciliation, events, keys, audit, reports, search, money, statements,
+        reconciliation, events, keys, audit, reports, search, money, statements, health_view,
     ):  # fmt: skip
         include(app, module.router)
     for router in (

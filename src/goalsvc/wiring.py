@@ -82,7 +82,7 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
         database = await stack.enter_async_context(open_database(settings.mongodb_url))
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
-        breakers = Breakers()
+        breakers = Breakers(clock)
         notifier = await stack.enter_async_context(open_notifier(settings, breaker=breakers.of("pusher")))
         cache = RedisCache(redis)
         exporter = open_spans(log.warning)

@@ -144,7 +144,7 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
             running.append(asyncio.create_task(courier.run(), name="courier"))
         if child is not None:
             child.start()
-        health = WorkerHealth(resources.redis, workers)
+        health = WorkerHealth(resources.redis, workers, context.clock, resources.breakers)
         watching = asyncio.create_task(health.watch(), name="health")
         port = stack.enter_context(_health_port(settings, health))
         log.info("worker ready%s", f", health on port {port}" if port else "")

@@ -5,11 +5,15 @@ import re
 from datetime import timedelta
 
 import httpx
+import pytest
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console import live
 from goalsvc.domain.call import Scope
+from goalsvc.errors import ServiceDownError
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.models.trace_roots import Place
+from goalsvc.tasks.heartbeats import Beating
 from tests.world import World
 
 from .conftest import FROM_HERE, a_key, hear, log_in
@@ -57,6 +61,24 @@ class TestStart:
         text = await shown(world, operator, "/start")
         assert re.search(r"key world-key</td><td><time", text)
         assert "never" not in re.sub(r"“Never”.*", "", text)
+
+
+class TestHealth:
+    async def test_shows_workers_and_services_as_the_api_does(self, world: World, operator: httpx.AsyncClient) -> None:
+        assert "No worker runs: what is promised waits until one does." in await shown(world, operator, "/health")
+        breakers = Breakers(world.clock)
+        with pytest.raises(ServiceDownError), breakers.of("pusher").call():
+            raise ServiceDownError("pusher", "<b>answered 503</b>")
+        worker = Beating(world.redis, world.clock, "worker", breakers)
+        await worker.beat(0.25, lanes=["money"], jobs=7, last_claim_at=world.clock.now())
+        text = await shown(world, operator, "/health")
+        (process,) = (await world.get("/v1/health"))["processes"]
+        assert '<p class="sentence">Nothing is stuck.</p>' in text
+        for said in (process["host"], f"<td>{process['version']}</td>", '<td class="n">7</td>', "250 ms", "2 s ago"):
+            assert said in text
+        assert "failing</span>" in text
+        assert "&lt;b&gt;answered 503" in text
+        await worker.end()
 
 
 class TestReconciliation:

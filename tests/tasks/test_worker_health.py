@@ -48,7 +48,7 @@ def worker(world: World) -> LaneWorker:
 
 @pytest.fixture
 def health(world: World, worker: LaneWorker) -> WorkerHealth:
-    return WorkerHealth(world.redis, [worker])
+    return WorkerHealth(world.redis, [worker], SystemClock())
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestWatch:
                 await asyncio.sleep(0.01)
         state = json.loads(found)
         assert (state["lanes"], state["jobs"]) == (["money"], 0)
-        assert {"host", "pid", "version", "seconds_since_claim"} <= state.keys()
+        assert {"host", "pid", "version", "last_claim_at", "lag_seconds"} <= state.keys()
         assert 0 < await world.redis.pttl(health.key) <= 15_000, "one that is killed is gone soon"
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -11,9 +11,11 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.console import access, acting, administration, explaining, live, redriving, watching
 from goalsvc.console.acts import fields_of, offered
+from goalsvc.console.instants import instants_in
+from goalsvc.console.operating import read_operation
 from goalsvc.console.pictures import balance, evening, ribbon
 from goalsvc.console.pictures import timeline as timelines
-from goalsvc.console.queries import evenings, finding, health, money, overview, rows
+from goalsvc.console.queries import evenings, finding, money, overview, rows
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.rendering import HEADERS, page, picture
@@ -24,7 +26,6 @@ from goalsvc.domain.books import legs_of
 from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
-from goalsvc.models.census import take_census
 from goalsvc.models.trace_roots import SETTLES, Place
 from goalsvc.models.why import explain_goal, explain_transfer
 
@@ -340,9 +341,8 @@ async def stream_live(
 
 @router.get("/health")
 async def show_health(request: Request, caller: Operator) -> Response:
-    """Shows what waits, and whether anything is stuck."""
-    context: Context = request.app.state.context
-    now = context.clock.now()
-    census = await take_census(now, timedelta(seconds=3 * context.settings.reconcile_seconds))
-    queues = await health.queues(request.app.state.resources.redis)
-    return page(request, "health.html", caller=caller, census=census, queues=queues, now=now)
+    """Shows the processes, the services that they call, what waits, and whether anything is stuck."""
+    found = instants_in(await read_operation(request, caller, "/v1/health"))
+    if found is None:
+        raise TimeoutError
+    return page(request, "health.html", caller=caller, health=found, now=found["at"])

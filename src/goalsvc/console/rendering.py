@@ -47,6 +47,7 @@ def templates() -> "Environment":
         "clock": clock_text,
         "instant": instant_text,
         "span": duration_text,
+        "seconds": lambda value: duration_text(timedelta(seconds=value)),
         "ago": ago_text,
         "words": lambda code: str(code).replace("_", " "),
         "millis": to_epoch_milliseconds,

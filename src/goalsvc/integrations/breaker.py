@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from types import TracebackType
+from typing import Literal
 
 from prometheus_client import Gauge, Histogram
 
+from goalsvc.clock import Clock, SystemClock
 from goalsvc.errors import ServiceDownError
 
 log = logging.getLogger(__name__)
@@ -34,11 +37,37 @@ FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 5.0
 _GIVEN_UP_SECONDS = 1.0
 
 
+#: The states of a service, the worst first.
+State = Literal["down", "failing", "works", "unused"]
+STATES: Sequence[State] = ("down", "failing", "works", "unused")
+#: The reason of a failure is cut to this many characters.
+_LONGEST_REASON = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """How one service has answered one process."""
+
+    service: str
+    state: State
+    """`unused` (no call has ended yet), `works`, `failing` (the last calls failed) or `down` (calls fail at once)."""
+    failures: int
+    """How many calls failed in a row."""
+    down_since: datetime | None = None
+    last_failed_at: datetime | None = None
+    last_failure: str | None = None
+
+
 class Breaker:
     """The state of one service in this process. `with breaker:` around each call."""
 
-    def __init__(self, service: str, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, service: str, now: Callable[[], float] = monotonic, clock: Clock | None = None) -> None:
         self.service = service
+        self._clock = clock or SystemClock()
+        self._used = False
+        self._down_at: datetime | None = None
+        self._last_failed_at: datetime | None = None
+        self._last_failure: str | None = None
         self._kind = service.partition(" ")[0]  # a host of streams is no label of a metric
         self._now = now
         self._failures = 0
@@ -52,6 +81,19 @@ class Breaker:
     def is_down(self) -> bool:
         """Whether calls fail at once."""
         return self._down_since is not None
+
+    @property
+    def state(self) -> ServiceState:
+        """How the service has answered this process so far."""
+        state: State = "failing" if self._failures else "works" if self._used else "unused"
+        return ServiceState(
+            self.service,
+            "down" if self.is_down else state,
+            self._failures,
+            self._down_at,
+            self._last_failed_at,
+            self._last_failure,
+        )
 
     def calls_now(self, most: int) -> int:
         """Returns how many of `most` calls make sense at this moment: all, one that probes, or none."""
@@ -81,6 +123,7 @@ class Breaker:
         if isinstance(error, asyncio.CancelledError) and seconds < _GIVEN_UP_SECONDS:
             OUTBOUND.labels(self._kind, "cancelled").observe(seconds)
             return
+        self._used = True
         if isinstance(error, ServiceDownError | asyncio.CancelledError):
             OUTBOUND.labels(self._kind, "down").observe(seconds)
             self._failed(error)
@@ -89,19 +132,21 @@ class Breaker:
         self._failures, self._rest_seconds = 0, FIRST_REST_SECONDS
         if self._down_since is not None:
             log.warning("%s works again, after %.0f s", self.service, self._now() - self._down_since)
-            self._down_since = None
+            self._down_since = self._down_at = None
             UP.labels(self._kind).set(1)
 
     def _failed(self, error: BaseException) -> None:
         self._failures += 1
+        self._last_failed_at = self._clock.now()
+        reason = str(error) or f"no answer within {_GIVEN_UP_SECONDS:g} s"
+        self._last_failure = reason[:_LONGEST_REASON]
         if self._failures < FAILURES:
             return
         self._probe_at = self._now() + self._rest_seconds
         self._rest_seconds = min(self._rest_seconds * 2, LONGEST_REST_SECONDS)
         if self._down_since is None:
-            self._down_since = self._now()
+            self._down_since, self._down_at = self._now(), self._clock.now()
             UP.labels(self._kind).set(0)
-            reason = str(error) or f"no answer within {_GIVEN_UP_SECONDS:g} s"
             log.warning(
                 "%s does not work: calls fail at once and their work waits until it does (%s)", self.service, reason
             )
@@ -147,8 +192,14 @@ class Breakers:
     #: A host of a stream is a service, too; a process does not keep more of them than this.
     _MOST = 1000
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock
         self._breakers: dict[str, Breaker] = {}
+
+    def states(self, most: int = 30) -> list[ServiceState]:
+        """Returns at most so many of their states: those that do not work first, then by name."""
+        found = [breaker.state for breaker in self._breakers.values()]
+        return sorted(found, key=lambda one: (STATES.index(one.state), one.service))[:most]
 
     def of(self, service: str) -> Breaker:
         """Returns the breaker of that service."""
@@ -156,5 +207,5 @@ class Breakers:
         if breaker is None:
             if len(self._breakers) >= self._MOST:
                 self._breakers.pop(next(iter(self._breakers)))
-            breaker = self._breakers[service] = Breaker(service)
+            breaker = self._breakers[service] = Breaker(service, clock=self._clock)
         return breaker

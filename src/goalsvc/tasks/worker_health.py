@@ -8,11 +8,10 @@ import contextlib
 import hmac
 import json
 import logging
-import os
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 
@@ -20,12 +19,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from goalsvc import __version__
-from goalsvc.clock import SystemClock
+from goalsvc.clock import Clock, SystemClock
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.redis_health import evicts, is_full
 from goalsvc.metrics import LAG, exposition
 from goalsvc.tasks.arq_queue import queue_depths
 from goalsvc.tasks.arq_worker import LaneWorker
+from goalsvc.tasks.heartbeats import EVERY_SECONDS, Beating
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +46,26 @@ LONGEST_LAG_SECONDS = 5.0
 LONGEST_WITHOUT_CLAIM_SECONDS = 10.0
 
 _BEAT_SECONDS = 1.0
-_HEARTBEAT_SECONDS = 5.0
-_HEARTBEAT_LIVES_SECONDS = 15.0
 _GATHER_SECONDS = 15.0
-
-#: The flag lets a worker be seen on a server that is full.
-_HEARTBEAT = """#!lua flags=allow-oom
-return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-"""
 
 
 class WorkerHealth:
     """Watches the lanes of one worker. `watch` runs beside them."""
 
-    def __init__(self, redis: Redis, workers: Sequence[LaneWorker]) -> None:
-        self._redis, self._workers = redis, workers
-        self._heartbeat = redis.register_script(_HEARTBEAT)
+    def __init__(
+        self, redis: Redis, workers: Sequence[LaneWorker], clock: Clock, breakers: Breakers | None = None
+    ) -> None:
+        self._redis, self._workers, self._clock = redis, workers, clock
+        self._beating = Beating(redis, clock, "worker", breakers)
         self._beaten_at = monotonic()
+        self._lag = 0.0
         self._redis_full = False
         self._evicts = ""
-        self.key = f"goalsvc:worker:{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def key(self) -> str:
         """The key of the heartbeat in Redis."""
+        return self._beating.key
 
     # -- what is asked, by any thread ---------------------------------------------------------------------------------
 
@@ -102,33 +101,30 @@ class WorkerHealth:
         try:
             while True:
                 now = monotonic()
-                LAG.labels("worker").set(max(0.0, now - self._beaten_at - _BEAT_SECONDS))
+                self._lag = max(0.0, now - self._beaten_at - _BEAT_SECONDS)
+                LAG.labels("worker").set(self._lag)
                 self._beaten_at = now
                 for worker in self._workers:
                     IN_HAND.labels(worker.lane.value).set(len(worker.running))
                 with contextlib.suppress(RedisError, OSError):  # the lanes say that Redis does not answer
                     async with asyncio.timeout(2.0):
                         if now >= beating_at:
-                            beating_at = now + _HEARTBEAT_SECONDS
+                            beating_at = now + EVERY_SECONDS
                             await self._beat()
                         if now >= gathering_at:
                             gathering_at = now + _GATHER_SECONDS
                             await self._gather()
                 await asyncio.sleep(_BEAT_SECONDS)
         finally:
-            with contextlib.suppress(RedisError, OSError):
-                await self._redis.delete(self.key)
+            await self._beating.end()
 
     async def _beat(self) -> None:
-        state = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": __version__,
-            "lanes": [worker.lane.value for worker in self._workers],
-            "jobs": sum(len(worker.running) for worker in self._workers),
-            "seconds_since_claim": round(self.without_claim_seconds, 1),
-        }
-        await self._heartbeat(keys=[self.key], args=[json.dumps(state), int(_HEARTBEAT_LIVES_SECONDS * 1000)])
+        await self._beating.beat(
+            self._lag,
+            lanes=[worker.lane.value for worker in self._workers],
+            jobs=sum(len(worker.running) for worker in self._workers),
+            last_claim_at=self._clock.now() - timedelta(seconds=self.without_claim_seconds),
+        )
 
     async def _gather(self) -> None:
         for lane, (depth, oldest) in (await queue_depths(self._redis)).items():
