@@ -34,6 +34,7 @@ from goalsvc.api import (
     sessions,
     statements,
     test_clock,
+    test_events,
     traces,
     users,
     wallets,
@@ -112,6 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
         reconciliation, events, keys, audit, reports, search, money, statements, health_view,
+        test_events,
     ):  # fmt: skip
         include(app, module.router)
     for router in (

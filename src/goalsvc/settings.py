@@ -250,6 +250,9 @@ class Settings(BaseSettings):
     event_days: int = Field(
         default=30, ge=1, le=36_500, description="How long events for the platform's backend are kept."
     )
+    test_events: Literal["on", "off"] = Field(
+        default="off", description="Whether operators may send test events to a goal; `goalsvc dev` sets `on`."
+    )
     log_level: str = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
     log_format: Literal["text", "json"] = Field(
         default="text", description="How a line of the log looks: `text`, or `json` (one object for each line)."

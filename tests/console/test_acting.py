@@ -1,15 +1,19 @@
 """What operators do from pages: only from this console, only with a reason, only with the scope; all of it in the audit."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import httpx
+from fastapi.routing import APIRoute
 
+from goalsvc.console.pages import ROUTERS
 from goalsvc.domain.call import Scope
 from tests.world import World
 
 from .conftest import FROM_HERE, a_key, log_in
 
+NOWHERE = "0" * 24
 #: Each page, and the scope that it requires beside `read`.
 REQUIRED = {
     "": None,
@@ -26,7 +30,21 @@ REQUIRED = {
     "/keys": "admin",
     "/audit": "admin",
     "/deliveries": "admin",
+    f"/goals/{NOWHERE}": None,
+    f"/goals/{NOWHERE}/timeline.svg": None,
+    f"/goals/{NOWHERE}/seconds": None,
+    f"/goals/{NOWHERE}/trace": None,
+    f"/sessions/{NOWHERE}": None,
+    "/transfers/none": None,
+    f"/redrives/rdr_{NOWHERE}": None,
+    f"/clips/{NOWHERE}": None,
+    f"/events/evt_{'0' * 32}": None,
+    f"/deliveries/whe_{NOWHERE}": "admin",
+    "/dead-letters?id=none": None,
+    "/webhooks?which=late": None,
 }
+#: What is open to all, and what never ends (`tests/console/test_live.py`).
+ELSEWHERE = {"/login", "/static/{name}", "/live/stream"}
 
 
 async def a_show(world: World) -> dict[str, Any]:
@@ -51,9 +69,17 @@ class TestScopes:
                     scopes = {scope.value, *also}
                     answer = await browser.get(f"/console{path}")
                     lacking = [one for one in ("read", required) if one is not None and one not in scopes]
-                    assert answer.status_code == (403 if lacking else 200), (path, scopes)
+                    gone = (NOWHERE in path and not path.endswith("/trace")) or path == "/transfers/none"
+                    assert answer.status_code == (403 if lacking else 404 if gone else 200), (path, scopes)
                     if lacking:
                         assert f"has not the scope {lacking[0]}" in answer.text
+
+    def test_are_tested_of_every_page_that_there_is(self) -> None:
+        routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+        pages = [route for route in routes if "GET" in route.methods]
+        tested = [f"/console{path.partition('?')[0]}" for path in REQUIRED]
+        missing = {page.path for page in pages if not any(page.path_regex.match(path) for path in tested)}
+        assert missing == {f"/console{path}" for path in ELSEWHERE}
 
     async def test_of_an_act_are_checked_by_the_server_and_the_form_is_not_shown(
         self, world: World, browser: httpx.AsyncClient
@@ -117,6 +143,51 @@ class TestActs:
     async def test_of_a_browser_that_was_logged_out_lead_to_the_log_in(self, browser: httpx.AsyncClient) -> None:
         answer = await submit(browser, "end", id="x", reason="y")
         assert answer.headers["location"] == "/console/login"
+
+
+class TestTestEvents:
+    async def test_are_taken_as_webhooks_are_and_name_the_key(self, world: World, operator: httpx.AsyncClient) -> None:
+        allow_test_events(world)
+        goal = await a_show(world)
+        assert "Send a test event" in (await operator.get(f"/console/goals/{goal['id']}")).text
+        join = {"id": goal["id"], "name": "member_added", "user_id": "alice", "reason": "is it wired up?"}
+        answer = await submit(operator, "test-event", **join)
+        assert (answer.status_code, "karaoke_control" in answer.text) == (200, True)
+        assert "acted on it" in answer.text
+        mallory = await submit(operator, "test-event", **{**join, "user_id": "mallory"})
+        assert "not a participant" in mallory.text
+        world.clock.move_on(60)
+        await world.post(f"/v1/goals/{goal['id']}/test-events", {"name": "member_removed", "user_id": "alice"})
+        await world.settle()
+        assert (await world.get(f"/v1/goals/{goal['id']}"))["progress"] == 60
+        acts = (await world.get("/v1/audit?operation=send_test_event&order=desc"))["items"]
+        assert [(one["via"], one.get("reason")) for one in acts[1:]] == [("console", "is it wired up?")] * 2
+        await world.context.recorder.flush()
+        world.clock.move_on(2)
+        assert "test event by env" in (await operator.get("/console/webhooks")).text
+        assert "None has been taken." in (await operator.get("/console/start")).text, "Pusher has not told anything"
+
+    async def test_are_refused_unless_the_settings_allow_them(self, world: World, operator: httpx.AsyncClient) -> None:
+        goal = await a_show(world)
+        assert "Send a test event" not in (await operator.get(f"/console/goals/{goal['id']}")).text
+        answer = await submit(operator, "test-event", id=goal["id"], name="member_added", reason="x")
+        assert (answer.status_code, "GOALSVC_TEST_EVENTS" in answer.text) == (409, True)
+        allow_test_events(world)
+        for fields in ({"id": "0" * 24}, {"name": "explode"}, {"user_id": "<b>"}):
+            wrong = await submit(
+                operator, "test-event", **{"id": goal["id"], "name": "member_added", "reason": "x", **fields}
+            )
+            assert wrong.status_code in (404, 422), fields
+        request = {"kind": "FundingGoal", "session_id": goal["conditions"]["session_id"]}
+        plan = {"levels": [{"title": "Fund it", "target": 5}], "metadata": {"show": {"title": "x", "target": 5}}}
+        funding = await world.post("/v1/goals", {**request, **plan})
+        wrong = await submit(operator, "test-event", id=funding["id"], name="member_added", reason="x")
+        assert (wrong.status_code, "has no clock" in wrong.text) == (409, True)
+
+
+def allow_test_events(world: World) -> None:
+    settings = world.context.settings.model_copy(update={"test_events": "on"})
+    world.app.state.context = replace(world.app.state.context, settings=settings)
 
 
 class TestKeys:

@@ -86,6 +86,9 @@ CATALOGUE: Mapping[str, Entry] = {
     "session_ended": Entry(409, "The session has ended.", "Begin another session."),
     "settled_otherwise": Entry(409, "The escrow is being settled in the other direction.", _SEE),
     "stale_webhook": Entry(400, "The webhook is older than 15 minutes.", "Nothing: reconciliation makes up for it."),
+    "test_events_off": Entry(
+        409, "Test events are switched off (`GOALSVC_TEST_EVENTS`).", "Try it in `goalsvc dev`, or switch them on."
+    ),
     "too_large": Entry(413, "The body is larger than is accepted.", "Send less."),
     "too_many_endpoints": Entry(409, "There are as many webhook endpoints as there may be.", "Delete one first."),
     "transfer_conflict": Entry(

@@ -51,20 +51,22 @@ def list_dead_letters(
 def redrive_dead_letters(
     letter_id: Annotated[str | None, typer.Argument(help="Id of the letter.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the ids of those that are tried again.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the redrive, or the letter's id, as JSON.")
+    ] = False,
     api_url: ApiUrl = "",
 ) -> None:
     """Try a dead letter again, or all of them. Safe: what was done before is not done twice."""
     from goalsvc.commands.api import CommandError
-    from goalsvc.commands.dead_letters import redrive_all, redrive_letter
-    from goalsvc.commands.words import counted
+    from goalsvc.commands.dead_letters import failures_of, progress_of, redrive_all, redrive_letter
 
     if (letter_id is None) != every:
         raise CommandError("say which: the id of a dead letter, or --all")
     if letter_id is not None:
         asyncio.run(redrive_letter(target(api_url), letter_id))
-        redriven, told = [letter_id], f"{letter_id} is tried again"
+        told = json.dumps({"redriven": [letter_id]}) if json_output else f"{letter_id} is tried again"
     else:
-        redriven = asyncio.run(redrive_all(target(api_url), (lambda _id: None) if json_output else typer.echo))
-        told = f"{counted(len(redriven), 'dead letter')} tried again"
-    sys.stdout.write((json.dumps({"redriven": redriven}) if json_output else told) + "\n")
+        redrive = asyncio.run(redrive_all(target(api_url), lambda line: typer.echo(line, err=True)))
+        lines = [*failures_of(redrive), progress_of(redrive)]
+        told = json.dumps(redrive, ensure_ascii=False) if json_output else "\n".join(lines)
+    sys.stdout.write(told + "\n")

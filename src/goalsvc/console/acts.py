@@ -108,6 +108,16 @@ ACTS: Mapping[str, Act] = {
         lambda form: {"goal_id": form.get("id", ""), "reason": form["reason"]},
         shows="asked.html",
     ),
+    "test-event": Act(
+        "Send a test event",
+        Scope.OPERATE,
+        "POST",
+        "/v1/goals/{id}/test-events",
+        "/goals/{id}",
+        "The test event was sent.",
+        _chosen("name", "user_id", "reason"),
+        shows="tested.html",
+    ),
     "retry-clip": Act(
         "Cut again", Scope.OPERATE, "POST", "/v1/clips/{id}/retry", "/clips/{id}", "The clip is being cut again."
     ),
@@ -137,10 +147,12 @@ def offered(caller: Caller, *names: str) -> list[tuple[str, Act]]:
     return [(name, ACTS[name]) for name in names if ACTS[name].scope in caller.scopes]
 
 
-def fields_of(goal_active: bool, kind: GoalKind, paid: bool) -> Sequence[str]:
-    """Returns the acts that make sense for a goal as it stands."""
+def fields_of(goal_active: bool, kind: GoalKind, *, paid: bool, tested: bool) -> Sequence[str]:
+    """Returns the acts that make sense for a goal as it stands; `tested` says whether the settings allow test events."""
     if not goal_active:
         return ("refund",) if paid else ()
     if kind is GoalKind.TRIGGER:
         return ("agree", "decline")
-    return ("end", "ask-about-goal") if kind in PERFORMED else ("end",)
+    if kind not in PERFORMED:
+        return ("end",)
+    return ("end", "ask-about-goal", "test-event") if tested else ("end", "ask-about-goal")

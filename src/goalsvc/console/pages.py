@@ -112,6 +112,8 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
         return missing(request, caller, f"goal {goal_id}")
+    tested = context.settings.test_events == "on"
+    acts = fields_of(found.goal.active, found.goal.kind, paid=found.paid, tested=tested)
     return page(
         request,
         "goal.html",
@@ -127,7 +129,7 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         reason_text=explaining.reason_text,
         drawing=timelines.draw(found.timeline),
         audited=Scope.ADMIN in caller.scopes,
-        acts=offered(caller, *fields_of(found.goal.active, found.goal.kind, found.paid)),
+        acts=offered(caller, *acts),
     )
 
 

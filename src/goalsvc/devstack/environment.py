@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, str] = {
     "GOALSVC_JWT_ALGORITHM": "HS256",
     "GOALSVC_HLS_ALLOW_PRIVATE": "true",
     "GOALSVC_WEBHOOK_ALLOW_PRIVATE": "true",
+    "GOALSVC_TEST_EVENTS": "on",
     # The stand-in for Pusher says that no user is in any channel: a show that is played by hand would lose its clock.
     "GOALSVC_RECONCILE_PATIENCE": "86400",
 }

@@ -15,6 +15,9 @@ SENDER_BY_EVENT_NAME = {
     "member_removed": VACATED,
 }
 
+#: In place of an app key, the root of a test event has this and the name of the key of the API.
+TEST_KEY = "test event by "
+
 
 class ChannelKind(StrEnum):
     """What a channel is about."""
