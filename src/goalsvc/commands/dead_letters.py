@@ -49,7 +49,7 @@ async def redrive_all(target: Target, tell: Callable[[str], None]) -> Json:
     Raises CommandError; the redrive then goes on by itself.
     """
     async with Api.open(target) as api:
-        redrive = await api.post("/v1/redrives", {})
+        redrive: Json = await api.post("/v1/redrives", {})
         said = ""
         while redrive["state"] == "running":
             if (line := progress_of(redrive)) != said:
