@@ -65,7 +65,12 @@ GOALS: list[Any] = [
     pytest.param(FUNDING_BODY | {"levels": [*LEVELS, {"target": 9, "x": 1}]}, "levels.1.x", id="unknown field"),
     pytest.param(FUNDING_BODY | {"levels": [{"target": 9, "title": "x" * 257}]}, "levels.0.title", id="long title"),
     pytest.param(FUNDING_BODY | {"levels": [{"target": n} for n in range(1, 102)]}, "levels", id="101 levels"),
-    pytest.param(FUNDING_BODY | {"levels": [{"target": 9}, {"target": 9}]}, "body", id="levels do not ascend"),
+    pytest.param(FUNDING_BODY | {"levels": [{"target": 9}, {"target": 9}]}, "levels", id="levels do not ascend"),
+    pytest.param(FUNDING_BODY | {"levels": [{"target": True}]}, "levels.0.target", id="target a truth value"),
+    pytest.param(FUNDING_BODY | {"levels": [{"target": "9"}]}, "levels.0.target", id="target a number in quotes"),
+    pytest.param(SHOW_BODY | {"levels": [{"target": True}]}, "levels.0.target", id="seconds a truth value"),
+    pytest.param(FUNDING_BODY | {"fee_bps": True}, "fee_bps", id="fee a truth value"),
+    pytest.param(FUNDING_BODY | {"fee_bps": "5"}, "fee_bps", id="fee a number in quotes"),
     pytest.param(FUNDING_BODY | {"exp": "tomorrow"}, "exp", id="exp a word"),
     pytest.param(FUNDING_BODY | {"exp": "2030-01-01T00:00:00"}, "exp", id="exp without offset"),
     pytest.param(FUNDING_BODY | {"exp": NOW.isoformat()}, "exp", id="exp now"),
@@ -76,6 +81,8 @@ GOALS: list[Any] = [
     pytest.param(funding(show={"title": "x"}), "metadata.show.target", id="show without target"),
     pytest.param(funding(show={"target": 0}), "metadata.show.target", id="show of no seconds"),
     pytest.param(funding(show="x"), "metadata.show", id="show a word"),
+    pytest.param(funding(show={"target": "9"}), "metadata.show.target", id="show a number in quotes"),
+    pytest.param(funding(show={"target": 9, "title": "x" * 257}), "metadata.show.title", id="show with a long title"),
     pytest.param(funding(user_id="another"), "metadata.user_id", id="another streamer"),
     pytest.param(funding(**{"$where": 1}), "metadata.$where", id="an operator"),
     pytest.param(funding(**{"a.b": 1}), "metadata.a.b", id="a path"),
@@ -95,6 +102,10 @@ GOALS: list[Any] = [
     pytest.param(trigger(exclusive=None), "metadata.exclusive", id="a request for nothing"),
     pytest.param(trigger(price=-1), "metadata.price", id="a price below 0"),
     pytest.param(trigger(price="x"), "metadata.price", id="a price that is a word"),
+    pytest.param(trigger(price="5"), "metadata.price", id="a price in quotes"),
+    pytest.param(trigger(price=True), "metadata.price", id="a price that is a truth value"),
+    pytest.param(trigger(private=1), "metadata.private", id="privacy as a number"),
+    pytest.param(trigger(exclusive={"target": True}), "metadata.exclusive.target", id="seconds that are a truth value"),
     pytest.param(trigger(price=10**13), "metadata.price", id="a price beyond all bounds"),
     pytest.param(trigger(private=False), "metadata.price", id="a public request with a price"),
     pytest.param({"kind": "ExclusiveGoal", "session_id": str(SESSION)}, "conditions.exclusive_to", id="for nobody"),
@@ -115,6 +126,12 @@ class TestGoals:
         before = await service.stage.everything()
         assert_names(await service.client.post("/v1/goals", json=body), field)
         assert await service.stage.everything() == before
+
+    @pytest.mark.parametrize("kind", ["Goal" * 1000, None, {}])
+    async def test_a_kind_that_does_not_exist_is_not_repeated(self, service: Service, kind: Any) -> None:
+        problem = assert_problem(await service.client.post("/v1/goals", json={"kind": kind}), 422, "invalid")
+        known = "FundingGoal, TriggerGoal, ShowGoal, KaraokeGoal, ExclusiveGoal"
+        assert problem["errors"] == [{"field": "kind", "message": f"must be one of {known}"}]
 
     @pytest.mark.parametrize(
         "body", [b"", b"{", b"\xff", b"[" * 20_000, b'{"kind": "ShowGoal"', b"null"], ids=lambda body: repr(body[:9])

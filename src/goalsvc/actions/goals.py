@@ -202,7 +202,7 @@ def _check_kind(goal: Goal, viewer: str | None) -> None:
         case GoalKind.TRIGGER if metadata.price and not metadata.private:
             raise InvalidError("metadata.price", "only a private request has a price (metadata.private)")
         case kind if metadata.price and kind is not GoalKind.TRIGGER:
-            raise InvalidError("metadata.price", f"must be absent: a {kind} charges no price")
+            raise InvalidError("metadata.price", "must be absent: only a TriggerGoal charges a price")
         case GoalKind.EXCLUSIVE if viewer is None:
             raise InvalidError("conditions.exclusive_to", "required for an ExclusiveGoal (its viewer)")
         case GoalKind.FUNDING | GoalKind.SHOW | GoalKind.KARAOKE if not goal.levels:

@@ -163,9 +163,19 @@ async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
 
 async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answers a body, path, query or header that is not of the documented form; the values themselves are not repeated."""
-    faults = [Fault(field=_field(e), message=str(e["msg"]).removeprefix("Value error, ")) for e in error.errors()]
+    told = dict.fromkeys((_field(e), _message(e)) for e in error.errors())  # a header may be declared twice
+    faults = [Fault(field=field, message=message) for field, message in told]
     named = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return problem(422, "invalid", named, faults)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """What is wrong, without the value that was given, which may be long."""
+    if error.get("type") == "union_tag_not_found":
+        return f"required: one of {_NAMED_KINDS}"
+    if error.get("type") == "union_tag_invalid":
+        return f"must be one of {_NAMED_KINDS}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _field(error: Mapping[str, Any]) -> str:
@@ -177,6 +187,7 @@ def _field(error: Mapping[str, Any]) -> str:
 
 
 _KINDS = frozenset(kind.value for kind in GoalKind)
+_NAMED_KINDS = ", ".join(kind.value for kind in GoalKind)
 
 
 def _path(location: tuple[Any, ...]) -> str:

@@ -30,6 +30,10 @@ _HEARTBEAT_SECONDS = 15.0
 _STREAM_BATCH = 200
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class EventView(BaseModel):
     """Something that happened."""
 
@@ -37,8 +41,8 @@ class EventView(BaseModel):
     type: str = Field(examples=["goal.completed"])
     created_at: datetime
     sequence: int = Field(description="The place in the feed; it also orders the events of one goal.", examples=[1042])
-    goal_id: str | None = Field(default=None, examples=["68143584d6945d32e732cc21"])
-    session_id: str | None = Field(default=None, examples=["68143584d6945d32e732cc20"])
+    goal_id: str | None = Field(default=None, exclude_if=_is_absent, examples=["68143584d6945d32e732cc21"])
+    session_id: str | None = Field(default=None, exclude_if=_is_absent, examples=["68143584d6945d32e732cc20"])
     user_ids: list[str] = Field(description="Whom it concerns.", examples=[["u-alice-1"]])
     data: dict[str, Any] = Field(
         description="What it is about; for a goal's event the whole goal, as `goal`; where tokens moved the transfer, as "
@@ -71,7 +75,7 @@ SessionFilter = Annotated[IdText | None, Query(description="Only events of this 
 UserFilter = Annotated[UserIdText | None, Query(description="Only events that concern this user.")]
 
 
-@router.get("", summary="Follow the events", responses=responses(401, 410, 422, 503), response_model_exclude_none=True)
+@router.get("", summary="Follow the events", responses=responses(401, 410, 422, 503))
 async def list_events(
     request: Request,
     resources: ResourcesOf,
@@ -94,7 +98,7 @@ async def list_events(
     No event is ever placed before one that was read, whenever it is committed. 410 `cursor_expired` when events after the
     cursor have been deleted (`GOALSVC_EVENT_DAYS`); `oldest` is then the cursor to continue with.
 
-    With `order=desc` a page holds the events before the cursor, or the newest ones, and `next` is absent on the last page.
+    With `order=desc` a page holds the events before the cursor, or the newest ones, and `next` is null on the last page.
     """
     log, where = resources.events, where_of(types, goal_id, session_id, user_id)
     place = await place_of(log, after)
@@ -162,7 +166,7 @@ async def stream_events(
         while not stopping.stopped:
             for event in page.events:
                 view = EventView.of(event)
-                data = view.model_dump_json(exclude_none=True)
+                data = view.model_dump_json()
                 yield f"id: {view.sequence}\nevent: {view.type}\ndata: {data}\n\n"
             if not page.events and not await _moved_on(log, stopping, page.next, _HEARTBEAT_SECONDS):
                 yield ": waiting\n\n"
@@ -173,9 +177,7 @@ async def stream_events(
     )
 
 
-@router.get(
-    "/{event_id}", summary="Read an event", responses=responses(401, 404, 422, 503), response_model_exclude_none=True
-)
+@router.get("/{event_id}", summary="Read an event", responses=responses(401, 404, 422, 503))
 async def read_event(
     resources: ResourcesOf,
     event_id: Annotated[str, Path(pattern="^evt_[0-9a-f]{32}$", examples=["evt_1f0c1d9c8e7b6a59483726150a1b2c3d"])],
@@ -202,9 +204,10 @@ def where_of(types: str | None, goal_id: str | None, session_id: str | None, use
         "user_ids": user_id,
     }
     where: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if types is not None:
+    chosen = [part.strip() for part in (types or "").split(",") if part.strip()]
+    if chosen:  # an empty filter is none
         try:
-            where["type"] = {"$in": list(selected_types(part.strip() for part in types.split(",") if part.strip()))}
+            where["type"] = {"$in": list(selected_types(chosen))}
         except ValueError as error:
             raise InvalidError("query.types", str(error)) from None
     return where
@@ -227,4 +230,4 @@ async def place_of(log: EventLog, after: str | None) -> int | None:
 
 def payload_of(view: EventView) -> str:
     """The event as the body of an outgoing webhook: the same JSON as the feed gives."""
-    return json.dumps(view.model_dump(mode="json", exclude_none=True), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(view.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalsvc.api.dependencies import IdText, UserIdText
 from goalsvc.api.instants import Instant
@@ -21,14 +21,19 @@ class LevelBody(BaseModel):
 
     title: str = Field(default="", max_length=256, description="What is reached with it.")
     target: int = Field(
-        gt=0, le=MOST_TOKENS, description="Seconds, or tokens for a FundingGoal; higher than the one before."
+        gt=0,
+        le=MOST_TOKENS,
+        strict=True,
+        description="Seconds, or tokens for a FundingGoal; higher than the one before.",
     )
 
 
 class SecondsLevelBody(LevelBody):
     """A threshold of a goal that is performed."""
 
-    target: int = Field(gt=0, le=LONGEST_TARGET_SECONDS, description="Seconds; higher than the one before.")
+    target: int = Field(
+        gt=0, le=LONGEST_TARGET_SECONDS, strict=True, description="Seconds; higher than the one before."
+    )
 
 
 class PlanBody(BaseModel):
@@ -36,8 +41,8 @@ class PlanBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    title: str = Field(default="", description="Its title.", examples=["Ukulele medley"])
-    target: int = Field(gt=0, le=LONGEST_TARGET_SECONDS, description="Seconds.", examples=[360])
+    title: str = Field(default="", max_length=256, description="Its title.", examples=["Ukulele medley"])
+    target: int = Field(gt=0, le=LONGEST_TARGET_SECONDS, strict=True, description="Seconds.", examples=[360])
 
 
 class MetadataBody(BaseModel):
@@ -60,8 +65,12 @@ class TriggerMetadataBody(MetadataBody):
 
     viewer_id: UserIdText = Field(description="The viewer who makes the request.")
     exclusive: PlanBody = Field(description="What is asked for.")
-    private: bool = Field(default=False, description="Whether it is private; only a private request has a price.")
-    price: int = Field(default=0, ge=0, le=MOST_TOKENS, description="Tokens, held at once.", examples=[300])
+    private: bool = Field(
+        default=False, strict=True, description="Whether it is private; only a private request has a price."
+    )
+    price: int = Field(
+        default=0, ge=0, le=MOST_TOKENS, strict=True, description="Tokens, held at once.", examples=[300]
+    )
 
 
 class ConditionsBody(BaseModel):
@@ -86,20 +95,22 @@ class _NewGoal(BaseModel):
         default=None,
         ge=0,
         le=WHOLE_BPS,
+        strict=True,
         description="The platform's part of the payout in hundredths of a percent, rounded down for the platform; kept in "
         "`metadata.fee_bps`. Absent: `GOALSVC_PLATFORM_FEE_BPS`.",
     )
 
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        _check_ascending(self.levels)
-        return self
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: list[LevelBody]) -> list[LevelBody]:
+        return _ascending(levels)
 
 
-def _check_ascending(levels: "list[Any]") -> None:
+def _ascending(levels: list[LevelBody]) -> list[LevelBody]:
     targets = [level.target for level in levels]
     if targets != sorted(set(targets)):
-        raise ValueError("levels: targets must ascend")
+        raise ValueError("targets must ascend")
+    return levels
 
 
 def _example(kind: GoalKind, **fields: Any) -> ConfigDict:
@@ -201,11 +212,15 @@ class GoalPatch(BaseModel):
         description="All levels anew, ascending. Those that are reached must stay as they are; not of an ExclusiveGoal.",
     )
 
+    @field_validator("levels")
+    @classmethod
+    def _checked_levels(cls, levels: list[LevelBody] | None) -> list[LevelBody]:
+        if levels is None:
+            raise ValueError("cannot be removed")
+        return _ascending(levels)
+
     @model_validator(mode="after")
     def _checked(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("a change requires at least one of exp, metadata, levels")
-        if "levels" in self.model_fields_set and self.levels is None:
-            raise ValueError("levels: cannot be removed")
-        _check_ascending(self.levels or [])
         return self

@@ -1,5 +1,7 @@
 """HEAD and OPTIONS, wherever a path can be read."""
 
+import asyncio
+
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Match
@@ -39,9 +41,25 @@ class ReadableMethods:
             await Response(status_code=204, headers={"Allow": ", ".join(known)})(scope, receive, send)
             return
 
-        async def without_body(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
+        await self._head({**scope, "method": "GET"}, receive, send)
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers as GET would, without the body; an answer that goes on, such as a stream of events, is not made further."""
+        ended = False
+
+        async def without_body(message: Message) -> None:
+            nonlocal ended
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not ended:
+                ended = True
+                await send({"type": "http.response.body", "body": b""})
+                if message.get("more_body"):
+                    answering.cancel()
+
+        answering = asyncio.ensure_future(self._app(scope, receive, without_body))
+        try:
+            await answering
+        except asyncio.CancelledError:
+            if not ended:
+                raise

@@ -82,6 +82,8 @@ def title_of(goal: Document) -> str:
 def progress_text(goal: Document) -> str:
     """How far a goal has come, as part of a sentence."""
     progress, levels = _number(goal.get("progress")), _levels(goal)
+    if str(goal.get("_cls")) == "Goal.TriggerGoal":
+        return _request_text(goal)
     unit = "tokens" if str(goal.get("_cls")) == "Goal.FundingGoal" else "s"
     done = "contributed" if unit == "tokens" else "performed"
     if not levels:
@@ -91,6 +93,13 @@ def progress_text(goal: Document) -> str:
     if reached:
         return f"reached level {reached} ({target} {unit}) with {progress} {unit} {done}"
     return f"had {progress} of {levels[-1].target} {unit} {done}"
+
+
+def _request_text(goal: Document) -> str:
+    """What became of a trigger goal, which has no seconds and no tokens to count."""
+    if goal.get("triggerer"):
+        return f"was agreed to by {goal['triggerer']}"
+    return "waits for an answer" if goal.get("active") is not False else "was not agreed to"
 
 
 def _levels(goal: Document) -> list[Level]:
@@ -151,30 +160,23 @@ def why_transfer(
     payer = _party(transfer.get("debit"), transfer.get("from_user_id"))
     payee = _party(transfer.get("credit"), transfer.get("to_user_id"))
     what = title_of(goal) if goal is not None else "a goal"
-    because = ""
+    when = clock_text(at)
+    because = _because(transfer, goal, what)
     match identity.partition("-")[0]:
         case "escrow":
-            head = f"{payee} received {amount} tokens at {clock_text(at)}"
-            because = f"because {what} {progress_text(goal)}" if goal is not None else "because a goal was completed"
-            decided = decided_text(goal) if goal is not None else ""
-            because += f"; {decided}" if decided else ""
+            head = f"{payee} received {amount} tokens at {when}"
         case "refund":
-            head = f"{payee} got {amount} tokens back at {clock_text(at)}"
-            because = f"because {what} ended below its target ({progress_text(goal)})" if goal is not None else ""
+            head = f"{payee} got {amount} tokens back at {when}"
         case "contribution":
-            head = f"{payer} paid {amount} tokens at {clock_text(at)}"
-            because = f"as a contribution to {what}"
+            head = f"{payer} paid {amount} tokens at {when}"
         case "hold" if transfer.get("from_user_id"):
-            head = f"{payer} put {amount} tokens aside at {clock_text(at)}"
-            because = f"as the price of {what}"
+            head = f"{payer} put {amount} tokens aside at {when}"
         case "hold":
-            head = f"{amount} tokens were moved to {payee} at {clock_text(at)}"
-            because = "because the request was agreed to"
+            head = f"{amount} tokens were moved to {payee} at {when}"
         case "deposit":
-            head = f"{payee} received {amount} tokens at {clock_text(at)}"
-            because = "because they were deposited from outside"
+            head = f"{payee} received {amount} tokens at {when}"
         case _:
-            head = f"{amount} tokens went from {payer} to {payee} at {clock_text(at)}"
+            head = f"{amount} tokens went from {payer} to {payee} at {when}"
     caused = cause_text(cause)
     told = [part for part in (because, caused and caused + arrival_text(cause, arrived_at)) if part]
     chain = [Link("transfer", identity, head, at if isinstance(at, datetime) else None)]
@@ -187,7 +189,53 @@ def why_transfer(
             chain.append(Link("transfer", str(earning["transfer_id"]), "the contribution's own transfer"))
     if goal is not None:
         chain.append(Link("goal", str(goal["_id"]), f"{what} {progress_text(goal)}"))
-    return Why(" ".join([head, "; ".join(told)]).strip() + ".", (*chain, *_cause_links(cause)))
+    sentence = " ".join([head, *told[:1]]) if because else "; ".join([head, *told[:1]])
+    return Why("; ".join([sentence, *told[1:]]) + ".", (*chain, *_cause_links(cause)))
+
+
+def _because(transfer: Document, goal: Document | None, what: str) -> str:
+    """What the transfer was made for, as part of a sentence; empty where its id and its tags do not tell."""
+    metadata, tags = _dict(transfer.get("metadata")), [str(tag) for tag in _list(transfer.get("tags"))]
+    prefix, _, rest = str(transfer["_id"]).partition("-")
+    if metadata.get("reversal"):
+        return f"because the deposit {metadata['reversal']} was reversed"
+    match prefix:
+        case "escrow":
+            decided = decided_text(goal) if goal is not None else ""
+            done = f"because {what} {progress_text(goal)}" if goal is not None else "because a goal was completed"
+            return f"{done}; {decided}" if decided else done
+        case "refund" if goal is not None and str(goal.get("_cls")) == "Goal.TriggerGoal":
+            return f"because {what} was not agreed to"
+        case "refund":
+            return f"because {what} ended below its target ({progress_text(goal)})" if goal is not None else ""
+        case "contribution":
+            return f"as a contribution to {what}"
+        case "hold" if transfer.get("from_user_id"):
+            return f"as the price of {what}"
+        case "hold":
+            return "because the request was agreed to"
+        case "deposit":
+            return "because they were deposited from outside"
+        case "fee":
+            done = f" because it {progress_text(goal)}" if goal is not None else ""
+            return f"as the platform's fee on the payout of {what}{done}"
+        case "withdrawal" if rest.endswith("-confirmed"):
+            return "because the withdrawal was paid out"
+        case "withdrawal" if rest.endswith("-returned"):
+            return "because the withdrawal was not paid out"
+        case "withdrawal":
+            return "to be paid out to the outside"
+        case "repay":
+            return f"to repay a debt from the income {metadata.get('transfer_id')}"
+    reason = f" ({metadata['reason']})" if metadata.get("reason") else ""
+    told = {
+        "adjustment": "as a correction",
+        "reversal": f"because the deposit {metadata.get('transfer_id')} was reversed",
+        "goal_refund": f"because the payout of {what} was refunded",
+        "tip": "as a tip",
+    }
+    found = next((text for tag, text in told.items() if tag in tags), "")
+    return found and found + reason
 
 
 def why_not(
