@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: image deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: openapi image deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ client-code: setup
 
 client: client-code ## make the typed Python client from the OpenAPI document, as a wheel in dist/
 	cd clients/python && $(abspath $(BIN))/python -m hatchling build -t wheel -d $(abspath dist)
+
+openapi: setup ## lint the OpenAPI document, make clients of it; BASE=commit: breaking changes since then (needs node)
+	.ci/openapi $(BASE)
 
 alerts: ## check and test the alerts (needs promtool)
 	@if command -v promtool >/dev/null; then \

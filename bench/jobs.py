@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from bench.lab import Lab
 from bench.report import Result, Spread, ratios
 from bench.webhooks import WrongResultError
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
@@ -32,7 +32,7 @@ from goalsvc.settings import Settings
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.tasks.task import task
-from goalsvc.wiring import open_context
+from goalsvc.wiring import open_worker_context
 from goalsvc.worker import lane_workers
 
 _DATABASE = "jobs"
@@ -58,13 +58,13 @@ async def run_ours(settings: Settings, jobs: int) -> tuple[float, float]:
     countdown = _Countdown(jobs)
 
     @task()
-    async def no_op(context: Context, *, goal_id: str) -> Outcome:
+    async def no_op(context: WorkerContext, *, goal_id: str) -> Outcome:
         countdown.one_less()
         return Returned(Reason.ALREADY_DONE)
 
     runner = Runner((no_op,), WITH_PROMISES)
     await prepare_indexes(settings, print)
-    async with open_context(settings) as (context, resources):
+    async with open_worker_context(settings) as (context, resources):
         begun = perf_counter()
         for number in range(jobs):
             context.queue.enqueue(Job(f"job-{number}", no_op.name, {"goal_id": "68143584d6945d32e732cc21"}))

@@ -34,7 +34,7 @@ from goalsvc.tasks.arq_queue import ArqQueue
 from goalsvc.tasks.escrow import escrow_out
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
-from goalsvc.wiring import open_context
+from goalsvc.wiring import open_worker_context
 
 _DATABASE = "payout"
 _REDIS = 5
@@ -62,7 +62,7 @@ async def run_tasks(settings: Settings, jobs: Sequence[Job]) -> list[tuple[float
     runner = Runner(ALL, WITH_PROMISES)
     us, figures = Proc(os.getpid()), []
     await prepare_indexes(settings, print)
-    async with open_context(settings) as (context, _):
+    async with open_worker_context(settings) as (context, _):
         for job in jobs:
             us.forget_peak()
             begun = perf_counter()

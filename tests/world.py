@@ -38,17 +38,13 @@ from redis.asyncio import Redis
 from goalsvc.api.stopping import Stopping
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
-from goalsvc.context import ClipCutter, Context
+from goalsvc.context import ClipCutter, WorkerContext
 from goalsvc.domain.books import BOOKS, findings_of, legs_of
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
 from goalsvc.integrations.breaker import Breakers
-from goalsvc.integrations.media import RecordedCutter
-from goalsvc.integrations.pusher import RecordedNotifier
-from goalsvc.integrations.rtc import RecordedRtc
-from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.database import WITH_PROMISES
 from goalsvc.models.keyring import Keyring
 from goalsvc.models.migration import prepare_indexes
@@ -58,9 +54,10 @@ from goalsvc.tasks.arq_queue import ArqQueue, deserialize, serialize
 from goalsvc.tasks.arq_worker import LaneWorker
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
-from goalsvc.wiring import open_context
+from goalsvc.wiring import open_worker_context
 from goalsvc.worker import lane_workers
 from tests.support.queues import AlwaysSweptWhole
+from tests.support.services import MemoryStore, RecordedCutter, RecordedNotifier, RecordedRtc
 
 from .models.oracle import Happening, Kind, Who, seconds_counted
 
@@ -111,7 +108,7 @@ class FakeClock:
 class Workers(Protocol):
     """Whoever runs the jobs."""
 
-    async def work(self, context: Context) -> None:
+    async def work(self, context: WorkerContext) -> None:
         """Runs what is due, and what follows from it at once, until nothing is left that is due now."""
         ...
 
@@ -179,15 +176,15 @@ class InProcessQueue(AlwaysSweptWhole):
 
     # -- Workers --
 
-    async def work(self, context: Context) -> None:
+    async def work(self, context: WorkerContext) -> None:
         while await self._work(context, self.at_once):
             pass
 
-    async def work_one(self, context: Context) -> bool:
+    async def work_one(self, context: WorkerContext) -> bool:
         """Runs the one job that has been due for longest; whether there was one."""
         return await self._work(context, 1)
 
-    async def _work(self, context: Context, most: int) -> bool:
+    async def _work(self, context: WorkerContext, most: int) -> bool:
         due = [waiting for waiting in self._waiting.values() if waiting.due_at <= self._clock.now()]
         first = sorted(due, key=lambda waiting: waiting.due_at)[:most]
         for waiting in first:  # at once, so that who works beside this takes others
@@ -206,7 +203,7 @@ class InProcessQueue(AlwaysSweptWhole):
         self.lost.extend(waiting.job for waiting in self._waiting.values())
         self._waiting.clear()
 
-    async def _run(self, context: Context, waiting: _Waiting) -> None:
+    async def _run(self, context: WorkerContext, waiting: _Waiting) -> None:
         job, tried = waiting.job, waiting.tried + 1
         runs = [self._runner.run(context, job, tried) for _ in range(2 if self.twice else 1)]
         again = [answer for answer in await asyncio.gather(*runs) if answer is not None]
@@ -228,7 +225,7 @@ class WorkersOnValkey(AlwaysSweptWhole):
         self._workers: list[LaneWorker] = []
 
     @asynccontextmanager
-    async def working(self, context: Context, runner: Runner, breakers: Breakers) -> AsyncIterator[None]:
+    async def working(self, context: WorkerContext, runner: Runner, breakers: Breakers) -> AsyncIterator[None]:
         """Runs a worker for each lane. What is run by the clock is run by the story, whose clock it is."""
         self._workers = lane_workers(context, self._redis, runner, self._signer, tuple(Lane), breakers)
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in self._workers]
@@ -251,7 +248,7 @@ class WorkersOnValkey(AlwaysSweptWhole):
 
     # -- Workers --
 
-    async def work(self, context: Context) -> None:
+    async def work(self, context: WorkerContext) -> None:
         deadline = monotonic() + REAL_SECONDS
         while True:
             for job in [job for job in self._held_back.values() if job.due_at and job.due_at <= self._clock.now()]:
@@ -322,7 +319,7 @@ class World:
     def __init__(
         self,
         *,
-        context: Context,
+        context: WorkerContext,
         clock: FakeClock,
         workers: Workers,
         runner: Runner,
@@ -733,7 +730,7 @@ async def open_world(
     notifier, rtc, store = RecordedNotifier(), RecordedRtc(), MemoryStore()
     await prepare_indexes(settings, print)
     async with AsyncExitStack() as stack:
-        real, resources = await stack.enter_async_context(open_context(settings, clock=clock))
+        real, resources = await stack.enter_async_context(open_worker_context(settings, clock=clock))
         await resources.redis.flushall()
         on_valkey = WorkersOnValkey(clock, resources.redis) if real_workers else None
         workers = on_valkey or InProcessQueue(clock, runner)

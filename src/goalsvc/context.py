@@ -1,15 +1,15 @@
 """What a receiver, a task and an endpoint may use of the outside world, as interfaces.
 
-`goalsvc.wiring.open_context` makes the real ones; tests hand in their own. The documents themselves are not here: Beanie
-binds them to the database when the context is opened.
+`goalsvc.wiring` makes the real ones; tests hand in their own. Receivers and endpoints have a `Context`, tasks a
+`WorkerContext`. The documents themselves are not here: Beanie binds them to the database when the context is opened.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from goalsvc.clock import Clock
 from goalsvc.database_session import DatabaseSession
@@ -213,9 +213,9 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
-    """The outside world, handed to every receiver, task and endpoint, and where in the trace the holder is."""
+    """The outside world, handed to every receiver and endpoint, and where in the trace the holder is."""
 
     settings: Settings
     clock: Clock
@@ -223,9 +223,6 @@ class Context:
     queue: Queue
     recorder: Recorder
     notifier: Notifier
-    store: ObjectStore
-    rtc: RtcControl
-    cutter: ClipCutter
     cache: Cache
     ledger: Ledger
     contributions: Contributions
@@ -245,10 +242,25 @@ class Context:
         """Notes ids that were touched (goal, session, transfer, asset, notice, …), or amounts, for the trace."""
         self.refs.update(refs)
 
-    def within(self, origin: Origin, promise: PromiseRef | None = None) -> "Context":
+    def within(self, origin: Origin, promise: PromiseRef | None = None) -> Self:
         """The same context at another place; made for every receiver and task, so without `dataclasses.replace`."""
         inner = object.__new__(type(self))
         inner.__dict__.update(self.__dict__, origin=origin, refs={})
         if promise is not None:
             inner.__dict__["promise"] = promise
         return inner
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerContext(Context):
+    """What a task may use: all of a Context, and the services that workers alone call."""
+
+    store: ObjectStore
+    rtc: RtcControl
+    cutter: ClipCutter
+
+    @classmethod
+    def of(cls, context: Context, store: ObjectStore, rtc: RtcControl, cutter: ClipCutter) -> Self:
+        """Returns that context with the services that workers call."""
+        shared = {each.name: getattr(context, each.name) for each in fields(Context)}
+        return cls(store=store, rtc=rtc, cutter=cutter, **shared)

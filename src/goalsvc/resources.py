@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from goalsvc.context import ObjectStore
 from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
 from goalsvc.integrations.pusher import PusherNotifier
@@ -16,7 +17,7 @@ from goalsvc.models.event_log import EventLog
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What readiness asks, where cached views are read, and who signs channel authorisations."""
+    """What readiness asks, where cached views are read, and who signs channel authorisations and links to clips."""
 
     database: Database
     redis: Redis
@@ -24,3 +25,4 @@ class Resources:
     pusher: PusherNotifier
     breakers: Breakers
     events: EventLog
+    store: ObjectStore

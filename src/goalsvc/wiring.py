@@ -3,13 +3,10 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from goalsvc.clock import Clock, MovableClock, SystemClock, clock_file
-from goalsvc.context import ClipCutter, Context
-from goalsvc.domain.clips import Clip
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.performance import Rule
 from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cache import RedisCache
@@ -36,39 +33,6 @@ from goalsvc.tasks.signing import JobSigner
 log = logging.getLogger(__name__)
 
 
-class _CutterOnDemand:
-    """The FfmpegCutter, imported with the first clip: it needs httpx, which takes a tenth of the API's start, and the API
-    cuts none. Each origin of streams has a breaker of its own.
-    """
-
-    def __init__(self, settings: Settings, clock: Clock, breakers: Breakers) -> None:
-        self._settings, self._clock, self._breakers = settings, clock, breakers
-        self._cutter: ClipCutter | None = None
-
-    @asynccontextmanager
-    async def cut(
-        self, hls_url: str, begins_at: datetime, duration_seconds: float, *, latest_begin: datetime | None = None
-    ) -> AsyncIterator[Clip]:
-        """See ClipCutter."""
-        if self._cutter is None:
-            from goalsvc.integrations.media import FfmpegCutter
-
-            self._cutter = FfmpegCutter.from_settings(self._settings, self._clock)
-        async with AsyncExitStack() as stack:
-            with self._breakers.of(f"hls {_host_of(hls_url)}").call():
-                cutting = self._cutter.cut(hls_url, begins_at, duration_seconds, latest_begin=latest_begin)
-                clip = await stack.enter_async_context(cutting)
-            yield clip
-
-
-def _host_of(url: str) -> str:
-    """Returns the host that the URL names; nothing where it names none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
 def clock_of(settings: Settings) -> Clock:
     """Returns the machine's clock; in `goalsvc dev` the test clock that its processes share."""
     return MovableClock(clock_file(Path(settings.dev_dir))) if settings.dev_dir else SystemClock()
@@ -76,7 +40,7 @@ def clock_of(settings: Settings) -> Clock:
 
 @asynccontextmanager
 async def open_context(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[tuple[Context, Resources]]:
-    """Opens everything that receivers, tasks and endpoints need; on leaving, writes what is pending and closes it."""
+    """Opens everything that receivers and endpoints need; on leaving, writes what is pending and closes it."""
     clock = clock or clock_of(settings)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.mongodb_url))
@@ -101,9 +65,6 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             queue=queue,
             recorder=recorder,
             notifier=notifier,
-            store=await stack.enter_async_context(open_store(settings, breaker=breakers.of("s3"))),
-            rtc=await stack.enter_async_context(open_rtc(settings, clock, breaker=breakers.of("byteplus"))),
-            cutter=_CutterOnDemand(settings, clock, breakers),
             cache=cache,
             ledger=Ledger(database),
             contributions=Contributions(database, clock.now, allow_self_payment=settings.allow_self_payment),
@@ -111,4 +72,19 @@ async def open_context(settings: Settings, *, clock: Clock | None = None) -> Asy
             clocks=GoalClocks(clock, Rule(settings.exclusive_clock)),
             events=events,
         )
-        yield context, Resources(database, redis, cache, notifier, breakers, events)
+        store = await stack.enter_async_context(open_store(settings, breaker=breakers.of("s3")))
+        yield context, Resources(database, redis, cache, notifier, breakers, events, store)
+
+
+@asynccontextmanager
+async def open_worker_context(
+    settings: Settings, *, clock: Clock | None = None
+) -> AsyncIterator[tuple[WorkerContext, Resources]]:
+    """Opens what `open_context` opens, and the clients of the services that workers alone call."""
+    from goalsvc.integrations.media import GuardedCutter  # it takes a tenth of the start of an API, which cuts no clips
+
+    async with open_context(settings, clock=clock) as (context, resources):
+        breakers = resources.breakers
+        async with open_rtc(settings, context.clock, breaker=breakers.of("byteplus")) as rtc:
+            cutter = GuardedCutter.from_settings(settings, context.clock, breakers)
+            yield WorkerContext.of(context, resources.store, rtc, cutter), resources

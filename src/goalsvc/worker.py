@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from goalsvc import logs, metrics
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.integrations import outbound
 from goalsvc.integrations.breaker import Breaker, Breakers
@@ -41,7 +41,7 @@ from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.tasks.withdrawals import return_withdrawals
 from goalsvc.tasks.worker_health import WorkerHealth, serving_health
-from goalsvc.wiring import open_context
+from goalsvc.wiring import open_worker_context
 
 log = getLogger(__name__)
 
@@ -67,7 +67,7 @@ OWN_LANES = tuple(lane for lane in Lane if lane is not Lane.CLIPS)
 
 
 def lane_workers(
-    context: Context,
+    context: WorkerContext,
     redis: Redis,
     runner: Runner,
     signer: JobSigner,
@@ -123,7 +123,7 @@ async def open_worker(settings: Settings, lanes: Collection[Lane] = ()) -> Async
     runner = Runner(ALL, WITH_PROMISES)
     signer = JobSigner.from_settings(settings)
     metrics.introduce("worker")
-    async with open_context(settings) as (context, resources), AsyncExitStack() as stack:
+    async with open_worker_context(settings) as (context, resources), AsyncExitStack() as stack:
         workers = lane_workers(context, resources.redis, runner, signer, lanes or OWN_LANES, resources.breakers)
         child = None if lanes else _clips_child(stack.enter_context(metrics.child_counts()))
         running = [asyncio.create_task(worker.run(), name=worker.lane.value) for worker in workers]

@@ -88,7 +88,7 @@ async def open_service(**values: Any) -> AsyncIterator[Service]:
         app = _app()
         mongodb, redis = Connection(), Connection()
         app.state.context = stage.context
-        app.state.resources = SimpleNamespace(database=mongodb, redis=redis)
+        app.state.resources = SimpleNamespace(database=mongodb, redis=redis, store=stage.store)
         app.state.keyring = Keyring(stage.clock)
         app.state.webhook_secrets = stage.settings.webhook_secrets
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

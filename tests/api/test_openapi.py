@@ -92,8 +92,17 @@ class TestErrors:
         assert "HMAC-SHA256" in webhook["description"]
 
     def test_health_is_open(self, document: Json) -> None:
-        for path in ("/healthz", "/readyz", "/metrics"):
-            assert "security" not in dict(operations(document))[f"GET {path}"]
+        for path in ("/healthz", "/readyz"):
+            assert dict(operations(document))[f"GET {path}"]["security"] == []
+
+    def test_metrics_may_have_a_key(self, document: Json) -> None:
+        assert dict(operations(document))["GET /metrics"]["security"] == [{}, {"MetricsKey": []}]
+        assert document["components"]["securitySchemes"]["MetricsKey"]["scheme"] == "bearer"
+
+    def test_each_kind_of_goal_is_told_by_a_field_that_is_always_there(self, document: Json) -> None:
+        schemas = document["components"]["schemas"]
+        for name in ("FundingGoalView", "TriggerGoalView", "ShowGoalView", "KaraokeGoalView", "ExclusiveGoalView"):
+            assert "kind" in schemas[name]["required"]
 
     def test_fastapis_own_form_of_errors_is_not_told_of(self, document: Json) -> None:
         assert not any(reference.endswith("HTTPValidationError") for reference in references(document))

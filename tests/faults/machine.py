@@ -18,7 +18,7 @@ from arq.jobs import deserialize_job
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.promises import Job
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
@@ -471,7 +471,9 @@ class SimulatedQueue(AlwaysSweptWhole):
 class SimulatedWorker:
     """What `goalsvc.worker` does around the runner."""
 
-    def __init__(self, process: Process, context: Context, redis: SimulatedRedis, runner: Runner, network: Network):
+    def __init__(
+        self, process: Process, context: WorkerContext, redis: SimulatedRedis, runner: Runner, network: Network
+    ):
         self._process, self._context, self._redis, self._runner = process, context, redis, runner
         self._network = network
         self.running: list[str] = []
@@ -649,6 +651,6 @@ class Records:
         return
 
 
-def with_queue(context: Context, queue: SimulatedQueue) -> Context:
+def with_queue(context: WorkerContext, queue: SimulatedQueue) -> WorkerContext:
     """The same context for another process: all but the queue's buffer is outside of both."""
     return replace(context, queue=queue)

@@ -33,7 +33,7 @@ from pymongo.errors import PyMongoError
 from goalsvc import request_id
 from goalsvc.app import create_app
 from goalsvc.clock import to_epoch_milliseconds
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.moves import Move
 from goalsvc.domain.orders import Order
@@ -248,9 +248,9 @@ class Simulation:
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    def open_context(self) -> Context:
+    def open_context(self) -> WorkerContext:
         """The context that a process opens when it begins."""
-        return Context(
+        return WorkerContext(
             settings=self.settings,
             clock=self.clock,
             bus=SignalBus(self.receivers),
@@ -310,7 +310,7 @@ class Simulation:
             worker = self.any_of("worker")
             if worker is None:
                 continue
-            context: Context = worker.opened
+            context: WorkerContext = worker.opened
             now = self.clock.now()
             owing = [d for name in WITH_PROMISES for d in self.inside.peek(name).values() if d.get("promises")]
             if any(p["at"] <= now - timedelta(seconds=SWEEP_SECONDS) for d in owing for p in d["promises"]):
@@ -661,7 +661,7 @@ def kind_of(name: str) -> str:
     return name.partition("-")[0]
 
 
-async def _quietly(work: Callable[[Context], Awaitable[Any]], context: Context) -> None:
+async def _quietly(work: Callable[[WorkerContext], Awaitable[Any]], context: WorkerContext) -> None:
     """Runs what the clock runs; what fails finds its work again at the next tick."""
     with suppress(PyMongoError, GoalsvcError):
         await work(context)
@@ -705,10 +705,10 @@ class _StateOfProcess:
     webhook_secrets: Mapping[str, str] = {KEY: SECRET}
 
     @property
-    def context(self) -> Context:
+    def context(self) -> WorkerContext:
         process = PROCESS.get()
         assert process is not None
-        context: Context = process.opened
+        context: WorkerContext = process.opened
         return context
 
     @property

@@ -11,6 +11,7 @@ HOWTOS = sorted((ROOT / "docs" / "howto").glob("add-*.md"))
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _PATH = re.compile(r"`((?:src|tests|docs|bench|examples|deploy)/[\w./-]+)`")
+_IDENTIFIER = re.compile(r"`@?(?!null`)([A-Za-z_]\w+[A-Za-z0-9])(?:\(|=|`)")
 _ANCHOR = re.compile(r'<a id="([\w-]+)"></a>')
 _CITATION = re.compile(r"docs/specification\.md(?:`)?(?: \(|)#([\w-]+)")
 
@@ -53,6 +54,21 @@ class TestEveryHowto:
         named = [name.rstrip("/") for name in _PATH.findall(howto.read_text("utf-8"))]
         assert named
         assert [name for name in named if not (ROOT / name).exists()] == []
+
+    def test_names_what_is_in_these_files(self, howto: Path) -> None:
+        missing = []
+        for step in re.split(r"^\d\. ", howto.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+            files = [ROOT / name for name in _PATH.findall(step)]
+            texts = [path.read_text("utf-8") for file in files for path in ([file] if file.is_file() else file.glob("*.py"))]
+            for name in _IDENTIFIER.findall(step):
+                if texts and not any(re.search(rf"\b{name}\b", text) for text in texts):
+                    missing.append(name)
+        assert missing == []
+
+
+def test_each_of_ten_changes_has_its_page() -> None:
+    changes = "receiver reason task goal-field notice setting operation metric goal-kind fake".split()
+    assert {howto.stem.removeprefix("add-").removeprefix("a-").removeprefix("an-") for howto in HOWTOS} == set(changes)
 
 
 class TestCitations:

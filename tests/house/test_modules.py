@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "goalsvc").rglob("*.py"))
 LONGEST = 450
+#: Uses of `Any` for 1,000 lines: each is a type that has no name.
+MOST_ANY = 10.0
 
 #: Who reads the machine's clock besides `clock.py`, and why. (Durations are measured with `perf_counter` and `monotonic`.)
 MAY_READ_THE_TIME = {
@@ -24,6 +27,7 @@ MAY_READ_THE_TIME = {
 }
 
 _READS_THE_TIME = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
+_QUOTED_ANY = re.compile(r"(?:[\w.]+\[.*)?\bAny\b[\w\], |]*")
 _NAMES_NOBODY_NEEDS = re.compile(r"^(utils?|helpers?|misc|common|.*_(utils?|helpers?|manager|service))$")
 
 
@@ -48,6 +52,17 @@ def reads_the_time(tree: ast.AST) -> Iterator[str]:
             continue
         if name in _READS_THE_TIME:
             yield name
+
+
+def mentions_any(tree: ast.AST) -> int:
+    """How often this module uses `Any`, also within a quoted annotation."""
+    uses = 0
+    for node in ast.walk(tree):
+        named = isinstance(node, ast.Name) and node.id == "Any"
+        qualified = isinstance(node, ast.Attribute) and node.attr == "Any"
+        quoted = isinstance(node, ast.Constant) and isinstance(node.value, str) and _QUOTED_ANY.fullmatch(node.value)
+        uses += bool(named or qualified or quoted)
+    return uses
 
 
 class TestEveryModule:
@@ -79,3 +94,26 @@ class TestTime:
     )
     def test_and_this_is_how_it_would_be_noticed(self, source: str) -> None:
         assert list(reads_the_time(ast.parse(source)))
+
+
+class TestTypes:
+    def test_any_stands_for_few_types(self) -> None:
+        lines = sum(len(path.read_text("utf-8").splitlines()) for path in SOURCES)
+        uses = sum(mentions_any(ast.parse(path.read_text("utf-8"))) for path in SOURCES)
+        assert uses / lines * 1000 <= MOST_ANY
+
+    def test_and_this_is_how_they_are_counted(self) -> None:
+        source = "from typing import Any\nimport typing\nx: dict[str, Any]\ny: 'list[Any]'\nz: typing.Any\nw = cast('Any', 1)"
+        assert mentions_any(ast.parse(source)) == 4
+
+    def test_mypy_refuses_every_line_of_the_probe(self) -> None:
+        """mypy reports an ignored error that is none (`strict`), so each wrong line of the probe is one that it refuses."""
+        options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]
+        assert options["strict"] is True
+        assert "tests" in options["files"]
+        probe = Path(__file__).with_name("probe.py").read_text("utf-8")
+        functions = [node for node in ast.parse(probe).body if isinstance(node, ast.AsyncFunctionDef)]
+        wrong = [statement.lineno for function in functions for statement in function.body[1:]]
+        refused = [number for number, line in enumerate(probe.splitlines(), 1) if "# type: ignore[" in line]
+        assert wrong == refused
+        assert len(wrong) > 10

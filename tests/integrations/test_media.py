@@ -22,9 +22,10 @@ from goalsvc.integrations.cutting import Indexed, index
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.ffmpeg import local_input, run_ffmpeg
 from goalsvc.integrations.gathering import GatherLimits
-from goalsvc.integrations.media import Cut, CutLimits, FfmpegCutter, RecordedCutter
+from goalsvc.integrations.media import CutLimits, FfmpegCutter
 from goalsvc.integrations.mp4 import write_mp4
 from goalsvc.integrations.origin import FetchLimits
+from tests.support.services import Cut, RecordedCutter
 
 from .conftest import StoppedClock, settings_with
 from .stub_server import StubAnswer, StubRequest, StubServer, free_port

@@ -16,11 +16,10 @@ from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeErr
 from goalsvc.integrations.pusher import (
     CONCURRENT_CALLS,
     DATA_LIMIT_BYTES,
-    Notice,
     PusherNotifier,
-    RecordedNotifier,
     open_notifier,
 )
+from tests.support.services import Notice, RecordedNotifier
 
 from .conftest import settings_with
 from .stub_server import StubAnswer, StubServer, free_port

@@ -14,13 +14,12 @@ from goalsvc.context import RtcControl
 from goalsvc.errors import ExternalServiceError, InvalidError
 from goalsvc.integrations.rtc import (
     BytePlusRtc,
-    RecordedRtc,
     RtcApp,
-    RtcCall,
     SnapshotStorage,
     open_rtc,
     signed_headers,
 )
+from tests.support.services import RecordedRtc, RtcCall
 
 from .conftest import StoppedClock, settings_with
 from .stub_server import StubAnswer, StubServer, free_port

@@ -12,7 +12,8 @@ from moto.server import ThreadedMotoServer
 
 from goalsvc.context import ObjectStore
 from goalsvc.errors import ExternalServiceError
-from goalsvc.integrations.storage import PART_BYTES, MemoryStore, S3Store, StoredObject, open_store
+from goalsvc.integrations.storage import PART_BYTES, S3Store, open_store
+from tests.support.services import MemoryStore, StoredObject
 
 from .conftest import settings_with
 from .stub_server import StubAnswer, StubRequest, StubServer, free_port

@@ -3,8 +3,8 @@
 from typing import Any
 
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.integrations.pusher import Notice
 from goalsvc.signals.receiver import Receiver
+from tests.support.services import Notice
 
 from .fakes import Stage
 

@@ -12,14 +12,10 @@ from mongomock import filtering
 from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.events import Event
 from goalsvc.domain.promises import Job
-from goalsvc.integrations.media import RecordedCutter
 from goalsvc.integrations.pace import NoticePace
-from goalsvc.integrations.pusher import RecordedNotifier
-from goalsvc.integrations.rtc import RecordedRtc
-from goalsvc.integrations.storage import MemoryStore
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
 from goalsvc.models.database import DOCUMENTS
@@ -30,6 +26,7 @@ from goalsvc.settings import Settings
 from goalsvc.signals.bus import SignalBus
 from goalsvc.signals.receiver import Receiver
 from tests.support.queues import AlwaysSweptWhole
+from tests.support.services import MemoryStore, RecordedCutter, RecordedNotifier, RecordedRtc
 
 T = TypeVar("T")
 
@@ -161,8 +158,8 @@ class Stage:
     events: MemoryEvents
 
     @property
-    def context(self) -> Context:
-        return Context(
+    def context(self) -> WorkerContext:
+        return WorkerContext(
             settings=self.settings,
             clock=self.clock,
             bus=self.bus,

@@ -9,7 +9,6 @@ import pytest
 
 from goalsvc.domain.goals import GoalKind, Level
 from goalsvc.domain.outcome import Done, Reason
-from goalsvc.integrations.pusher import Notice
 from goalsvc.receivers.notices import (
     notify_goal_ended,
     notify_goal_progress_updated,
@@ -29,6 +28,7 @@ from goalsvc.signals.events import (
     GoalEnded,
     GoalProgressed,
 )
+from tests.support.services import Notice
 
 from .delivery import debt_of, deliver, deliver_again, reason_of
 from .fakes import NOW, Stage

@@ -4,8 +4,8 @@ import pytest
 from bson import ObjectId
 
 from goalsvc.errors import ClipImpossibleError, NotYetError, UnusableDocumentError
-from goalsvc.integrations.media import RecordedCutter
 from goalsvc.models.session import Session
+from tests.support.services import RecordedCutter
 from tests.world import World
 
 from .scenes import Show, a_funded_show, a_stage

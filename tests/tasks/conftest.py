@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from tests.receivers.fakes import Stage, open_stage
 
 
@@ -15,5 +15,5 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def context(stage: Stage) -> Context:
+def context(stage: Stage) -> WorkerContext:
     return stage.context

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Reason, Returned
 from goalsvc.tasks import arq_queue, sweep_promises
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def context(world: World) -> Context:
+def context(world: World) -> WorkerContext:
     queue = ArqQueue(world.redis, ALL, world.clock, JobSigner(["secret"]))
     return replace(world.context, queue=queue)
 
@@ -56,7 +56,7 @@ async def queued(world: World, lane: Lane) -> int:
     return int(await world.redis.zcard(lane.queue))
 
 
-async def test_no_promise_waits_behind_those_of_another_lane(world: World, context: Context) -> None:
+async def test_no_promise_waits_behind_those_of_another_lane(world: World, context: WorkerContext) -> None:
     """1,100 clips wait for a slow origin and Redis was emptied: the leaves of other goals are found at once."""
     owe(world, "clip_livestream_as_asset", 1100, age=3600)
     owe(world, "increment_goal_progress", 100, age=60)
@@ -65,7 +65,7 @@ async def test_no_promise_waits_behind_those_of_another_lane(world: World, conte
     assert await queued(world, Lane.CLIPS) == 1100
 
 
-async def test_what_is_queued_is_not_looked_at_again_and_again(world: World, context: Context) -> None:
+async def test_what_is_queued_is_not_looked_at_again_and_again(world: World, context: WorkerContext) -> None:
     owe(world, "clip_livestream_as_asset", 600, age=3600)
     assert await sweep_promises(context) == Done("600 promises")
     assert await sweep_promises(context) == Returned(Reason.ALREADY_DONE)
@@ -73,7 +73,7 @@ async def test_what_is_queued_is_not_looked_at_again_and_again(world: World, con
     assert await sweep_promises(context) == Done("3 promises")
 
 
-async def test_when_redis_was_emptied_everything_is_looked_at(world: World, context: Context) -> None:
+async def test_when_redis_was_emptied_everything_is_looked_at(world: World, context: WorkerContext) -> None:
     owe(world, "deliver_notice", 600, age=3600)
     await sweep_promises(context)
     await world.redis.flushall()
@@ -82,7 +82,7 @@ async def test_when_redis_was_emptied_everything_is_looked_at(world: World, cont
 
 
 async def test_promises_of_a_later_version_are_left_and_hold_up_nothing(
-    world: World, context: Context, caplog: pytest.LogCaptureFixture
+    world: World, context: WorkerContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     unknown = owe(world, "a_task_of_a_later_version", 1100, age=7200)
     owe(world, "increment_goal_progress", 1, age=60)
@@ -100,7 +100,7 @@ async def test_promises_of_a_later_version_are_left_and_hold_up_nothing(
 
 
 async def test_a_lane_that_is_full_takes_no_more_and_holds_up_no_other(
-    world: World, context: Context, monkeypatch: pytest.MonkeyPatch
+    world: World, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arq_queue, "_MOST_QUEUED", 400)
     owe(world, "deliver_notice", 1600, age=3600)
@@ -114,7 +114,7 @@ async def test_a_lane_that_is_full_takes_no_more_and_holds_up_no_other(
     assert await sweep_promises(context) == Done("100 promises"), "the lane is looked at as a whole until it has room"
 
 
-async def test_a_promise_of_a_host_whose_clock_is_late_is_found(world: World, context: Context) -> None:
+async def test_a_promise_of_a_host_whose_clock_is_late_is_found(world: World, context: WorkerContext) -> None:
     await sweep_promises(context)
     owe(world, "deactivate_goal", 1, age=15)  # written now, by a clock that is 10 s behind
     assert await sweep_promises(context) == Done("1 promises")

@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError
 
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.devstack import private_valkey
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Outcome, Reason, Returned
@@ -24,7 +24,7 @@ from goalsvc.tasks.arq_worker import LaneWorker
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.tasks.task import task
-from goalsvc.wiring import open_context
+from goalsvc.wiring import open_worker_context
 from tests.receivers.fakes import NOW
 from tests.world import settings_of
 
@@ -57,12 +57,12 @@ async def fill(redis: Redis) -> None:
         await redis.set("more", "x")
 
 
-async def test_it_is_worked_off(redis: Redis, context: Context) -> None:
+async def test_it_is_worked_off(redis: Redis, context: WorkerContext) -> None:
     ran: list[str] = []
     waited: set[str] = set()
 
     @task()
-    async def note(context: Context, *, name: str) -> Outcome:
+    async def note(context: WorkerContext, *, name: str) -> Outcome:
         if name not in waited and len(waited) < 10:
             waited.add(name)
             raise NotYetError("once more", 0.01)  # to be run again, which is a write, too
@@ -115,7 +115,7 @@ async def test_a_redis_that_evicts_is_noticed(redis: Redis) -> None:
 
 async def test_readiness_tells(redis: Redis, own_redis_url: str, mongodb_url: str) -> None:
     settings = settings_of(mongodb_url, own_redis_url)
-    async with open_context(settings) as (context, resources):
+    async with open_worker_context(settings) as (context, resources):
         app = create_app(settings)
         app.state.context, app.state.resources = context, resources
         transport = httpx.ASGITransport(app)

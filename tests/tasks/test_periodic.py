@@ -6,7 +6,7 @@ import logging
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.integrations.leases import Leases
 from goalsvc.models.database import WITH_PROMISES
@@ -34,7 +34,7 @@ class Always:
 
 def counting(done: list[int], enough: asyncio.Event, *, at: int, fails: range = range(0)) -> Task[[]]:
     @task()
-    async def count(context: Context) -> Outcome:
+    async def count(context: WorkerContext) -> Outcome:
         done.append(1)
         if len(done) >= at:
             enough.set()
@@ -45,7 +45,7 @@ def counting(done: list[int], enough: asyncio.Event, *, at: int, fails: range = 
     return count
 
 
-async def run_until(enough: asyncio.Event, context: Context, tasks: list[Task[[]]], leases: Lease) -> None:
+async def run_until(enough: asyncio.Event, context: WorkerContext, tasks: list[Task[[]]], leases: Lease) -> None:
     periodic = [Periodic(one, 0.01) for one in tasks]
     running = asyncio.create_task(run_periodically(context, Runner(tasks, WITH_PROMISES), periodic, leases))
     async with asyncio.timeout(10):
@@ -64,7 +64,7 @@ async def test_a_run_that_changed_something_leaves_a_trace(stage: Stage) -> None
     enough = asyncio.Event()
 
     @task()
-    async def change(context: Context) -> Outcome:
+    async def change(context: WorkerContext) -> Outcome:
         enough.set()
         return Done("1 goals")
 
@@ -77,12 +77,12 @@ async def test_one_that_fails_or_hangs_holds_up_no_other(stage: Stage, caplog: p
     enough, never = asyncio.Event(), asyncio.Event()
 
     @task()
-    async def hang(context: Context) -> Outcome:
+    async def hang(context: WorkerContext) -> Outcome:
         await never.wait()
         return Done()
 
     @task()
-    async def fail(context: Context) -> Outcome:
+    async def fail(context: WorkerContext) -> Outcome:
         raise ZeroDivisionError
 
     await run_until(enough, stage.context, [hang, fail, counting([], enough, at=20)], Always())

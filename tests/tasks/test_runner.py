@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
@@ -34,7 +34,7 @@ from goalsvc.tasks.task import RetryPolicy, Task, task
 from tests.receivers.fakes import NOW, Stage, open_stage
 from tests.receivers.scenes import GOAL, a_goal, goal_document, goal_event
 
-Answers = Callable[[Context], Awaitable[Outcome]]
+Answers = Callable[[WorkerContext], Awaitable[Outcome]]
 
 PROMISE = f"goals/{GOAL}/example"
 FOLLOWING = FollowUp("following", "following", {"goal_id": str(GOAL)})
@@ -43,7 +43,7 @@ FOLLOWING = FollowUp("following", "following", {"goal_id": str(GOAL)})
 def a_task(answers: Answers, name: str = "example", **options: Any) -> Task[Any]:
     """A task that answers so, whatever its arguments."""
 
-    async def run(context: Context, /, **arguments: Any) -> Outcome:
+    async def run(context: WorkerContext, /, **arguments: Any) -> Outcome:
         return await answers(context)
 
     run.__name__ = name
@@ -52,14 +52,14 @@ def a_task(answers: Answers, name: str = "example", **options: Any) -> Task[Any]
 
 
 def answering(outcome: Outcome) -> Answers:
-    async def answer(context: Context) -> Outcome:
+    async def answer(context: WorkerContext) -> Outcome:
         return outcome
 
     return answer
 
 
 def raising(error: Exception) -> Answers:
-    async def answer(context: Context) -> Outcome:
+    async def answer(context: WorkerContext) -> Outcome:
         raise error
 
     return answer
@@ -95,7 +95,7 @@ async def letters() -> list[DeadLetter]:
 
 class TestSuccess:
     @pytest.mark.parametrize("outcome", [Done("it"), Returned(Reason.ALREADY_DONE)])
-    async def test_the_promise_is_paid(self, context: Context, outcome: Outcome) -> None:
+    async def test_the_promise_is_paid(self, context: WorkerContext, outcome: Outcome) -> None:
         await a_goal_that_owes("example", "other")
         assert await runner_of(a_task(answering(outcome))).run(context, job(), 1) is None
         assert await promised() == ["other"]
@@ -120,22 +120,22 @@ class TestSuccess:
         await runner_of(a_task(answering(Done(follow_ups=(later,))))).run(stage.context, job(), 1)
         assert [waiting.due_at for waiting in stage.queue.jobs] == [later.due_at]
 
-    async def test_another_promise_may_be_the_one_that_is_paid(self, context: Context) -> None:
+    async def test_another_promise_may_be_the_one_that_is_paid(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example", "other")
         await runner_of(a_task(answering(Done(fulfils="other")))).run(context, job(), 1)
         assert await promised() == ["example"]
 
-    async def test_or_none_yet(self, context: Context) -> None:
+    async def test_or_none_yet(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         await runner_of(a_task(answering(Done(fulfils=Fulfils.NONE_YET)))).run(context, job(), 1)
         assert await promised() == ["example"]
 
-    async def test_one_job_of_many_leaves_the_promise_to_the_last(self, context: Context) -> None:
+    async def test_one_job_of_many_leaves_the_promise_to_the_last(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         await runner_of(a_task(answering(Done()))).run(context, job(fulfils=False), 1)
         assert await promised() == ["example"]
 
-    async def test_a_task_that_nobody_promised(self, context: Context) -> None:
+    async def test_a_task_that_nobody_promised(self, context: WorkerContext) -> None:
         await a_goal_that_owes("other")
         cron = job(id="cron", promise=None, arguments={})
         assert await runner_of(a_task(answering(Done()))).run(context, cron, 1) is None
@@ -143,12 +143,12 @@ class TestSuccess:
 
 
 class TestChain:
-    async def test_steps_run_in_order_and_the_last_one_pays(self, context: Context) -> None:
+    async def test_steps_run_in_order_and_the_last_one_pays(self, context: WorkerContext) -> None:
         await a_goal_that_owes("first")
         ran: list[str] = []
 
         def step(name: str) -> Task[Any]:
-            async def note(context: Context) -> Outcome:
+            async def note(context: WorkerContext) -> Outcome:
                 ran.append(f"{name} {await promised()}")
                 return Done()
 
@@ -178,7 +178,7 @@ class TestChain:
         (third,) = second["children"]
         assert (first["name"], second["name"], third["name"]) == ("first", "second", "third")
 
-    async def test_when_a_step_fails_the_chain_begins_anew(self, context: Context) -> None:
+    async def test_when_a_step_fails_the_chain_begins_anew(self, context: WorkerContext) -> None:
         """Every step can run twice, so nothing need be remembered of how far it came."""
         await a_goal_that_owes("first")
         first = a_task(answering(Done()), "first")
@@ -187,7 +187,7 @@ class TestChain:
         assert isinstance(await runner_of(first, second).run(context, chain, 1), TryAgain)
         assert await promised() == ["first"]
 
-    async def test_a_dead_step_is_named_in_the_letter_and_the_whole_is_run_again(self, context: Context) -> None:
+    async def test_a_dead_step_is_named_in_the_letter_and_the_whole_is_run_again(self, context: WorkerContext) -> None:
         await a_goal_that_owes("first")
         first = a_task(answering(Done()), "first")
         second = a_task(raising(InvalidError("x", "never")), "second")
@@ -198,7 +198,7 @@ class TestChain:
 
 
 class TestRetry:
-    async def test_a_failure_that_may_pass_is_tried_again_after_a_rest(self, context: Context) -> None:
+    async def test_a_failure_that_may_pass_is_tried_again_after_a_rest(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         runner = runner_of(a_task(raising(ExternalServiceError("pusher", "503"))))
         rests = []
@@ -211,15 +211,15 @@ class TestRetry:
         assert await promised() == ["example"]
         assert await letters() == []
 
-    async def test_so_is_a_bug_which_may_be_mended_meanwhile(self, context: Context) -> None:
+    async def test_so_is_a_bug_which_may_be_mended_meanwhile(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         assert await runner_of(a_task(raising(ZeroDivisionError()))).run(context, job(), 1) is not None
 
-    async def test_and_a_task_that_takes_too_long(self, context: Context) -> None:
+    async def test_and_a_task_that_takes_too_long(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         never = asyncio.Event()
 
-        async def hang(context: Context) -> Outcome:
+        async def hang(context: WorkerContext) -> Outcome:
             await never.wait()
             return Done()
 
@@ -234,7 +234,7 @@ class TestRetry:
         await a_goal_that_owes("example")
         never = asyncio.Event()
 
-        async def hang(context: Context) -> Outcome:
+        async def hang(context: WorkerContext) -> Outcome:
             await never.wait()
             return Done()
 
@@ -287,7 +287,7 @@ class TestRetry:
 
 
 class TestDeadLetter:
-    async def test_after_the_last_try(self, context: Context) -> None:
+    async def test_after_the_last_try(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example", "other")
         tries = context.settings.task_tries
         runner = runner_of(a_task(raising(ExternalServiceError("pusher", "503"))))
@@ -299,7 +299,7 @@ class TestDeadLetter:
         assert (letter.at, letter.goal_id, letter.promise) == (NOW, str(GOAL), PROMISE)
         assert letter.arguments == {"goal_id": str(GOAL)}
 
-    async def test_its_promise_is_no_longer_owed(self, context: Context) -> None:
+    async def test_its_promise_is_no_longer_owed(self, context: WorkerContext) -> None:
         """Else the sweep would try it for ever."""
         await a_goal_that_owes("example", "other")
         await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(), 1)
@@ -315,18 +315,20 @@ class TestDeadLetter:
             ClipImpossibleError("no source"),
         ],
     )
-    async def test_what_will_never_pass_is_dead_at_once(self, context: Context, error: GoalsvcError) -> None:
+    async def test_what_will_never_pass_is_dead_at_once(self, context: WorkerContext, error: GoalsvcError) -> None:
         await a_goal_that_owes("example")
         assert await runner_of(a_task(raising(error))).run(context, job(), 1) is None
         (letter,) = await letters()
         assert letter.reason == f"{error.code}: {error.message}"
         assert letter.tries == 1
 
-    async def test_a_job_of_another_version_without_a_required_argument_is_dead_at_once(self, context: Context) -> None:
+    async def test_a_job_of_another_version_without_a_required_argument_is_dead_at_once(
+        self, context: WorkerContext
+    ) -> None:
         await a_goal_that_owes("example")
 
         @task()
-        async def example(context: Context, *, goal_id: str, reason: str) -> Outcome:
+        async def example(context: WorkerContext, *, goal_id: str, reason: str) -> Outcome:
             """Needs what the job of an earlier version does not have."""
             return Done(reason)
 
@@ -334,23 +336,23 @@ class TestDeadLetter:
         (letter,) = await letters()
         assert letter.reason.startswith("missing_argument: example: reason: required, but missing in the job")
 
-    async def test_a_task_may_have_its_own_number_of_tries(self, context: Context) -> None:
+    async def test_a_task_may_have_its_own_number_of_tries(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         runner = runner_of(a_task(raising(ExternalServiceError("s3", "no")), retry=RetryPolicy(tries=2)))
         assert await runner.run(context, job(), 1) is not None
         assert await runner.run(context, job(), 2) is None
 
-    async def test_and_be_told_of_its_death(self, context: Context) -> None:
+    async def test_and_be_told_of_its_death(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
         told: list[Mapping[str, Any]] = []
 
-        async def mourn(context: Context, arguments: Mapping[str, Any]) -> None:
+        async def mourn(context: WorkerContext, arguments: Mapping[str, Any]) -> None:
             told.append(arguments)
 
         await runner_of(a_task(raising(InvalidError("x", "never")), after_death=mourn)).run(context, job(), 1)
         assert told == [{"goal_id": str(GOAL)}]
 
-    async def test_a_job_of_many_takes_the_promise_of_all_with_it(self, context: Context) -> None:
+    async def test_a_job_of_many_takes_the_promise_of_all_with_it(self, context: WorkerContext) -> None:
         await a_goal_that_owes("escrow_out")
         share = job(id="escrow-1", task="example", promise=f"goals/{GOAL}/escrow_out", fulfils=False)
         await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, share, 1)
@@ -358,7 +360,7 @@ class TestDeadLetter:
         assert (letter.id, letter.task) == (f"goals/{GOAL}/escrow_out", "escrow_out")
         assert letter.failed == {"task": "example", "arguments": {"goal_id": str(GOAL)}}
 
-    async def test_without_a_promise_it_is_kept_under_the_jobs_id(self, context: Context) -> None:
+    async def test_without_a_promise_it_is_kept_under_the_jobs_id(self, context: WorkerContext) -> None:
         await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(id="j", promise=None), 1)
         (letter,) = await letters()
         assert (letter.id, letter.promise) == ("j", None)
@@ -423,7 +425,7 @@ async def broken(context: Context, event: GoalEnded) -> Outcome:
     raise ValueError("broken")
 
 
-async def announce(context: Context) -> Outcome:
+async def announce(context: WorkerContext) -> Outcome:
     return Done(reports=(await context.bus.send(context, goal_event(GoalEnded, GoalKind.SHOW)),))
 
 

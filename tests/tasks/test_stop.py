@@ -6,7 +6,7 @@ import pytest
 from arq.constants import in_progress_key_prefix
 
 from goalsvc.clock import SystemClock
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
@@ -38,7 +38,7 @@ async def test_what_is_being_claimed_is_in_hand(world: World) -> None:
     ran: list[str] = []
 
     @task(lane=Lane.ANALYTICS)
-    async def note(context: Context, *, name: str) -> Outcome:
+    async def note(context: WorkerContext, *, name: str) -> Outcome:
         ran.append(name)
         return Returned(Reason.ALREADY_DONE)
 
@@ -66,7 +66,7 @@ async def test_a_token_that_comes_while_it_stops_is_left_to_another_worker(world
     begun, let = asyncio.Event(), asyncio.Event()
 
     @task(lane=Lane.ANALYTICS)
-    async def hold(context: Context, *, name: str) -> Outcome:
+    async def hold(context: WorkerContext, *, name: str) -> Outcome:
         begun.set()
         await let.wait()
         return Returned(Reason.ALREADY_DONE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.errors import MissingArgumentError
@@ -11,13 +11,13 @@ from goalsvc.tasks.task import RetryPolicy, task
 
 
 @task(timeout=5, retry=RetryPolicy(tries=3))
-async def example(context: Context, *, goal_id: str, amount: int = 1) -> Outcome:
+async def example(context: WorkerContext, *, goal_id: str, amount: int = 1) -> Outcome:
     """Does something."""
     return Done(f"{goal_id}: {amount}")
 
 
 class TestTask:
-    async def test_it_can_be_awaited_without_a_worker(self, context: Context) -> None:
+    async def test_it_can_be_awaited_without_a_worker(self, context: WorkerContext) -> None:
         assert await example(context, goal_id="g") == Done("g: 1")
 
     def test_as_a_debt_it_is_owed_once_under_its_name(self) -> None:

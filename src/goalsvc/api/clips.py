@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from goalsvc import actions
 from goalsvc.actions.clips import known_clip
-from goalsvc.api.dependencies import ContextOf, IdText, PagingOf, UserIdText
+from goalsvc.api.dependencies import ContextOf, IdText, PagingOf, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page
@@ -103,13 +103,13 @@ async def list_clips(
 
 
 @router.get("/{clip_id}", summary="Read a clip", responses=responses(401, 404, 422, 503))
-async def read_clip(context: ContextOf, clip_id: IdText) -> ClipView:
+async def read_clip(resources: ResourcesOf, clip_id: IdText) -> ClipView:
     """The clip: its state, which seconds it really shows, and where to download it."""
     asset = await known_clip(ObjectId(clip_id))
     link = None
     if asset.state is AssetState.QUARANTINED:
         try:
-            link = await context.store.link(str(asset.id), LINK_SECONDS)
+            link = await resources.store.link(str(asset.id), LINK_SECONDS)
         except ExternalServiceError:
             link = None  # without credentials there is no signature; the rest of the clip can be read all the same
     return ClipView.of(asset, link)

@@ -1,7 +1,7 @@
 """Goals as the API shows them: a type for each kind, told apart by `kind`."""
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -79,17 +79,18 @@ class GoalView(View):
     conditions: ConditionsView = Field(description="What it belongs to.")
     context: ClockView = Field(description="Its clock.")
     metadata: MetadataView = Field(description="Who it is about, and what its kind needs besides.")
-    breakdown_id: Any = Field(default=None, description="Another service's reference.")
+    breakdown_id: object = Field(default=None, description="Another service's reference.")
     exp: datetime | None = Field(default=None, description="When it ends by itself, or when it ended.")
     triggerer: str | None = Field(default=None, description="TriggerGoal: who agreed.")
     created_at: datetime | None = Field(default=None, description="When it was created.")
     updated_at: datetime | None = Field(default=None, description="When it was changed last.")
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
         """Registers the view of a kind."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls.by_kind[GoalKind(cls.model_fields["kind"].default)] = cls
+        (kind,) = get_args(cls.model_fields["kind"].annotation)
+        cls.by_kind[kind] = cls
 
     @classmethod
     def of(cls, goal: Goal) -> Any:
@@ -119,7 +120,7 @@ class FundingGoalView(GoalView):
     """A FundingGoal: viewers contribute tokens until a show is paid for."""
 
     metadata_view: ClassVar[type[MetadataView]] = FundingMetadataView
-    kind: Literal[GoalKind.FUNDING] = GoalKind.FUNDING
+    kind: Literal[GoalKind.FUNDING]
     metadata: FundingMetadataView
 
 
@@ -127,7 +128,7 @@ class TriggerGoalView(GoalView):
     """A TriggerGoal: a viewer's request, which is agreed to, declined, or expires."""
 
     metadata_view: ClassVar[type[MetadataView]] = TriggerMetadataView
-    kind: Literal[GoalKind.TRIGGER] = GoalKind.TRIGGER
+    kind: Literal[GoalKind.TRIGGER]
     metadata: TriggerMetadataView
 
 
@@ -135,20 +136,20 @@ class ShowGoalView(GoalView):
     """A ShowGoal: performed seconds of a show."""
 
     metadata_view: ClassVar[type[MetadataView]] = ShowMetadataView
-    kind: Literal[GoalKind.SHOW] = GoalKind.SHOW
+    kind: Literal[GoalKind.SHOW]
     metadata: ShowMetadataView
 
 
 class KaraokeGoalView(GoalView):
     """A KaraokeGoal: performed seconds of songs, shown in the session."""
 
-    kind: Literal[GoalKind.KARAOKE] = GoalKind.KARAOKE
+    kind: Literal[GoalKind.KARAOKE]
 
 
 class ExclusiveGoalView(GoalView):
     """An ExclusiveGoal: performed seconds for one viewer."""
 
-    kind: Literal[GoalKind.EXCLUSIVE] = GoalKind.EXCLUSIVE
+    kind: Literal[GoalKind.EXCLUSIVE]
 
 
 AnyGoal = Annotated[

@@ -33,7 +33,7 @@ class Readiness(BaseModel):
     stopping: bool = Field(default=False, description="Whether the process has been told to stop, and drains.")
 
 
-@router.get("/healthz", summary="Liveness")
+@router.get("/healthz", summary="Liveness", openapi_extra={"security": []})
 async def healthz() -> Liveness:
     """The process lives, whatever else does."""
     return Liveness(status="ok")
@@ -42,6 +42,7 @@ async def healthz() -> Liveness:
 @router.get(
     "/readyz",
     summary="Readiness",
+    openapi_extra={"security": []},
     responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "One of them does not answer."}},
 )
 async def readyz(request: Request, resources: ResourcesOf) -> JSONResponse:
@@ -54,7 +55,13 @@ async def readyz(request: Request, resources: ResourcesOf) -> JSONResponse:
     return JSONResponse({"mongodb": mongodb, "redis": redis}, 200 if ready else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=responses(401))
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=responses(401),
+    openapi_extra={"security": [{}, {"MetricsKey": []}]},
+)
 async def metrics(request: Request, context: ContextOf) -> Response:
     """Counters, gauges and histograms in Prometheus's text format; over all API processes that share the port.
 

@@ -119,6 +119,11 @@ SECURITY_SCHEMES: dict[str, Any] = {
         "name": "X-Pusher-Signature",
         "description": "Hex HMAC-SHA256 of the raw request body under the secret of that app key.",
     },
+    "MetricsKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The setting `GOALSVC_METRICS_KEY`; where it is empty, none is asked for.",
+    },
 }
 
 

@@ -7,20 +7,21 @@ playlist or a script cannot make it open anything else.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from goalsvc.clock import Clock
 from goalsvc.domain.clips import Clip
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError
+from goalsvc.integrations.breaker import Breakers
 from goalsvc.integrations.cutting import Cutter, Frames, Indexed, Shape, index
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.gathering import Gathered, Gatherer, GatherLimits, Sleep, Wish
 from goalsvc.integrations.mp4 import TICKS, PictureTrack, write_mp4
 from goalsvc.integrations.origin import FetchLimits, Origin
-from goalsvc.integrations.refusals import Refusals
 from goalsvc.integrations.sound import SoundComposer
 from goalsvc.scratch import working_directory
 from goalsvc.settings import Settings
@@ -176,45 +177,32 @@ def _covered(indexed: Sequence[Indexed]) -> float:
     return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A clip that was asked for."""
+class GuardedCutter:
+    """Cuts clips by a FfmpegCutter, behind a breaker for each origin of streams: one that fails is not asked for a while."""
 
-    hls_url: str
-    begins_at: datetime
-    duration_seconds: float
-    latest_begin: datetime | None = None
+    def __init__(self, cutter: FfmpegCutter, breakers: Breakers) -> None:
+        self._cutter, self._breakers = cutter, breakers
 
-
-class RecordedCutter(Refusals):
-    """Stands in for ffmpeg: keeps what it was asked for, in order, and yields a tiny file.
-
-    `troubles` are errors that the next calls raise, in order, NotYetError for example; then calls succeed.
-    """
-
-    service = "hls"
-
-    def __init__(self, content: bytes = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42") -> None:
-        super().__init__()
-        self.content = content
-        self.cuts: list[Cut] = []
-        self.troubles: list[GoalsvcError] = []
-        self.late_seconds = 0.0
-        """How much later than wanted the clips begin."""
+    @classmethod
+    def from_settings(cls, settings: Settings, clock: Clock, breakers: Breakers) -> "GuardedCutter":
+        """A cutter that may fetch what the settings allow."""
+        return cls(FfmpegCutter.from_settings(settings, clock), breakers)
 
     @asynccontextmanager
     async def cut(
         self, hls_url: str, begins_at: datetime, duration_seconds: float, *, latest_begin: datetime | None = None
     ) -> AsyncIterator[Clip]:
-        """Yields a file of `content`, which is deleted on leaving; it begins and lasts as wanted."""
-        self.cuts.append(Cut(hls_url, begins_at, duration_seconds, latest_begin))
-        self._refuse_if_told()
-        if self.troubles:
-            raise self.troubles.pop(0)
-        if not hls_url.startswith(("http://", "https://")):
-            raise ClipImpossibleError("the stream's address is not one of http or https")
-        with working_directory("clip") as directory:
-            clip = directory / "clip.mp4"
-            begins = begins_at.astimezone(UTC) + timedelta(seconds=self.late_seconds)
-            clip.write_bytes(self.content)
-            yield Clip(clip, begins, duration_seconds, "program_date_time")
+        """See `FfmpegCutter.cut`; raises ServiceDownError at once while the stream's origin does not work."""
+        async with AsyncExitStack() as stack:
+            with self._breakers.of(f"hls {_host_of(hls_url)}").call():
+                cutting = self._cutter.cut(hls_url, begins_at, duration_seconds, latest_begin=latest_begin)
+                clip = await stack.enter_async_context(cutting)
+            yield clip
+
+
+def _host_of(url: str) -> str:
+    """Returns the host that the URL names; nothing where it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -26,7 +26,6 @@ from goalsvc.clock import SystemClock
 from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, ServiceDownError, SettingsError
 from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
-from goalsvc.integrations.refusals import Refusals
 from goalsvc.metrics import DELAYS
 from goalsvc.settings import Settings
 
@@ -125,7 +124,7 @@ class PusherNotifier:
         several hundreds of channels may have been told: notices are at least once.
         """
         encoded = encode_notice(channels, event, data)
-        for hundred in _hundreds(channels):
+        for hundred in hundreds(channels):
             await self._call(POST, "events", {"name": event, "channels": hundred, "data": encoded})
         _observe_delay(data)
 
@@ -233,51 +232,6 @@ async def open_notifier(
         yield PusherNotifier(app, client, timeout_seconds=timeout_seconds, breaker=breaker)
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One event as clients would have received it."""
-
-    channels: tuple[str, ...]
-    event: str
-    data: Mapping[str, Any]
-
-
-class RecordedNotifier(Refusals):
-    """Stands in for Pusher: keeps what it was told, in order, and who it was told is where."""
-
-    service = "pusher"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notices: list[Notice] = []
-        self.users: dict[str, list[str]] = {}
-        self.counts = True
-
-    async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
-        """Keeps one Notice for each call that Pusher would have got; refuses what Pusher would refuse."""
-        encoded = encode_notice(channels, event, data)
-        for hundred in _hundreds(channels):
-            self._refuse_if_told()
-            self.notices.append(Notice(tuple(hundred), event, json.loads(encoded)))
-
-    async def users_in(self, channel: str) -> list[str]:
-        """Those that a test put into `users`."""
-        checked_channel(channel)
-        self._refuse_if_told()
-        return list(self.users.get(channel, []))
-
-    async def occupied(self, prefix: str) -> dict[str, int] | None:
-        """How many users a test put into each channel; None while it says that the server does not count."""
-        self._refuse_if_told()
-        if not self.counts:
-            return None
-        return {name: len(users) for name, users in self.users.items() if users and name.startswith(prefix)}
-
-    def named(self, event: str) -> list[Notice]:
-        """The notices with that event's name, in order."""
-        return [notice for notice in self.notices if notice.event == event]
-
-
 def checked_channel(channel: str) -> str:
     """`channel` itself. Raises InvalidError when Pusher would refuse its name."""
     if not _CHANNEL_NAME.fullmatch(channel):
@@ -305,7 +259,7 @@ def encode_notice(channels: Sequence[str], event: str, data: Mapping[str, object
     return encoded
 
 
-def _hundreds(channels: Sequence[str]) -> Iterator[list[str]]:
+def hundreds(channels: Sequence[str]) -> Iterator[list[str]]:
     """The channels, each once, in order, at most 100 at a time."""
     rest = iter(dict.fromkeys(channels))
     while hundred := list(islice(rest, CHANNELS_PER_CALL)):

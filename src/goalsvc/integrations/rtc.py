@@ -21,7 +21,6 @@ from goalsvc.clock import Clock
 from goalsvc.errors import ExternalServiceError, InvalidError, ServiceDownError
 from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
-from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
 API_VERSION = "2022-06-01"
@@ -192,46 +191,6 @@ async def open_rtc(
             timeout_seconds=timeout_seconds,
             breaker=breaker,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class RtcCall:
-    """One call as BytePlus would have got it."""
-
-    action: str
-    room_id: str
-    task_id: str
-
-
-class RecordedRtc(Refusals):
-    """Stands in for BytePlus: keeps what it was told, in order, and which recordings run."""
-
-    service = "byteplus"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[RtcCall] = []
-        self.recording: set[tuple[str, str]] = set()
-
-    async def start_record(self, room_id: str, task_id: str) -> None:
-        """Keeps the call; (room, task) is in `recording` from now on."""
-        self._keep("StartRecord", room_id, task_id)
-        self.recording.add((room_id, task_id))
-
-    async def stop_record(self, room_id: str, task_id: str) -> None:
-        """Keeps the call; (room, task) is in `recording` no more."""
-        self._keep("StopRecord", room_id, task_id)
-        self.recording.discard((room_id, task_id))
-
-    async def start_snapshot(self, room_id: str, task_id: str) -> None:
-        """Keeps the call."""
-        self._keep("StartSnapshot", room_id, task_id)
-
-    def _keep(self, action: str, room_id: str, task_id: str) -> None:
-        checked_id("room_id", room_id)
-        checked_id("task_id", task_id)
-        self._refuse_if_told()
-        self.calls.append(RtcCall(action, room_id, task_id))
 
 
 def checked_id(field: str, value: str) -> str:

@@ -5,13 +5,11 @@ import importlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goalsvc.errors import ExternalServiceError, ServiceDownError
 from goalsvc.integrations.breaker import Breaker
-from goalsvc.integrations.refusals import Refusals
 from goalsvc.settings import Settings
 
 if TYPE_CHECKING:
@@ -161,32 +159,3 @@ def _as_external_error() -> Iterator[None]:
         raise ExternalServiceError("s3", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError) as error:
         raise ServiceDownError("s3", f"cannot be reached ({type(error).__name__})") from error
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """What is stored under a key."""
-
-    content: bytes
-    content_type: str
-
-
-class MemoryStore(Refusals):
-    """Stands in for S3: keeps objects in memory."""
-
-    service = "s3"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.objects: dict[str, StoredObject] = {}
-
-    async def upload(self, key: str, path: Path, content_type: str) -> None:
-        """Keeps the file's bytes under `key`; the same key again replaces them."""
-        self._refuse_if_told()
-        content = await asyncio.to_thread(path.read_bytes)
-        self.objects[key] = StoredObject(content, content_type)
-
-    async def link(self, key: str, seconds: int) -> str:
-        """An address that names the object."""
-        self._refuse_if_told()
-        return f"https://s3.invalid/{key}?expires={seconds}"

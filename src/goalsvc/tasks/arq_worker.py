@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from goalsvc import logs
 from goalsvc.coalescer import Batches
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
 from goalsvc.tasks.arq_queue import BODY, RUNNING, TRIES, deserialize, job_of, script, wake_key
@@ -63,7 +63,7 @@ class LaneWorker:
         lane: Lane,
         redis: Redis,
         runner: Runner,
-        context: Context,
+        context: WorkerContext,
         signer: JobSigner,
         *,
         at_once: int,

@@ -6,7 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.lanes import Lane
@@ -27,7 +27,7 @@ WAIT_LIMIT = timedelta(seconds=120)
 
 @task(lane=Lane.ANALYTICS)
 async def create_post_from_livestream(
-    context: Context,
+    context: WorkerContext,
     *,
     session_id: str,
     caption: str,
@@ -104,7 +104,7 @@ async def _fail(context: Context, asset_id: ObjectId, **facts: str) -> None:
 
 @task(lane=Lane.CLIPS, timeout=1200, retry=RetryPolicy(tries=12, patience_seconds=3600.0), after_death=_give_up)
 async def clip_livestream_as_asset(
-    context: Context,
+    context: WorkerContext,
     *,
     session_id: str,
     rewind_seconds: int,

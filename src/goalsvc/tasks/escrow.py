@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.escrow import (
     COMPLETED,
     REFUNDED,
@@ -282,7 +282,7 @@ async def _post(context: Context, order: Order) -> Outcome:
 
 @task()
 async def announce_escrow_share(
-    context: Context,
+    context: WorkerContext,
     *,
     transfer_id: str,
     to_user_id: str,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from goalsvc.context import Context
+from goalsvc.context import WorkerContext
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.task import Task
 
@@ -45,14 +45,14 @@ class Periodic:
     every_seconds: float
 
 
-async def run_periodically(context: Context, runner: Runner, periodic: Sequence[Periodic], leases: Lease) -> None:
+async def run_periodically(context: WorkerContext, runner: Runner, periodic: Sequence[Periodic], leases: Lease) -> None:
     """Runs these tasks, each by its own timer, until it is cancelled."""
     async with asyncio.TaskGroup() as timers:
         for one in periodic:
             timers.create_task(_run(context, runner, one, leases), name=one.task.name)
 
 
-async def _run(context: Context, runner: Runner, periodic: Periodic, leases: Lease) -> None:
+async def _run(context: WorkerContext, runner: Runner, periodic: Periodic, leases: Lease) -> None:
     """Runs one task by its timer. A failure is logged when it begins and when it ends, not at every tick."""
     name, failing = periodic.task.name, ""
     while True:

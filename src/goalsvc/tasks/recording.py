@@ -5,7 +5,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
@@ -32,7 +32,7 @@ async def _failed(context: Context, arguments: Mapping[str, Any]) -> None:
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
-async def StartRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StartRecord(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
     outcome = await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
@@ -47,19 +47,19 @@ def _over(goal: Goal) -> bool:
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
-async def StopRecord(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StopRecord(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Stops the recording of a show."""
     return await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
 
 
 @task(lane=Lane.RECORDINGS)
-async def StartSnapshot(context: Context, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StartSnapshot(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
     """Starts to take snapshots of the session's room."""
     return await _control(context, None, context.rtc.start_snapshot, goal_id, session_id)
 
 
 async def _control(
-    context: Context, told: str | None, call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str
+    context: WorkerContext, told: str | None, call: Callable[[str, str], Awaitable[None]], goal_id: str, session_id: str
 ) -> Outcome:
     if not context.settings.records:
         return Returned(Reason.SWITCHED_OFF)

@@ -15,7 +15,7 @@ from bson import ObjectId
 from prometheus_client import Counter
 
 from goalsvc import logs
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.origin import CURRENT, Cause, Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
@@ -74,12 +74,12 @@ class Runner:
         self._tasks = {task.name: task for task in tasks}
         self._owing = owing
 
-    async def run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
+    async def run(self, context: WorkerContext, job: Job, tried: int) -> TryAgain | None:
         """Runs the job's task and then the steps of its chain. `tried` counts this try; None when there need be no other."""
         with about(job):
             return await self._run(context, job, tried)
 
-    async def _run(self, context: Context, job: Job, tried: int) -> TryAgain | None:
+    async def _run(self, context: WorkerContext, job: Job, tried: int) -> TryAgain | None:
         origin = job.origin
         steps = [{"task": job.task, "arguments": job.arguments}, *job.then]
         while steps:
@@ -104,7 +104,7 @@ class Runner:
         """Returns the task of that name, if this version has it."""
         return self._tasks.get(name)
 
-    async def tick(self, context: Context, task: Task[[]]) -> str | None:
+    async def tick(self, context: WorkerContext, task: Task[[]]) -> str | None:
         """Runs a periodic task once. Returns its error, if it failed: there is no dead letter, the next tick tries again."""
         job = Job(f"periodic:{task.name}", task.name, {}, origin=Origin.new(Cause(task=task.name)))
         with about(job):
@@ -114,7 +114,7 @@ class Runner:
     # -- one task ---------------------------------------------------------------------------------------------------
 
     async def _attempt(
-        self, context: Context, job: Job, task: Task[Any], arguments: Mapping[str, object], origin: Origin
+        self, context: WorkerContext, job: Job, task: Task[Any], arguments: Mapping[str, object], origin: Origin
     ) -> _Attempt:
         own = origin.of_task(task.name)
         inner = context.within(own)

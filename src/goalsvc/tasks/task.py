@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Concatenate, Generic, ParamSpec
 
-from goalsvc.context import Context
+from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import FollowUp, Outcome
 from goalsvc.errors import MissingArgumentError
@@ -41,7 +41,7 @@ class Task(Generic[P]):
     """A task: its function, the lane it waits in, how long it may take, and what happens when it fails."""
 
     name: str
-    function: Callable[Concatenate[Context, P], Awaitable[Outcome]]
+    function: Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]
     lane: Lane = Lane.MONEY
     timeout_seconds: float = 20.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -50,7 +50,7 @@ class Task(Generic[P]):
     traced: bool = True
     """Whether its runs are part of the trace, unless they fail."""
 
-    async def __call__(self, context: Context, *args: P.args, **kwargs: P.kwargs) -> Outcome:
+    async def __call__(self, context: WorkerContext, *args: P.args, **kwargs: P.kwargs) -> Outcome:
         """Runs the function itself, as a test or another task may."""
         return await self.function(context, *args, **kwargs)
 
@@ -83,10 +83,10 @@ def task(
     retry: RetryPolicy | None = None,
     after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None,
     traced: bool = True,
-) -> Callable[[Callable[Concatenate[Context, P], Awaitable[Outcome]]], Task[P]]:
+) -> Callable[[Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]], Task[P]]:
     """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name."""
 
-    def decorate(function: Callable[Concatenate[Context, P], Awaitable[Outcome]]) -> Task[P]:
+    def decorate(function: Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]) -> Task[P]:
         return Task(function.__name__, function, lane, timeout, retry or RetryPolicy(), after_death, traced)
 
     return decorate
