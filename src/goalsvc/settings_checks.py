@@ -56,12 +56,12 @@ _HOST = re.compile(r"[^\s/@:?#\[\]\\]+|\[?[0-9A-Fa-f:.]+\]?")
 _URLS = ("api_url", "s3_endpoint_url", "byteplus_endpoint")
 
 
-def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+def cleaned(values: Mapping[str, object]) -> dict[str, Any]:
     """Returns the settings without white space and line ends around each; one that is then empty counts as not set.
 
     A PEM whose line ends are written as the two characters `\\n` gets real ones; addresses lose their last slash.
     """
-    clean: dict[str, Any] = {}
+    clean: dict[str, object] = {}
     for name, value in values.items():
         if not isinstance(value, str):
             clean[name] = value

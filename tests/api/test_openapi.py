@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from goalsvc.api.openapi import describe
+
 from .app import Service
 
 Json = dict[str, Any]
@@ -90,6 +92,9 @@ class TestErrors:
         assert webhook["security"] == [{"PusherKey": [], "PusherSignature": []}]
         assert {"PusherKey", "PusherSignature"} <= set(document["components"]["securitySchemes"])
         assert "HMAC-SHA256" in webhook["description"]
+
+    def test_the_document_is_the_same_each_time(self, service: Service, document: Json) -> None:
+        assert describe(service.app) == document
 
     def test_health_is_open(self, document: Json) -> None:
         for path in ("/healthz", "/readyz"):

@@ -32,7 +32,7 @@ class GoalChange:
     fields: frozenset[str]
     exp: datetime | None
     metadata: Stored
-    levels: Sequence[Mapping[str, Any]]
+    levels: Sequence[Mapping[str, object]]
 
 
 async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -> Goal:
@@ -89,10 +89,10 @@ def _sets(context: Context, goal: Goal, change: GoalChange) -> dict[str, object]
     return sets
 
 
-def _levels(goal: Goal, levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _levels(goal: Goal, levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, object]]:
     if goal.kind in (GoalKind.EXCLUSIVE, GoalKind.TRIGGER):
         raise InvalidError("levels", f"cannot be changed: the target of a {goal.kind} was agreed to")
-    reached: list[dict[str, Any]] = [
+    reached: list[dict[str, object]] = [
         {"title": level.title, "target": level.target} for level in goal.levels[: goal.level]
     ]
     for number, level in enumerate(reached):

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import bson
 from bson import ObjectId
@@ -39,7 +38,7 @@ class GoalPlan:
 
     kind: GoalKind
     session_id: ObjectId
-    levels: Sequence[Mapping[str, Any]]
+    levels: Sequence[Mapping[str, object]]
     exp: datetime | None
     metadata: Stored
     exclusive_to: str | None

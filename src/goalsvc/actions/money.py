@@ -27,9 +27,9 @@ class Particulars:
     """What a caller may note with a transfer: its own reference, unique for the account, and metadata."""
 
     reference: str | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] | None = None
 
-    def checked(self) -> Mapping[str, Any]:
+    def checked(self) -> Mapping[str, object]:
         """Returns the metadata; raises InvalidError for what is too large or cannot be stored."""
         metadata = dict(self.metadata or {})
         if check_storable(metadata) > MOST_METADATA_BYTES:

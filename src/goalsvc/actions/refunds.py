@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -73,7 +72,7 @@ async def refund_goal(
     before = whole_part((goal.model_extra or {}).get("returned")) or 0
     asked = paid - before if amount is None else amount
     promise_id = f"{return_payout.name}:{refund_id}"
-    arguments: dict[str, Any] = {
+    arguments: dict[str, object] = {
         "goal_id": str(goal_id),
         "escrow_id": escrow_id,
         "refund_id": refund_id,
@@ -143,7 +142,7 @@ async def refund_goal(
 
 
 async def _with_its_first_share(
-    refund: Refund, escrow_id: str, where: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], reference: str
+    refund: Refund, escrow_id: str, where: Mapping[str, object], stages: Sequence[Mapping[str, object]], reference: str
 ) -> Goal | None:
     """Promises the refund and makes its first transfer, in one transaction, so that a reference is refused at once."""
     async with aclosing(refund.shares(escrow_id)) as shares:

@@ -168,7 +168,7 @@ def _notice_message(notice: type[Notice], payload: JsonSchemaValue, schemas: Jso
     }
 
 
-def _example(schema: JsonSchemaValue, schemas: Json) -> Any:
+def _example(schema: JsonSchemaValue, schemas: Json) -> object:
     """An example of what the schema describes, from the examples of its parts."""
     if "$ref" in schema and "examples" not in schema:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
@@ -280,5 +280,5 @@ def _references(messages: Iterable[str]) -> Json:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in messages}
 
 
-def _doc(model: type[Any]) -> str:
+def _doc(model: type[object]) -> str:
     return " ".join((model.__doc__ or "").split())

@@ -75,7 +75,7 @@ async def list_audit(
 ) -> Response | Page[AuditEventView]:
     """Every call that changed something, in order of time."""
     fields = {"key": key, "operation": operation, "targets": target, "request_id": request_id}
-    where: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    where: dict[str, object] = {name: value for name, value in fields.items() if value is not None}
     if window := between(begin, end):
         where["at"] = window
     if form == "csv":

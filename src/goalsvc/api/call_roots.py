@@ -3,7 +3,6 @@
 import hashlib
 import json
 from datetime import datetime
-from typing import Any
 
 from fastapi import Request, Response
 
@@ -48,7 +47,7 @@ def _refs_of(request: Request, response: Response | None) -> dict[str, Ref]:
     if letter.startswith("goals/"):
         refs["goal"] = letter.split("/", 2)[1]
     try:
-        told: Any = json.loads(bytes(response.body)) if response is not None else None
+        told: object = json.loads(bytes(response.body)) if response is not None else None
     except ValueError:
         told = None
     if isinstance(told, dict):

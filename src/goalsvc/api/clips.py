@@ -1,7 +1,7 @@
 """Clips: which seconds were wanted, which were cut, where the file is; and cutting one again."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Query
@@ -92,7 +92,7 @@ async def list_clips(
     state: Annotated[AssetState | None, Query(description="Only clips in this state.")] = None,
 ) -> Page[ClipView]:
     """Clips in the order in which they were promised."""
-    where: dict[str, Any] = {}
+    where: dict[str, object] = {}
     if session_id is not None:
         where["metadata.source.id"] = ObjectId(session_id)
     if user_id is not None:

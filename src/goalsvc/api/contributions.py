@@ -3,7 +3,7 @@
 import base64
 import json
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from bson import ObjectId
 from fastapi import Query, Response
@@ -78,7 +78,7 @@ class EarningView(BaseModel):
     @classmethod
     def of(cls, earning: Earning) -> Self:
         """The view of that earning."""
-        fields: dict[str, Any] = shown(earning)
+        fields: dict[str, object] = shown(earning)
         known = {name: fields.get(name) for name in cls.model_fields}
         updated = earning.settled_at or earning.created_at
         return cls.model_validate({**known, "id": str(earning.id), "updated_at": updated})
@@ -131,7 +131,7 @@ async def list_contributions(
     end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[EarningView]:
     """Contributions in the order of their ids, which is the order in which they were made; with `from` or `to` by time."""
-    where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}
+    where: dict[str, object] = {"_id": {"$gt": FIRST_ID}}
     if goal_id is not None:
         where["goal_id"] = ObjectId(goal_id)
     where |= {name: user for name, user in (("user_id", user_id), ("from_user_id", from_user_id)) if user is not None}

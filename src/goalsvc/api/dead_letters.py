@@ -28,16 +28,16 @@ class DeadLetterView(BaseModel):
 
     id: str
     task: str
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     reason: str = Field(description="The last error.")
     at: datetime
     tries: int
     state: Literal["dead", "redriven"]
     goal_id: str | None = None
-    history: list[dict[str, Any]] = Field(
+    history: list[dict[str, object]] = Field(
         description="Every death: when, why, after how many tries, and with which `arguments` where those were others."
     )
-    present_arguments: dict[str, Any] | None = Field(
+    present_arguments: dict[str, object] | None = Field(
         default=None,
         description="The arguments with which its document promises the task now, where they are others than `arguments`: "
         "with these it is tried again.",
@@ -71,7 +71,7 @@ async def list_dead_letters(
 ) -> Page[DeadLetterView]:
     """Dead letters in the order in which they were given up last."""
     fields = {"state": state, "task": task, "goal_id": goal_id, "_id": identity}
-    where: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    where: dict[str, object] = {name: value for name, value in fields.items() if value is not None}
     rows = await page_of(DeadLetter, where, paging, by="at")
     present = await present_arguments(rows.items)
     return Page.of(rows, lambda letter: DeadLetterView.of(letter, present.get(letter.id)))

@@ -1,6 +1,6 @@
 """What endpoints ask for: the context, the caller's key, ids of the right form."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Depends, Header, Path, Query, Request
@@ -112,4 +112,4 @@ def get_paging(
 
 PagingOf = Annotated[Paging, Depends(get_paging)]
 
-Json = dict[str, Any]
+Json = dict[str, object]

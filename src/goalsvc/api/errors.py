@@ -180,7 +180,7 @@ def _message(error: Mapping[str, Any]) -> str:
 
 def _field(error: Mapping[str, Any]) -> str:
     """The path of what is wrong. Of a body of several kinds it does not name the kind, and without one it is `kind`."""
-    location: tuple[Any, ...] = tuple(error["loc"])
+    location: tuple[object, ...] = tuple(error["loc"])
     if error.get("type") in ("union_tag_not_found", "union_tag_invalid"):
         return _path((*location, "kind"))
     return _path(tuple(part for number, part in enumerate(location) if number != 1 or part not in _KINDS))
@@ -190,7 +190,7 @@ _KINDS = frozenset(kind.value for kind in GoalKind)
 _NAMED_KINDS = ", ".join(kind.value for kind in GoalKind)
 
 
-def _path(location: tuple[Any, ...]) -> str:
+def _path(location: tuple[object, ...]) -> str:
     """`("body", "levels", 0, "target")` as `levels.0.target`; what is not in the body keeps where it is.
 
     Of a body that is not JSON the place is a number of characters: that is no field.

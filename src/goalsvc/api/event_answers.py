@@ -1,7 +1,5 @@
 """Examples of what the operations of events, webhook endpoints and explanations answer."""
 
-from typing import Any
-
 from goalsvc.domain.events import EVENT_TYPES, TELLING_OF_TRANSFERS
 
 _AT = "2026-01-01T20:07:00Z"
@@ -9,7 +7,7 @@ _GOAL_ID, _SESSION_ID = "68143584d6945d32e732cc21", "68143584d6945d32e732cc20"
 _EVENT_ID = "evt_1f0c1d9c8e7b6a59483726150a1b2c3d"
 _CAUSE = {"goal_id": _GOAL_ID, "event_id": "5f0c1d9c8e7b6a5948372615", "happened_at": _AT}
 
-EVENT: dict[str, Any] = {
+EVENT: dict[str, object] = {
     "id": _EVENT_ID,
     "type": "goal.completed",
     "created_at": _AT,
@@ -34,7 +32,7 @@ EVENT: dict[str, Any] = {
 }
 
 #: A transfer as an event tells of it; the same in all events, whatever the verb.
-_TRANSFER: dict[str, Any] = {
+_TRANSFER: dict[str, object] = {
     "id": "deposit-u-bob-2-0f6b3c9d2a4e8f7061524334a1b2c3d4e5f60718",
     "debit": "issuer",
     "credit": "user:u-bob-2",
@@ -46,7 +44,7 @@ _TRANSFER: dict[str, Any] = {
     "created_at": _AT,
 }
 
-_ENDPOINT: dict[str, Any] = {
+_ENDPOINT: dict[str, object] = {
     "id": "whe_68143584d6945d32e732cc40",
     "url": "https://backend.example.com/goalsvc",
     "types": ["goal.*", "escrow.*"],
@@ -57,7 +55,7 @@ _ENDPOINT: dict[str, Any] = {
     "failing_since": None,
     "disabled_at": None,
 }
-_DELIVERY: dict[str, Any] = {
+_DELIVERY: dict[str, object] = {
     "id": f"whe_68143584d6945d32e732cc40:{_EVENT_ID}",
     "event_id": _EVENT_ID,
     "type": "goal.completed",
@@ -69,7 +67,7 @@ _DELIVERY: dict[str, Any] = {
 }
 _SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
 
-_WHY: dict[str, Any] = {
+_WHY: dict[str, object] = {
     "sentence": "u-alice-1 received 250 tokens at 2026-01-01 20:07:00 UTC because the ShowGoal “Ukulele” reached level 1 "
     "(360 s) with 360 s performed; reported by a webhook about 2026-01-01 20:06:00 UTC; this share is u-bob-2's contribution "
     "of 2026-01-01 19:50:00 UTC.",
@@ -83,7 +81,7 @@ _WHY: dict[str, Any] = {
     ],
 }
 
-ANSWERS: dict[str, Any] = {
+ANSWERS: dict[str, object] = {
     "GET /v1/events": {"items": [EVENT], "next": "1042"},
     "GET /v1/events/{event_id}": EVENT,
     "GET /v1/transfers/{transfer_id}/why": _WHY,

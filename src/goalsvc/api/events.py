@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
@@ -44,14 +44,14 @@ class EventView(BaseModel):
     goal_id: str | None = Field(default=None, exclude_if=_is_absent, examples=["68143584d6945d32e732cc21"])
     session_id: str | None = Field(default=None, exclude_if=_is_absent, examples=["68143584d6945d32e732cc20"])
     user_ids: list[str] = Field(description="Whom it concerns.", examples=[["u-alice-1"]])
-    data: dict[str, Any] = Field(
+    data: dict[str, object] = Field(
         description="What it is about; for a goal's event the whole goal, as `goal`; where tokens moved the transfer, as "
         "`transfer`: `debit` pays `amount` to `credit`. Each transfer has exactly one such event."
     )
-    cause: dict[str, Any] = Field(description="The webhook, call or periodic task that it goes back to.")
+    cause: dict[str, object] = Field(description="The webhook, call or periodic task that it goes back to.")
 
     @classmethod
-    def of(cls, event: Mapping[str, Any]) -> "EventView":
+    def of(cls, event: Mapping[str, object]) -> "EventView":
         """The view of a stored event."""
         fields = {name: shown(event[name]) for name in cls.model_fields if name in event}
         return cls.model_validate({**fields, "id": event["_id"]})
@@ -117,7 +117,7 @@ async def list_events(
         place = page.next
 
 
-def _views(events: Sequence[Mapping[str, Any]]) -> list[EventView]:
+def _views(events: Sequence[Mapping[str, object]]) -> list[EventView]:
     return [EventView.of(event) for event in events]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 _AT = "2026-01-01T20:00:00Z"
 #: What stands for a text of which the document gives no example.
 NO_EXAMPLE = "text"
-_BY_TYPE: Mapping[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "null": None, "string": NO_EXAMPLE}
+_BY_TYPE: Mapping[str, object] = {"integer": 1, "number": 1.0, "boolean": True, "null": None, "string": NO_EXAMPLE}
 
 
-def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 8) -> Any:
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 8) -> object:
     """An example of that schema; `schemas` are the document's components. A field without an example gets a plain value."""
     if "$ref" in schema:
         return example_of(schemas[schema["$ref"].rpartition("/")[2]], schemas, depth - 1)
@@ -41,7 +41,7 @@ def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int
 _NONE: Any = object()
 
 
-def _given(schema: Mapping[str, Any]) -> Any:
+def _given(schema: Mapping[str, Any]) -> object:
     """The example that the schema itself gives."""
     if "example" in schema:
         return schema["example"]

@@ -201,7 +201,7 @@ class GoalPatch(BaseModel):
     exp: Instant | None = Field(
         default=None, description="When it ends by itself; null removes it, but not of a TriggerGoal."
     )
-    metadata: dict[str, Any] = Field(
+    metadata: dict[str, object] = Field(
         default={},
         description="The platform's own fields, merged: null removes one. What its kind needs cannot be changed.",
     )

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Query, Request
@@ -80,7 +80,7 @@ async def list_goals(
     A field of the metadata is a filter too: `metadata.campaign=winter` finds goals whose `metadata.campaign` is that text, or
     that number or truth value where it is one.
     """
-    where: dict[str, Any] = {"_cls": {"$in": CLASSES} if kind is None else kind.cls, "_id": {"$gt": FIRST_ID}}
+    where: dict[str, object] = {"_cls": {"$in": CLASSES} if kind is None else kind.cls, "_id": {"$gt": FIRST_ID}}
     if session_id is not None:
         where["conditions.session_id"] = {"$in": [ObjectId(session_id), session_id]}
     if user_id is not None:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from bson import ObjectId
 from fastapi import Path, Query, Response
@@ -42,7 +42,9 @@ class ParticularsBody(BaseModel):
         description="The caller's own id of it (a payment provider's), unique for the account: 409 `reference_used`.",
         examples=["pi_3MtwBwLkdIwHu7ix28a3tqPa"],
     )
-    metadata: dict[str, Any] | None = Field(default=None, description="Kept with the transfer; at most 2 KB as JSON.")
+    metadata: dict[str, object] | None = Field(
+        default=None, description="Kept with the transfer; at most 2 KB as JSON."
+    )
 
     @property
     def particulars(self) -> Particulars:
@@ -135,7 +137,7 @@ class WithdrawalView(BaseModel):
     updated_at: datetime
     returns_at: datetime = Field(description="When it returns by itself, unless it was confirmed.")
     reference: str | None = None
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
     reason: str | None = Field(default=None, description="Why it was returned.")
 
     @classmethod

@@ -31,7 +31,7 @@ What goalsvc tells clients through Pusher is described at [`/asyncapi.json`](/as
 4. `GET /v1/goals/{id}/trace` shows all that happened, and why.
 """
 
-TAGS: list[dict[str, Any]] = [
+TAGS: list[dict[str, object]] = [
     {"name": "Webhook", "description": "What Pusher calls when a user joins or leaves a channel."},
     {"name": "Pusher", "description": "What pusher-js calls, with the user's own token: may they join this channel?"},
     {"name": "Users", "description": "What goalsvc needs to know of performers and viewers."},
@@ -78,7 +78,7 @@ The signature is over the bytes of the body as they are sent. `goalsvc send` sig
 """
 
 #: The webhook's body. It is read by a faster parser than the other bodies, so that its schema is written down here.
-WEBHOOK_SCHEMA: dict[str, Any] = {
+WEBHOOK_SCHEMA: dict[str, object] = {
     "type": "object",
     "required": ["events"],
     "anyOf": [{"required": ["time_ms"]}, {"required": ["timestamp"]}],
@@ -106,7 +106,7 @@ WEBHOOK_SCHEMA: dict[str, Any] = {
     },
 }
 
-SECURITY_SCHEMES: dict[str, Any] = {
+SECURITY_SCHEMES: dict[str, object] = {
     "PusherKey": {
         "type": "apiKey",
         "in": "header",
@@ -128,7 +128,7 @@ SECURITY_SCHEMES: dict[str, Any] = {
 
 
 _GOAL_ID, _SESSION_ID, _AT = "68143584d6945d32e732cc21", "68143584d6945d32e732cc20", "2026-01-01T20:00:00Z"
-_SESSION: dict[str, Any] = {
+_SESSION: dict[str, object] = {
     "id": _SESSION_ID,
     "user_id": "u-alice-1",
     "statuses": {"started": _AT},
@@ -139,7 +139,7 @@ _SESSION: dict[str, Any] = {
     "karaoke_goal": None,
     "rtc": {"room_id": "room-1"},
 }
-_GOAL: dict[str, Any] = {
+_GOAL: dict[str, object] = {
     "id": _GOAL_ID,
     "kind": "ShowGoal",
     "active": True,
@@ -168,7 +168,7 @@ _REQUEST: dict[str, Any] = _GOAL | {
     },
     "exp": "2026-01-01T20:02:00Z",
 }
-_TRANSFER: dict[str, Any] = {
+_TRANSFER: dict[str, object] = {
     "id": f"escrow-show_funding:{_GOAL_ID}-68143584d6945d32e732cc2a-u-alice-1",
     "from_user_id": None,
     "to_user_id": "u-alice-1",
@@ -178,7 +178,7 @@ _TRANSFER: dict[str, Any] = {
     "created_at": "2026-01-01T20:07:00Z",
     "updated_at": "2026-01-01T20:07:00Z",
 }
-_LETTER: dict[str, Any] = {
+_LETTER: dict[str, object] = {
     "id": f"goals/{_GOAL_ID}/StopRecord",
     "task": "StopRecord",
     "arguments": {"goal_id": _GOAL_ID, "session_id": _SESSION_ID},
@@ -190,7 +190,7 @@ _LETTER: dict[str, Any] = {
     "history": [{"at": "2026-01-01T20:09:00Z", "reason": "external_service: byteplus: HTTP 500", "tries": 7}],
     "redriven_at": None,
 }
-_REDRIVE: dict[str, Any] = {
+_REDRIVE: dict[str, object] = {
     "id": "rdr_68143584d6945d32e732cc40",
     "task": "StopRecord",
     "code": "external_service",
@@ -208,7 +208,7 @@ _REDRIVE: dict[str, Any] = {
     "updated_at": "2026-01-02T09:00:03Z",
     "finished_at": "2026-01-02T09:00:03Z",
 }
-_TRACE: dict[str, Any] = {
+_TRACE: dict[str, object] = {
     "events": [
         {
             "kind": "webhook",
@@ -246,7 +246,7 @@ _TRACE: dict[str, Any] = {
 }
 
 #: An example of what each operation answers when it succeeds, where its models do not give one.
-ANSWERS: dict[str, Any] = {
+ANSWERS: dict[str, object] = {
     "PUT /v1/users/{user_id}": {
         "id": "u-alice-1",
         "username": "Alice",
@@ -406,6 +406,9 @@ def _describe_answers(operation: str, answers: dict[str, Any], schemas: dict[str
         content["example"] = example_of(content["schema"], schemas)
 
 
+#: One for all examples, so that the document is the same each time that it is made.
+_REQUEST_ID = "req_5f2c1a9b7d3e4f6081726354"
+
 #: The code of an error of that status, where its cause does not name another.
 _CODES = {
     401: "unauthorized",
@@ -419,15 +422,17 @@ _CODES = {
 }
 
 
-def _problem_example(status: int, cause: str) -> dict[str, Any]:
+def _problem_example(status: int, cause: str) -> dict[str, object]:
     """An error of that status, with the first of the codes that its cause names."""
     named = re.search(r"\(`(\w+)`\)", cause)
     code = named[1] if named else _CODES[status]
     faults = (
         [errors.Fault(field="levels.0.target", message="Input should be greater than 0")] if status == 422 else None
     )
-    example: dict[str, Any] = json.loads(bytes(errors.problem(status, code, "what is wrong, for people", faults).body))
-    return example
+    example: dict[str, object] = json.loads(
+        bytes(errors.problem(status, code, "what is wrong, for people", faults).body)
+    )
+    return example | {"request_id": _REQUEST_ID}
 
 
 # -- the app ----------------------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ REPLAYED = "Idempotent-Replayed"
 LONGEST_KEY = 255
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
+Handler = Callable[[Request], Coroutine[object, object, Response]]
 
 
 def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
@@ -102,7 +102,7 @@ _ETAG = {"ETag": {"description": "Names this state of the document.", "schema": 
 class Operation(APIRoute):
     """A route of the API."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+    def __init__(self, path: str, endpoint: Callable[..., object], **options: Any) -> None:
         methods = set(options.get("methods") or ())
         declared: Scope | None = getattr(endpoint, "required_scope", None)
         if declared is None and not methods <= _READING:

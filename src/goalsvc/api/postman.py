@@ -140,7 +140,7 @@ def _body(operation: Json, schemas: Json) -> Json | None:
     return {"mode": "raw", "raw": text, "options": {"raw": {"language": "json"}}}
 
 
-def _example(parameter: Json, schemas: Json) -> Any:
+def _example(parameter: Json, schemas: Json) -> object:
     examples = parameter.get("examples") or parameter.get("example")
     if isinstance(examples, dict) and examples:
         return next(iter(examples.values()))["value"]

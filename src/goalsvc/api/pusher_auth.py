@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qs
 
 from bson import ObjectId
@@ -146,7 +146,7 @@ class Authorisation(BaseModel):
     )
 
 
-_FIELDS: dict[str, Any] = {
+_FIELDS: dict[str, object] = {
     "socket_id": {"type": "string", "description": "Pusher's id of the connection.", "examples": ["1234.1234"]},
     "channel_name": {
         "type": "string",
@@ -154,8 +154,8 @@ _FIELDS: dict[str, Any] = {
         "examples": ["presence-enc-goal@68143584d6945d32e732cc21"],
     },
 }
-_SCHEMA: dict[str, Any] = {"type": "object", "required": ["socket_id", "channel_name"], "properties": _FIELDS}
-_EXAMPLES: dict[str, Any] = {
+_SCHEMA: dict[str, object] = {"type": "object", "required": ["socket_id", "channel_name"], "properties": _FIELDS}
+_EXAMPLES: dict[str, object] = {
     "goal": {
         "summary": "The performer joins the goal's channel: the performance begins",
         "value": {"socket_id": "1234.1234", "channel_name": "presence-enc-goal@68143584d6945d32e732cc21"},

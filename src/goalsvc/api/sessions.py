@@ -1,6 +1,6 @@
 """Sessions: a livestream begins, is read, ends."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Query
@@ -58,7 +58,7 @@ async def list_sessions(
     end: Annotated[Instant | None, Query(alias="to", description="Only those begun before this.")] = None,
 ) -> Page[SessionView]:
     """Sessions in the order in which they began."""
-    where: dict[str, Any] = {"_id": {"$gt": FIRST_ID}}
+    where: dict[str, object] = {"_id": {"$gt": FIRST_ID}}
     if user_id is not None:
         where["user_id"] = user_id
     if open_ is not None:

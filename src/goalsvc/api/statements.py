@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import Query, Response
 from pydantic import BaseModel, Field
@@ -28,7 +28,7 @@ router = operations("/v1", "Statements")
 From = Annotated[Instant | None, Query(alias="from", description="At or after this; absent: from the beginning.")]
 To = Annotated[Instant | None, Query(alias="to", description="Before this; absent: until now.")]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="`csv`: all lines as one file, streamed.")]
-_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+_CSV: dict[int | str, dict[str, object]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 class LineView(BaseModel):
@@ -43,7 +43,7 @@ class LineView(BaseModel):
     )
     tags: list[str]
     reference: str | None = None
-    cause: dict[str, Any] | None = Field(default=None, description="What the transfer goes back to.")
+    cause: dict[str, object] | None = Field(default=None, description="What the transfer goes back to.")
 
     @classmethod
     def of(cls, line: Line) -> Self:

@@ -32,7 +32,7 @@ class Stopping:
         """Ends what waits."""
         self._event.set()
 
-    async def unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+    async def unless_stopped(self, waiting: Coroutine[object, object, T]) -> T | None:
         """What `waiting` gives; None when the process is told to stop before that."""
         wanted = asyncio.ensure_future(waiting)
         told = asyncio.ensure_future(self._event.wait())

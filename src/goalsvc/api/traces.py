@@ -1,6 +1,6 @@
 """The trace of a goal."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Query
@@ -27,7 +27,7 @@ class TraceSummary(BaseModel):
 class TraceView(BaseModel):
     """Everything that happened to a goal: webhooks, calls and other causes, signals, receivers, tasks, as trees."""
 
-    events: list[dict[str, Any]] = Field(
+    events: list[dict[str, object]] = Field(
         description="Each node: `kind` (webhook, call, signal, receiver, task), `name`, `sender`?, `outcome` (done, returned, "
         "failed), `reason`?, `refs`?, `at`, `ms`, `children`. A root also has its `id`, and what is known of the webhook or "
         "call."

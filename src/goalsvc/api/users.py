@@ -1,7 +1,7 @@
 """Users: what goalsvc needs to know of a performer or viewer."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,7 +59,7 @@ class ErasedView(BaseModel):
 @requires(Scope.WRITE)
 async def put_user(context: ContextOf, user_id: UserPath, body: UserBody) -> UserView:
     """Sets what is given; a user who is not known yet is created."""
-    fields: dict[str, Any] = body.model_dump(exclude_none=True)
+    fields: dict[str, object] = body.model_dump(exclude_none=True)
     return UserView.of(await User.put(user_id, fields, context.clock.now()))
 
 
@@ -69,7 +69,7 @@ async def list_users(
     online: Annotated[bool | None, Query(description="Only users who are, or are not, online.")] = None,
 ) -> Page[UserView]:
     """Users in the order of their ids."""
-    where: dict[str, Any] = {"_id": {"$gte": ""}, "erased_at": None}
+    where: dict[str, object] = {"_id": {"$gte": ""}, "erased_at": None}
     if online is not None:
         where["online"] = True if online else {"$ne": True}
     return Page.of(await page_of(User, where, paging), UserView.of)

@@ -143,9 +143,9 @@ class TransferView(View):
     )
     amount: int = Field(description="Tokens.", examples=[250])
     tags: list[str] = Field(description="What it belongs to: `escrow::{escrow_id}`, `deposit`, …")
-    metadata: dict[str, Any] = Field(description="What the caller or the settlement noted.")
+    metadata: dict[str, object] = Field(description="What the caller or the settlement noted.")
     reference: str | None = Field(default=None, description="The caller's own id of it.")
-    cause: dict[str, Any] | None = Field(
+    cause: dict[str, object] | None = Field(
         default=None, description="What it goes back to: the webhook's event or the call, its key, the goal, the time."
     )
     created_at: datetime | None = Field(default=None, description="When it was made.")

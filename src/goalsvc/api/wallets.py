@@ -1,7 +1,7 @@
 """The wallet: deposits, balances, transfers."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Query, Response
 from pydantic import ConfigDict
@@ -99,7 +99,7 @@ async def list_transfers(
     end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[TransferView]:
     """Transfers in the order in which they were made."""
-    conditions: list[dict[str, Any]] = []
+    conditions: list[dict[str, object]] = []
     if user_id is not None:
         conditions.append({"$or": [{"from_user_id": user_id}, {"to_user_id": user_id}]})
     if account is not None:

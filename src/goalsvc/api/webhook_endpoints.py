@@ -178,7 +178,7 @@ async def read_webhook_endpoint(endpoint_id: EndpointId) -> EndpointView:
 @requires(Scope.ADMIN)
 async def change_webhook_endpoint(context: ContextOf, endpoint_id: EndpointId, body: EndpointChanges) -> EndpointView:
     """Changes what is given. Deliveries that wait go to the new address; an endpoint that is enabled again goes on."""
-    changes: dict[str, Any] = body.model_dump(exclude_none=True)
+    changes: dict[str, object] = body.model_dump(exclude_none=True)
     return EndpointView.of(await webhooks.change_endpoint(context, endpoint_id, changes))
 
 

@@ -85,7 +85,7 @@ class Api:
         """Reads what is at `path`, which may hold a query of its own, or with this one."""
         return await self._call("GET", path, params=query or None)  # httpx lets an empty one replace the path's
 
-    async def put(self, path: str, body: Mapping[str, object]) -> Any:
+    async def put(self, path: str, body: Mapping[str, object]) -> object:
         """Puts `body` there."""
         return await self._call("PUT", path, json=body)
 
@@ -97,7 +97,7 @@ class Api:
         """Deletes what is at `path`."""
         return await self._call("DELETE", path)
 
-    async def call(self, method: str, path: str, body: Any, key: str) -> Any:
+    async def call(self, method: str, path: str, body: object, key: str) -> object:
         """Makes any call; `key` is the Idempotency-Key, empty for none."""
         headers = {"Idempotency-Key": key} if key else None
         return await self._call(method, path, json=body, headers=headers)
@@ -112,7 +112,7 @@ class Api:
             raise ApiRefusedError(401, "bad_signature", f"{problem} (GOALSVC_PUSHER_KEY, GOALSVC_PUSHER_SECRET)")
         self._check(answer)
 
-    async def _call(self, method: str, path: str, **words: Any) -> Any:
+    async def _call(self, method: str, path: str, **words: Any) -> object:
         own = words.pop("headers", None) or {}
         headers = {"Authorization": f"Bearer {self._target.api_key}", "X-Goalsvc-Via": "cli", **own}
         answer = await self._request(method, path, headers=headers, **words)

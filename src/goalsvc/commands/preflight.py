@@ -54,7 +54,7 @@ def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | N
         "connectTimeoutMS": int(seconds * 1000),
     }
     try:
-        with MongoClient[dict[str, Any]](url, **options) as client:
+        with MongoClient[dict[str, object]](url, **options) as client:
             hello = client.admin.command("hello")
             if hello.get("isreplicaset"):
                 return Complaint(f"{name}: the replica set is not initiated yet", lasting=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from goalsvc.domain.call import Caller, Scope
 from goalsvc.domain.goals import PERFORMED, GoalKind
@@ -22,7 +21,7 @@ class Act:
     leads_to: str
     """The page that shows what came of it, with `{id}`, or `{new}` for the id of what was created."""
     done: str
-    body: Callable[[Form], Mapping[str, Any] | None] = lambda form: None
+    body: Callable[[Form], Mapping[str, object] | None] = lambda form: None
     begun_at: str = ""
     """The page to go back to when it was refused; empty: the one that it leads to."""
     shows: str = ""
@@ -34,7 +33,7 @@ class Act:
         return self.begun_at or self.leads_to
 
 
-def _refund(form: Form) -> Mapping[str, Any]:
+def _refund(form: Form) -> Mapping[str, object]:
     amount = form.get("amount", "").strip()
     return {"reason": form["reason"], **({"amount": _whole(amount)} if amount else {})}
 
@@ -43,12 +42,12 @@ def _whole(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
 
 
-def _chosen(*names: str) -> Callable[[Form], Mapping[str, Any]]:
+def _chosen(*names: str) -> Callable[[Form], Mapping[str, object]]:
     """Returns what a form says of these fields; what is empty is left out."""
     return lambda form: {name: value for name in names if (value := form.get(name, "").strip())}
 
 
-def _group(form: Form) -> Mapping[str, Any]:
+def _group(form: Form) -> Mapping[str, object]:
     limit = form.get("limit", "").strip()
     return {**_chosen("task", "code")(form), **({"limit": _whole(limit)} if limit else {}), "reason": form["reason"]}
 

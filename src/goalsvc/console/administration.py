@@ -1,6 +1,6 @@
 """Keys, the audit, outgoing webhooks, events and clips: each page shows what an operation of the API answers."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from fastapi import Query, Request
@@ -45,13 +45,13 @@ async def change_keys(request: Request, caller: Operator) -> Response:
         return refusal
     raw = await request.form()
     form = texts_of(raw)
-    body: dict[str, Any] = {"grace": _GRACE_SECONDS}
+    body: dict[str, object] = {"grace": _GRACE_SECONDS}
     if not form.get("reason", "").strip():
         return without_reason(request, caller)
     if rolled := form.get("id", ""):
         path = f"/v1/keys/{quote(rolled, safe='')}/roll"
     else:
-        scopes: list[Any] = [scope for scope in raw.getlist("scopes") if isinstance(scope, str)]
+        scopes: list[object] = [scope for scope in raw.getlist("scopes") if isinstance(scope, str)]
         path, body = "/v1/keys", {"name": form.get("name", ""), "scopes": scopes}
     answer = await call_operation(
         request, caller, "POST", path, body, key=form.get("key", ""), reason=form["reason"].strip()

@@ -12,12 +12,12 @@ _INSTANTS = frozenset(
 )  # fmt: skip
 
 
-def timed(found: Any) -> Any:
+def timed(found: object) -> Any:
     """Returns a list of the API with its times as times."""
     return instants_in(found) if found is not None else {"items": [], "next": None}
 
 
-def instants_in(value: Any) -> Any:
+def instants_in(value: object) -> Any:
     """Returns an answer of the API with its times as times, at every depth."""
     if isinstance(value, list):
         return [instants_in(one) for one in value]

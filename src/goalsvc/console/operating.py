@@ -30,7 +30,7 @@ class Answer:
     """What an operation answered."""
 
     status: int
-    body: Any
+    body: object
 
     @property
     def ok(self) -> bool:
@@ -55,9 +55,9 @@ async def call_operation(
     caller: Caller,
     method: str,
     path: str,
-    body: Mapping[str, Any] | None = None,
+    body: Mapping[str, object] | None = None,
     *,
-    query: Mapping[str, Any] | None = None,
+    query: Mapping[str, object] | None = None,
     key: str = "",
     reason: str = "",
 ) -> Answer:
@@ -89,7 +89,7 @@ async def _ask(
     path: str,
     content: bytes,
     headers: Sequence[tuple[bytes, bytes]],
-    state: Mapping[str, Any],
+    state: Mapping[str, object],
     query: bytes,
 ) -> Answer:
     kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
@@ -124,7 +124,7 @@ async def _ask(
         return Answer(status, None)
 
 
-async def read_operation(request: Request, caller: Caller, path: str, **query: Any) -> Any:
+async def read_operation(request: Request, caller: Caller, path: str, **query: object) -> Any:
     """Returns what a GET of the API answers; None for a 404. Raises ForbiddenError without the scope."""
     answer = await call_operation(request, caller, "GET", path, query=query)
     if answer.code == "insufficient_scope":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Query, Request
@@ -63,11 +63,11 @@ async def show_redrive(request: Request, caller: Operator, redrive_id: str) -> R
     return page(request, "redrive.html", caller=caller, redrive=instants_in(found), now=context.clock.now())
 
 
-def _latest(number: int, cursor: str | None = None) -> Mapping[str, Any]:
+def _latest(number: int, cursor: str | None = None) -> Mapping[str, object]:
     return {"order": "desc", "limit": number, "cursor": cursor}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[Difference]:
+def differences(old: Mapping[str, object], new: Mapping[str, object] | None) -> list[Difference]:
     """Returns the arguments that differ: name, old value, new value; a dash where there is none."""
     if new is None:
         return []
@@ -75,7 +75,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[D
     return [(name, _text(old, name), _text(new, name)) for name in names if old.get(name) != new.get(name)]
 
 
-def _text(arguments: Mapping[str, Any], name: str) -> str:
+def _text(arguments: Mapping[str, object], name: str) -> str:
     if name not in arguments:
         return "–"
     value = arguments[name]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
@@ -59,11 +59,11 @@ def templates() -> "Environment":
     return made
 
 
-def page(request: Request, template: str, *, status: int = 200, media: str = "", **values: Any) -> HTMLResponse:
+def page(request: Request, template: str, *, status: int = 200, media: str = "", **values: object) -> HTMLResponse:
     """Returns a page with the headers of the console; `media` is the host of what it plays."""
     root = request.scope.get("root_path", "").rstrip("/")
     done = ACTS.get(request.query_params.get("did", ""))
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "base": f"{root}/console",
         "path": request.url.path,
         "query": "",
@@ -79,7 +79,7 @@ def page(request: Request, template: str, *, status: int = 200, media: str = "",
     return HTMLResponse(html, status, headers=headers)
 
 
-def picture(template: str, **values: Any) -> Response:
+def picture(template: str, **values: object) -> Response:
     """Returns a picture as a file."""
     svg = templates().get_template(template).render(values)
     return Response(svg, media_type="image/svg+xml", headers=dict(HEADERS))

@@ -31,7 +31,7 @@ class Branch:
         return (self.outcome == "failed") + sum(child.failures for child in self.children)
 
 
-def folded(segments: Sequence[Mapping[str, Any]], *, keep_returned: bool = False) -> list[Branch]:
+def folded(segments: Sequence[Mapping[str, object]], *, keep_returned: bool = False) -> list[Branch]:
     """Returns the trees that these segments make, latest root first."""
     return [_branch(node, keep_returned) for node in reversed(assemble(segments))]
 
@@ -53,11 +53,11 @@ def _branch(node: Mapping[str, Any], keep_returned: bool) -> Branch:
     )
 
 
-def _transfer_of(node: Mapping[str, Any]) -> str:
+def _transfer_of(node: Mapping[str, object]) -> str:
     refs = node.get("refs")
     found = refs.get("transfer") if isinstance(refs, Mapping) else None
     return found if isinstance(found, str) else ""
 
 
-def _is_aside(node: Mapping[str, Any]) -> bool:
+def _is_aside(node: Mapping[str, object]) -> bool:
     return node.get("kind") == "receiver" and node.get("outcome") == "returned"

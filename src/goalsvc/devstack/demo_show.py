@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CalledProcessError
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from goalsvc.commands.api import Api
 from goalsvc.commands.send import webhook_body
@@ -87,7 +87,7 @@ class Course:
     """When that webhook was sent."""
     clip: ClipContent | None = None
     balances: Mapping[str, int] = field(default_factory=dict)
-    trace: Sequence[Mapping[str, Any]] = ()
+    trace: Sequence[Mapping[str, object]] = ()
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds from the leave's webhook to what followed from it."""
 

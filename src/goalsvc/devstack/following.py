@@ -55,7 +55,7 @@ async def follow(mongodb_url: str) -> AsyncIterator[Line]:
 
     What happens while the database does not answer is yielded when it does.
     """
-    async with AsyncMongoClient[dict[str, Any]](mongodb_url, tz_aware=True) as client:
+    async with AsyncMongoClient[dict[str, object]](mongodb_url, tz_aware=True) as client:
         place: Mapping[str, object] | None = None
         while True:
             try:

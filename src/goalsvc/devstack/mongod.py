@@ -126,7 +126,7 @@ class _Member:
     def __exit__(self, *_error: object) -> None:
         self._connection.close()
 
-    def run(self, command: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, command: Mapping[str, object]) -> dict[str, Any]:
         """Runs one command; raises OperationFailure with the member's code and message when it refuses."""
         body = self._PREAMBLE.pack(0, 0) + bson.encode({**command, "$db": "admin"})
         self._connection.sendall(self._HEADER.pack(self._HEADER.size + len(body), 1, 0, self._OP_MSG) + body)

@@ -111,7 +111,7 @@ class Event:
             document["session_id"] = self.session_id
         return document
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, object]:
         """The event as the argument of a promise; `read` makes the event of it again."""
         return self.document() | {"identity": self.identity}
 

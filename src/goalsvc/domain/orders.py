@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from goalsvc.domain.escrow import EscrowShare, Settlement
 from goalsvc.domain.origin import NO_CAUSE, Cause
@@ -20,8 +20,8 @@ class Posted(Protocol):
     to_user_id: str | None
     amount: int
     tags: list[str]
-    metadata: dict[str, Any]
-    cause: dict[str, Any] | None
+    metadata: dict[str, object]
+    cause: dict[str, object] | None
     created_at: datetime | None
     reference: str | None
     reversed_at: datetime | None
@@ -46,7 +46,7 @@ class Order:
     credit: str
     amount: int
     tags: Sequence[str] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
     from_user_id: str | None = None
     to_user_id: str | None = None
     settlement: Settlement | None = None

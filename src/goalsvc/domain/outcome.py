@@ -105,7 +105,7 @@ class Done:
     follow_ups: tuple[FollowUp, ...] = ()
     reports: "tuple[Report, ...]" = ()
     fulfils: Fulfils | str = Fulfils.OWN
-    then: tuple[Mapping[str, Any], ...] = ()
+    then: tuple[Mapping[str, object], ...] = ()
     events: tuple[Event, ...] = ()
     """What is told to the platform's backend besides the signals that were sent; written before the promise is fulfilled."""
 

@@ -30,7 +30,7 @@ class Promise(BaseModel):
     at: Instant
     parent: Text | None = None
     """Where in the trace the follow-up was made (`Origin.parent`)."""
-    cause: Any = None
+    cause: object = None
     """What the follow-up goes back to (`Cause.document`)."""
     progress: WholePart | None = None
     """The goal's progress right after this promise's amount was added; absent until it is."""
@@ -38,7 +38,7 @@ class Promise(BaseModel):
     """Whether the announcement of contributions that this promises has begun: later ones are another promise."""
 
     @classmethod
-    def of(cls, promise_id: str, task: str, arguments: Mapping[str, Any], at: datetime, origin: Origin) -> "Promise":
+    def of(cls, promise_id: str, task: str, arguments: Mapping[str, object], at: datetime, origin: Origin) -> "Promise":
         """A promise that is made now; of our own making, so that nothing in it is to be validated."""
         return cls.model_construct(
             id=promise_id,

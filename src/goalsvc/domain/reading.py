@@ -112,7 +112,7 @@ Text = Annotated[str, Strict()]
 # -- documents ------------------------------------------------------------------------------------------------------
 
 
-def read_leniently(validate: Callable[[Any], T], document: Mapping[str, object]) -> tuple[T, tuple[str, ...]]:
+def read_leniently(validate: Callable[[object], T], document: Mapping[str, object]) -> tuple[T, tuple[str, ...]]:
     """Returns what `validate` makes of the document without the values that it refuses, and the faults found in them.
 
     A fault is `path: rule`. Raises ValidationError when the document lacks what every document of its class must have.

@@ -8,7 +8,7 @@ from bson import ObjectId, json_util
 from pydantic import BaseModel
 
 
-def shown(value: Any) -> Any:
+def shown(value: object) -> Any:
     """Returns a value of a document as JSON can hold it, without what is absent.
 
     ObjectIds and UUIDs are strings; bytes, Decimal128, DBRef, Regex, Timestamp, Code, MinKey, dates beyond the year 9999 and

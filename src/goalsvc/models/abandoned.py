@@ -19,7 +19,7 @@ APP_NAME = "goalsvc"
 IDLE_SECONDS = 2.0
 
 #: Open transactions of this user that no call is using. Without `allUsers` this asks for no privilege.
-_IDLE: list[dict[str, Any]] = [
+_IDLE: list[dict[str, object]] = [
     {"$currentOp": {"allUsers": False, "idleSessions": True}},
     {
         "$match": {

@@ -16,7 +16,7 @@ from goalsvc.coalescer import Coalescer
 
 _DUPLICATE_KEY = 11000
 
-RawDocument = dict[str, Any]
+RawDocument = dict[str, object]
 
 
 class AuditEvent(Document):
@@ -49,7 +49,7 @@ class AuditEvent(Document):
             IndexModel([("request_id", ASCENDING)], name="request"),
         ]
 
-    _trips: ClassVar[tuple[Any, "Coalescer[_Written]"] | None] = None
+    _trips: ClassVar[tuple[object, "Coalescer[_Written]"] | None] = None
 
     @classmethod
     async def write(cls, event: RawDocument) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from beanie import Document
 from pydantic import Field
@@ -40,7 +40,7 @@ class LastAudit(Document):
 
         name = "audits"
         keep_nulls = False
-        indexes: ClassVar[list[Any]] = []
+        indexes: ClassVar[list[object]] = []
 
 
 async def last_audit() -> AuditFigures | None:

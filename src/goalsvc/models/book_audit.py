@@ -189,10 +189,10 @@ async def _check_escrow(account_id: str, balance: int, session: DatabaseSession)
     return list(books.check_escrow(account_id, balance, goals, letters))
 
 
-async def _goals_behind(account_id: str, session: DatabaseSession) -> list[Mapping[str, Any]]:
+async def _goals_behind(account_id: str, session: DatabaseSession) -> list[Mapping[str, object]]:
     """Returns the goals that an escrow belongs to: those of its name, of the session's pair, of the hold that it came from."""
     ids = set(books.goals_behind(account_id.partition(":")[2]))
-    shows: set[Any] = set()
+    shows: set[object] = set()
     goals = await _goals(ids, session)
     if account_id.startswith("escrow:show_funding:") and ids:
         # A show belongs to the goal that funded it by the session's pair, even where that goal has no document.

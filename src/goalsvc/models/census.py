@@ -59,24 +59,24 @@ async def count_clocks(now: datetime, confirmed_within: timedelta) -> tuple[int,
     """Returns how many clocks run, and how many of them neither a webhook nor Pusher has confirmed for longer than that."""
     goals: Any = Goal.get_motor_collection()
     bounds = {"limit": MOST_COUNTED, "maxTimeMS": _MOST_MILLISECONDS}
-    running: Mapping[str, Any] = {"clock.running": True}
+    running: Mapping[str, object] = {"clock.running": True}
     unconfirmed = {**running, "clock.known_at": {"$lt": now - confirmed_within}}
     return await goals.count_documents(running, **bounds), await goals.count_documents(unconfirmed, **bounds)
 
 
 #: The filter makes the sparse index on `promises.at` serve it.
-_PROMISES: list[Mapping[str, Any]] = [
+_PROMISES: list[Mapping[str, object]] = [
     {"$match": {"promises.at": {"$gt": datetime(1970, 1, 1, tzinfo=UTC)}}},
     {"$limit": MOST_COUNTED},
     {"$unwind": "$promises"},
     {"$group": {"_id": "$promises.task", "count": {"$sum": 1}, "oldest": {"$min": "$promises.at"}}},
 ]
-_DEAD_LETTERS: list[Mapping[str, Any]] = [
+_DEAD_LETTERS: list[Mapping[str, object]] = [
     {"$match": {"state": "dead"}},
     {"$limit": MOST_COUNTED},
     {"$group": {"_id": "$task", "count": {"$sum": 1}}},
 ]
 
 
-async def _grouped(collection: Any, pipeline: list[Mapping[str, Any]]) -> Any:
+async def _grouped(collection: Any, pipeline: list[Mapping[str, object]]) -> Any:
     return collection.aggregate(pipeline, maxTimeMS=_MOST_MILLISECONDS)

@@ -73,7 +73,7 @@ async def verify_claims(orders: Sequence[Order], now: datetime, session: Databas
 
 async def _promises_of(
     named: Set[PromiseRef | None], session: DatabaseSession
-) -> Mapping[PromiseRef, Mapping[str, Any]]:
+) -> Mapping[PromiseRef, Mapping[str, object]]:
     """Returns these promises, as far as their goals hold them, or dead letters in their stead.
 
     A share that failed for the last time takes the promise of them all into its dead letter; the others are still owed.
@@ -81,8 +81,8 @@ async def _promises_of(
     wanted = {ref for ref in named if ref is not None and ref.collection == "goals"}
     if not wanted:
         return {}
-    where: dict[str, Any] = {"_id": {"$in": list({ref.document_id for ref in wanted})}}
-    found: dict[PromiseRef, Mapping[str, Any]] = {}
+    where: dict[str, object] = {"_id": {"$in": list({ref.document_id for ref in wanted})}}
+    found: dict[PromiseRef, Mapping[str, object]] = {}
     async for goal in Goal.get_motor_collection().find(where, {"promises": 1}, session=session):
         for promise in map(mapping, sequence(goal.get("promises"))):
             ref = PromiseRef("goals", goal["_id"], str(promise.get("id")))
@@ -96,7 +96,7 @@ async def _promises_of(
     return found
 
 
-def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
+def _covers(promise: Mapping[str, object], order: Order, claim: Claim) -> bool:
     """Returns whether that promise is one to make this very transfer, or to settle the escrow of which it is a share."""
     arguments = mapping(promise.get("arguments"))
     task = promise.get("task")
@@ -114,7 +114,7 @@ def _covers(promise: Mapping[str, Any], order: Order, claim: Claim) -> bool:
             return False
 
 
-def _payer_in(arguments: Mapping[str, Any]) -> str:
+def _payer_in(arguments: Mapping[str, object]) -> str:
     """Returns the account that pays a promised transfer: the user's, or that of the escrow in its tags."""
     if arguments.get("from_user_id") is not None:
         return user_account(str(arguments["from_user_id"]))
@@ -122,7 +122,7 @@ def _payer_in(arguments: Mapping[str, Any]) -> str:
     return escrow_account(escrow_id or "")
 
 
-def _covers_share(task: str, arguments: Mapping[str, Any], order: Order, share: EscrowShare, fee_bps: int) -> bool:
+def _covers_share(task: str, arguments: Mapping[str, object], order: Order, share: EscrowShare, fee_bps: int) -> bool:
     """Returns whether a promise with these arguments is one to settle that share by this very transfer."""
     if arguments.get("escrow_id") != share.escrow_id or order.transfer_id != share.transfer_id:
         return False
@@ -163,7 +163,7 @@ async def _settle_earnings(claimed: Mapping[ObjectId, _Settling], now: datetime,
     await earnings.update_many({"_id": {"$in": list(claimed)}}, changes, session=session)
 
 
-def check_amount(holder: Mapping[str, Any], what: str = "earning") -> None:
+def check_amount(holder: Mapping[str, object], what: str = "earning") -> None:
     """Raises InvalidError for an earning or a transfer whose amount is not a whole number above 0."""
     if not is_amount(holder.get("amount")):
         fault = f"must be a whole number above 0, is {holder.get('amount')!r}"

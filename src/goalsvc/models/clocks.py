@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -71,7 +70,7 @@ class _Plan:
 
     goal_id: ObjectId
     revision: ObjectId
-    write: tuple[Mapping[str, Any], Mapping[str, Any]]
+    write: tuple[Mapping[str, object], Mapping[str, object]]
     answers: list[tuple[_Waiting, Moved | Reason]] = field(default_factory=list)
 
 

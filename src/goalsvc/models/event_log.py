@@ -51,8 +51,8 @@ class EventDocument(Document):
     goal_id: str | None = None
     session_id: str | None = None
     user_ids: list[str] = []
-    data: dict[str, Any] = {}
-    cause: dict[str, Any] = {}
+    data: dict[str, object] = {}
+    cause: dict[str, object] = {}
 
     class Settings:
         """Where and how Beanie keeps events. How long is a setting: the index that ends them is made on opening."""
@@ -110,7 +110,7 @@ class Transactions(Protocol):
 
 @dataclass(slots=True)
 class _Waiting:
-    documents: Sequence[Mapping[str, Any]]
+    documents: Sequence[Mapping[str, object]]
     written: "asyncio.Future[None]"
 
 
@@ -126,7 +126,7 @@ class FeedPage:
 class PastPage:
     """Events from the newest to the oldest, and the place before which the next page begins; None when there is no more."""
 
-    events: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, object]]
     next: int | None
 
 
@@ -214,7 +214,7 @@ class EventLog:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def page(self, after: int | None, where: Mapping[str, Any], limit: int) -> FeedPage:
+    async def page(self, after: int | None, where: Mapping[str, object], limit: int) -> FeedPage:
         """The events after that place that match, in order; from the oldest on where `after` is None.
 
         Raises CursorExpiredError when events after that place have been deleted.
@@ -231,7 +231,7 @@ class EventLog:
         full = len(found) == limit
         return FeedPage(found, found[-1]["sequence"] if full else max(begin, position))
 
-    async def page_back(self, before: int | None, where: Mapping[str, Any], limit: int) -> PastPage:
+    async def page_back(self, before: int | None, where: Mapping[str, object], limit: int) -> PastPage:
         """The events before that place that match, the newest first; from the newest on where `before` is None."""
         end = await self.number() + 1 if before is None else before
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
@@ -283,7 +283,7 @@ class EventLog:
             await asyncio.gather(self._watching, return_exceptions=True)
 
 
-def _unplaced(event: Event) -> dict[str, Any]:
+def _unplaced(event: Event) -> dict[str, object]:
     return event.document() | {"pending": True}
 
 

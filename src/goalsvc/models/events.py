@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
@@ -55,7 +54,9 @@ def whole_goal(goal: Goal) -> dict[str, object]:
     return _whole(goal, str(goal.id), goal.active, goal.levels, goal.progress)
 
 
-def of_goal(type_: str, goal: Goal, at: datetime, cause: Cause, *, identity: str | None = None, **more: Any) -> Event:
+def of_goal(
+    type_: str, goal: Goal, at: datetime, cause: Cause, *, identity: str | None = None, **more: object
+) -> Event:
     """An event about a goal; `more` is added to its data. By default a goal has one event of that type."""
     viewer = goal.conditions.exclusive_to or goal.metadata.viewer_id
     return Event(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from beanie import Document, PydanticObjectId
 from bson import ObjectId
@@ -47,7 +47,7 @@ class ExclusiveSlot(Document):
 
         name = "exclusive_slots"
         keep_nulls = False
-        indexes: ClassVar[list[Any]] = []
+        indexes: ClassVar[list[object]] = []
 
     @classmethod
     async def take(cls, parties: Parties, goal_id: ObjectId, now: datetime, session: DatabaseSession) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from beanie import PydanticObjectId
 from bson import ObjectId
@@ -65,7 +65,7 @@ class Goal(HasPromises):
     conditions: Conditions = Conditions()
     context: ClockTimes = ClockTimes()
     metadata: Metadata = Metadata()
-    breakdown_id: Any = None
+    breakdown_id: object = None
     exp: Instant | None = None
     triggerer: UserId | None = None
     created_at: Instant | None = None

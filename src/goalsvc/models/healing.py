@@ -70,7 +70,7 @@ async def heal(model: Any, document_id: object) -> bool:
     return bool(obstacles)
 
 
-def _obstacles(model: type[BaseModel], document: Mapping[str, object], within: Path) -> Iterator[tuple[Path, Any]]:
+def _obstacles(model: type[BaseModel], document: Mapping[str, object], within: Path) -> Iterator[tuple[Path, object]]:
     """Each value that stands where writes need a subdocument, an array or a number."""
     for name, field in model.model_fields.items():
         name = field.alias or name

@@ -56,7 +56,7 @@ class IdempotencyRecord(Document):
     digest: str | None = None
     seed: ObjectId
     used_at: datetime
-    answer: dict[str, Any] | None = None
+    answer: dict[str, object] | None = None
 
     class Settings:
         """Where and how Beanie keeps the records; MongoDB removes each some time after its last use."""
@@ -85,14 +85,14 @@ class IdempotencyRecord(Document):
     async def _bind(cls, record_id: str, digest: str) -> Mapping[str, Any] | None:
         collection = cls.get_motor_collection()
         where = {"_id": record_id, "digest": {"$in": [None, digest]}}
-        update: dict[str, Any] = {
+        update: dict[str, object] = {
             "$set": {"digest": digest},
             "$setOnInsert": {"seed": ObjectId()},
             "$currentDate": {"used_at": True},  # the server's time, because the server removes the record by it
         }
         for _ in range(3):
             try:
-                found: Mapping[str, Any] | None = await collection.find_one_and_update(
+                found: Mapping[str, object] | None = await collection.find_one_and_update(
                     where, update, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError:  # bound to something else, or inserted at the same time
@@ -128,7 +128,7 @@ class IdempotencyRecord(Document):
         await cls.get_motor_collection().update_one(where, {"$unset": {"digest": True}})
 
 
-def _sealed(secret: bytes, record_id: str, answer: StoredAnswer) -> dict[str, Any]:
+def _sealed(secret: bytes, record_id: str, answer: StoredAnswer) -> dict[str, object]:
     """The answer as it is stored: an answer may show a secret once, so that only the key opens it again."""
     nonce = os.urandom(_NONCE_BYTES)
     body = nonce + AESGCM(secret).encrypt(nonce, answer.body, record_id.encode())

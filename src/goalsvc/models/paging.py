@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import bson
 from beanie import Document
@@ -24,7 +24,7 @@ from goalsvc.models.shared import Lenient
 DocumentT = TypeVar("DocumentT", bound=Document)
 
 #: How the value in a cursor is decoded: as the database's client decodes documents.
-_AS_STORED: CodecOptions[dict[str, Any]] = CodecOptions(
+_AS_STORED: CodecOptions[dict[str, object]] = CodecOptions(
     tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
 

@@ -36,7 +36,7 @@ async def longest_unasked(most: int, known_before: datetime) -> list[dict[str, o
     return [goal for goal in await cursor.to_list(None) if is_active(goal)]
 
 
-async def goals_of(goal_ids: Sequence[ObjectId], classes: Sequence[str]) -> list[dict[str, Any]]:
+async def goals_of(goal_ids: Sequence[ObjectId], classes: Sequence[str]) -> list[dict[str, object]]:
     """Returns those of these goals that are active and of these classes."""
     where = {"_id": {"$in": list(goal_ids)}, "active": ACTIVE, "_cls": {"$in": list(classes)}}
     found: list[RawDocument] = await Goal.get_motor_collection().find(where, _WHOLE).to_list(None)

@@ -122,7 +122,7 @@ class UnreadablePromise:
 
     document_id: object
     index: int
-    entry: Mapping[str, Any]
+    entry: Mapping[str, object]
     fault: str
     """`path: rule`."""
 
@@ -228,7 +228,12 @@ class HasPromises(Sharing):
 
     @classmethod
     async def change(
-        cls, where: Mapping[str, Any], update: Update, *, session: DatabaseSession | None = None, upsert: bool = False
+        cls,
+        where: Mapping[str, object],
+        update: Update,
+        *,
+        session: DatabaseSession | None = None,
+        upsert: bool = False,
     ) -> Self | None:
         """One find-one-and-update; the document after the change, or None when the filter did not match.
 
@@ -237,8 +242,8 @@ class HasPromises(Sharing):
         """
         collection = cls.get_motor_collection()
 
-        async def write() -> Mapping[str, Any] | None:
-            changed: Mapping[str, Any] | None = await collection.find_one_and_update(
+        async def write() -> Mapping[str, object] | None:
+            changed: Mapping[str, object] | None = await collection.find_one_and_update(
                 where, update, return_document=ReturnDocument.AFTER, session=session, upsert=upsert
             )
             return changed

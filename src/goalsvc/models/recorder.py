@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from beanie import Document
 from prometheus_client import Counter
@@ -16,7 +15,7 @@ log = logging.getLogger(__name__)
 
 DROPPED = Counter("goalsvc_records_dropped_total", "Traces and tracking events that could not be written.", ["kind"])
 
-Record = Mapping[str, Any]
+Record = Mapping[str, object]
 Export = Callable[[Sequence[Record]], None]
 
 #: More than this is not kept in memory while the database does not answer.

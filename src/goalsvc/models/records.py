@@ -90,7 +90,7 @@ class DeadLetter(_Record):
     """A task that was tried for the last time, with all that is needed to try it again."""
 
     task: str
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     reason: str
     at: datetime
     tries: int
@@ -101,9 +101,9 @@ class DeadLetter(_Record):
     goal_id: str | None = None
     progress: int | None = None
     """What the promise had noted (`Promise.progress`): an amount that was added once is not added again when redriven."""
-    failed: dict[str, Any] | None = None
+    failed: dict[str, object] | None = None
     """The step that failed, where it was not the task itself: `{"task", "arguments"}`."""
-    history: list[dict[str, Any]] = []
+    history: list[dict[str, object]] = []
     redriven_at: datetime | None = None
     redriven_by: str | None = None
     """The record of the Idempotency-Key, or the group (`rdr_…`), by which it was tried again."""

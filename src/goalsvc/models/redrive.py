@@ -37,14 +37,14 @@ class Group:
     """What the reason begins with, up to its first colon."""
     goal_id: str | None = None
 
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self) -> dict[str, object]:
         """The filter of its letters, dead or not."""
-        where: dict[str, Any] = {name: value for name in ("task", "goal_id") if (value := getattr(self, name))}
+        where: dict[str, object] = {name: value for name in ("task", "goal_id") if (value := getattr(self, name))}
         if self.code:
             where["reason"] = {"$regex": f"^{re.escape(self.code)}(:|$)"}
         return where
 
-    def dead(self, until: datetime) -> dict[str, Any]:
+    def dead(self, until: datetime) -> dict[str, object]:
         """The filter of its letters that are dead and died until then."""
         return {"state": "dead", **self.chosen(), "at": {"$lte": until}}
 
@@ -71,9 +71,9 @@ class Redrive(HasPromises):
     """How many letters were dead when it was asked for."""
     redriven: WholePart = 0
     failed: WholePart = 0
-    failures: list[dict[str, Any]] = []
+    failures: list[dict[str, object]] = []
     """The first letters that could not be tried again, `{letter_id, reason}`."""
-    by_others: list[dict[str, Any]] = []
+    by_others: list[dict[str, object]] = []
     """Letters of the group that others tried again since it was asked for, `{by?, key?, letters}`, as of the end."""
     key: Text = ""
     key_id: Text = ""
@@ -147,13 +147,13 @@ class Redrive(HasPromises):
         found = DeadLetter.get_motor_collection().find(where, {"_id": 1}).sort("_id", ASCENDING).limit(most)
         return [str(row["_id"]) for row in await found.to_list(most)]
 
-    async def came_to(self, place: str, failures: Sequence[Mapping[str, Any]], now: datetime) -> Self | None:
+    async def came_to(self, place: str, failures: Sequence[Mapping[str, object]], now: datetime) -> Self | None:
         """Notes that the letters up to that place were looked at; None when another run has come further meanwhile.
 
         What was tried again is counted from the letters, so that a batch that a crash interrupted is counted, too. The
         promise counts as due from now on: this is under way.
         """
-        update: dict[str, Any] = {
+        update: dict[str, object] = {
             "$set": {"place": place, "redriven": await self._marked(), "updated_at": now, "promises.$[].at": now},
             "$inc": {"failed": len(failures)},
             "$push": {"failures": {"$each": [dict(one) for one in failures], "$slice": MOST_NAMED}},
@@ -169,7 +169,7 @@ class Redrive(HasPromises):
         where = {"redriven_by": self.id}
         return int(await DeadLetter.get_motor_collection().count_documents(where, maxTimeMS=_MOST_MILLISECONDS))
 
-    async def others(self, now: datetime) -> list[dict[str, Any]]:
+    async def others(self, now: datetime) -> list[dict[str, object]]:
         """Returns what others tried again of the group while it ran: `{by?, key?, letters}`.
 
         A letter that another held when this redrive came by is counted as soon as that is over.
@@ -180,7 +180,7 @@ class Redrive(HasPromises):
         by_whom = {"by": {"$cond": [in_a_group, "$redriven_by", ""]}, "key": "$redriven_key"}
         group = {"$group": {"_id": by_whom, "letters": {"$sum": 1}}}
         order = {"$sort": {"letters": -1, "_id": 1}}
-        stages: list[Mapping[str, Any]] = [{"$match": where}, group, order, {"$limit": _MOST_OTHERS}]
+        stages: list[Mapping[str, object]] = [{"$match": where}, group, order, {"$limit": _MOST_OTHERS}]
         found = DeadLetter.get_motor_collection().aggregate(stages, maxTimeMS=_MOST_MILLISECONDS)
         return [
             {name: value for name, value in row["_id"].items() if value} | {"letters": int(row["letters"])}

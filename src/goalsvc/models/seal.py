@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from beanie import Document
 from pydantic import ConfigDict, Field
@@ -45,7 +45,7 @@ class Seal(Document):
 
         name = "seals"
         keep_nulls = False
-        indexes: ClassVar[list[Any]] = []
+        indexes: ClassVar[list[object]] = []
 
 
 def seal_key(secret: str) -> bytes:

@@ -48,7 +48,7 @@ class _Asked:
 class SharedCollection:
     """One collection, read and changed by `_id`."""
 
-    def __init__(self, collection: Any, model: Any) -> None:
+    def __init__(self, collection: Any, model: object) -> None:
         self.collection, self._model = collection, model
         # Apart, for a write waits for the disk as a rule, and the others do not.
         self._reads = Coalescer("shared reads", self._read, _refuse)
@@ -148,7 +148,7 @@ class Lenient(Document):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read_leniently(cls, document: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+    def _read_leniently(cls, document: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(document, Mapping):
             return validate(document)
         if "_id" in document:
@@ -215,7 +215,7 @@ class Lenient(Document):
 class Sharing(Lenient):
     """A document whose collection is read and changed together by those who do so at the same time."""
 
-    _shared: ClassVar[tuple[Any, SharedCollection] | None] = None
+    _shared: ClassVar[tuple[object, SharedCollection] | None] = None
 
     @classmethod
     def shared(cls) -> SharedCollection:

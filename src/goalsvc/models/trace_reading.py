@@ -102,8 +102,8 @@ def _of_first_roots(segments: Sequence[Any], roots: int) -> list[Any]:
 async def _ancestors_of(segments: Sequence[Stored]) -> list[Any]:
     """The segments of other pages, or of other traces, that these ones hang below."""
     known = {str(segment["_id"]) for segment in segments}
-    waiting: Sequence[Mapping[str, Any]] = segments
-    ancestors: list[Any] = []
+    waiting: Sequence[Mapping[str, object]] = segments
+    ancestors: list[object] = []
     for _ in range(_HIGHEST):
         parents = {str(segment["parent"]).partition("#")[0] for segment in waiting if segment.get("parent")} - known
         if not parents:

@@ -23,7 +23,7 @@ _OF_A_TRANSFER: Final = (
 _OF_A_USER: Final = ("user:", "debt:")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value of a document as an event tells it: ids as strings, without what is absent."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
 
 
 def of_transfer(
-    type_: str, transfer: Stored, *, goal_id: str | None = None, user_id: str | None = None, **more: Any
+    type_: str, transfer: Stored, *, goal_id: str | None = None, user_id: str | None = None, **more: object
 ) -> Event:
     """An event about a transfer's document: `contribution.created`, `withdrawal.*`, …; `more` is added to its data.
 

@@ -126,14 +126,14 @@ class Account(Sharing):
         return account.held or 0 if account else 0
 
     @classmethod
-    async def _change(cls, where: Mapping[str, Any], update: Any) -> Self | None:
+    async def _change(cls, where: Mapping[str, object], update: Any) -> Self | None:
         # Past Beanie's query builder, which would walk through all of it to encode what is in BSON's types already.
         return cls._seen(
             await cls.get_motor_collection().find_one_and_update(where, update, return_document=ReturnDocument.AFTER)
         )
 
     @classmethod
-    def _seen(cls, document: Mapping[str, Any] | None) -> Self | None:
+    def _seen(cls, document: Mapping[str, object] | None) -> Self | None:
         return None if document is None else cls.model_validate(document)
 
 
@@ -153,7 +153,7 @@ async def change_balances(changes: Sequence[UpdateOne], session: DatabaseSession
     return int(written.matched_count + written.upserted_count)
 
 
-def balance_in(account: Mapping[str, Any] | None) -> int:
+def balance_in(account: Mapping[str, object] | None) -> int:
     """The tokens of an account's document; 0 where there is none, or no number in it."""
     return (whole_part(account.get("balance")) or 0) if account else 0
 
@@ -172,7 +172,7 @@ class Transfer(Lenient):
     to_user_id: UserId | None = None
     amount: Whole = 0
     tags: list[Text] = []
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, object] = {}
     cause: dict[str, Any] | None = None
     """What it goes back to (`Cause.document`)."""
     created_at: Instant | None = None
@@ -294,7 +294,7 @@ class Earning(Sharing):
         return None if found is None else readable_earning(found).get("amount", 0)
 
     @classmethod
-    async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, Any]]:
+    async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, object]]:
         """Yields every earning that the escrow holds, of any date, whatever else is in it; not held in memory."""
         wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
         where = {f"_{escrow_id}": {"$exists": True}, "reversal": {"$exists": False}}
@@ -302,7 +302,7 @@ class Earning(Sharing):
             yield readable_earning(earning)
 
     @classmethod
-    async def paid_between(cls, goal_id: ObjectId, above: int, up_to: int) -> list[Mapping[str, Any]]:
+    async def paid_between(cls, goal_id: ObjectId, above: int, up_to: int) -> list[Mapping[str, object]]:
         """`{user_id, amount, contributions, transfer_id, at}` by viewer, of the contributions that raised the goal's progress
         to more than `above` and at most `up_to`.
         """
@@ -323,19 +323,19 @@ class Earning(Sharing):
     @classmethod
     async def leaderboard(
         cls, goal_id: ObjectId, most: int, after: tuple[int, str] | None = None, *, highest_first: bool = True
-    ) -> list[Mapping[str, Any]]:
+    ) -> list[Mapping[str, object]]:
         """`{user_id, amount}` of those who contributed to that goal, highest first, equals in order of user id; or the
         reverse. With `after`, only those who follow that amount and user.
         """
         amounts, users = (DESCENDING, ASCENDING) if highest_first else (ASCENDING, DESCENDING)
         beyond = {ASCENDING: "$gt", DESCENDING: "$lt"}
-        following: list[dict[str, Any]] = []
+        following: list[dict[str, object]] = []
         if after is not None:
             amount, user = after
             beside = {"amount": amount, "_id": {beyond[users]: user}}
             following = [{"$match": {"$or": [{"amount": {beyond[amounts]: amount}}, beside]}}]
         a_user = [{"from_user_id": {"$gt": ""}}, {"from_user_id": {"$gte": LEAST_WHOLE}}]
-        pipeline: list[dict[str, Any]] = [
+        pipeline: list[dict[str, object]] = [
             # Comparisons find values of the same type only: what is not an amount, or not of a user, is left out.
             {"$match": {"goal_id": goal_id, "amount": {"$gte": 1, "$lte": GREATEST_WHOLE}, "$or": a_user}},
             {"$group": {"_id": "$from_user_id", "amount": {"$sum": "$amount"}}},
@@ -351,8 +351,8 @@ class Earning(Sharing):
         ]
 
 
-def readable_earning(earning: Mapping[str, Any]) -> Mapping[str, Any]:
+def readable_earning(earning: Mapping[str, object]) -> Mapping[str, Any]:
     """Returns the earning with its amount and payer as goalsvc writes them; what cannot be read stays as it is."""
     amount, payer = whole(earning.get("amount")), user_id(earning.get("from_user_id"))
-    read: dict[str, Any] = {} if amount is None else {"amount": amount}
+    read: dict[str, object] = {} if amount is None else {"amount": amount}
     return {**earning, **read} if payer is None else {**earning, **read, "from_user_id": payer}

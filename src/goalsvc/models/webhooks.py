@@ -53,7 +53,7 @@ class WebhookEndpoint(Document):
         return [each.secret for each in self.secrets if each.expires_at is None or each.expires_at > now]
 
     @classmethod
-    async def change(cls, endpoint_id: str, update: Mapping[str, Any], **where: Any) -> Self | None:
+    async def change(cls, endpoint_id: str, update: Mapping[str, object], **where: object) -> Self | None:
         """One find-one-and-update; the endpoint after the change, None when there is no such."""
         found = await cls.get_motor_collection().find_one_and_update(
             {"_id": endpoint_id, **where}, update, return_document=ReturnDocument.AFTER
@@ -115,7 +115,7 @@ class Delivery(Document):
     claimed_until: datetime | None = None
     tried_at: datetime | None = None
     """When the last attempt was over."""
-    cause: dict[str, Any] = {}
+    cause: dict[str, object] = {}
 
     class Settings:
         """Where and how Beanie keeps deliveries; they end as the events do."""
@@ -134,7 +134,7 @@ class Delivery(Document):
 
     @classmethod
     async def owe(
-        cls, deliveries: Iterable[tuple[str, Mapping[str, Any]]], now: datetime, *, again: bool = False
+        cls, deliveries: Iterable[tuple[str, Mapping[str, object]]], now: datetime, *, again: bool = False
     ) -> int:
         """Creates deliveries of events (endpoint id, event) that are not there; with `again`, all are tried anew, now.
 
@@ -175,16 +175,21 @@ class Delivery(Document):
         return None if found is None else cls.model_validate(found)
 
     @staticmethod
-    def _due(endpoint_id: str, now: datetime) -> dict[str, Any]:
+    def _due(endpoint_id: str, now: datetime) -> dict[str, object]:
         unclaimed = [{"claimed_until": None}, {"claimed_until": {"$lte": now}}]
         return {"endpoint_id": endpoint_id, "state": "pending", "next_at": {"$lte": now}, "$or": unclaimed}
 
     @classmethod
     async def conclude(
-        cls, delivery: Self, attempt: Mapping[str, Any], state: DeliveryState, next_at: datetime | None, now: datetime
+        cls,
+        delivery: Self,
+        attempt: Mapping[str, object],
+        state: DeliveryState,
+        next_at: datetime | None,
+        now: datetime,
     ) -> None:
         """Writes an attempt down that is over now, unless another worker took the delivery meanwhile."""
-        update: dict[str, Any] = {
+        update: dict[str, object] = {
             "$push": {"attempts": {"$each": [dict(attempt)], "$slice": -20}},
             "$inc": {"tried": 1},
             "$set": {"state": state.value, "tried_at": now, **({"next_at": next_at} if next_at is not None else {})},
@@ -196,25 +201,25 @@ class Delivery(Document):
 
 async def tried_after(
     after: datetime, after_id: str, until: datetime, most: int, *, latest_first: bool = False
-) -> list[Mapping[str, Any]]:
+) -> list[Mapping[str, object]]:
     """Returns at most so many deliveries whose last attempt was over after that place and until then, as they are stored.
 
     Oldest first, or the latest. Raises PyMongoError.
     """
-    where: dict[str, Any] = {
+    where: dict[str, object] = {
         "tried_at": {"$gte": after, "$lte": until},
         "$or": [{"tried_at": {"$gt": after}}, {"_id": {"$gt": after_id}}],
     }
     order = DESCENDING if latest_first else ASCENDING
     found = Delivery.get_motor_collection().find(where).sort([("tried_at", order), ("_id", order)]).limit(most)
-    rows: list[Mapping[str, Any]] = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+    rows: list[Mapping[str, object]] = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
     return rows
 
 
 _SHOWN = ("type", "created_at", "sequence", "goal_id", "session_id", "user_ids", "data", "cause")
 
 
-def payload_of(event: Mapping[str, Any]) -> bytes:
+def payload_of(event: Mapping[str, object]) -> bytes:
     """The body of a delivery: the event as the feed shows it."""
     body = {"id": event["_id"], **{name: event[name] for name in _SHOWN if name in event}}
     return msgspec.json.encode(shown(body))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -16,7 +15,7 @@ _PATIENCE_SECONDS = 1.5
 
 
 async def tell(
-    context: Context, channels: Sequence[str], event: str, data: Mapping[str, Any], *, cause: str
+    context: Context, channels: Sequence[str], event: str, data: Mapping[str, object], *, cause: str
 ) -> Outcome:
     """Sends the notice to Pusher, or promises it under an id that follows from `cause`, where Pusher does not take it at once.
 

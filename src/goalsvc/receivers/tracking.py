@@ -1,7 +1,5 @@
 """Tracking events: what happened, for analytics. Written in bulk, off the path; their ids make a repeat harmless."""
 
-from typing import Any
-
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Done, Outcome
 from goalsvc.signals.events import (
@@ -26,7 +24,7 @@ from goalsvc.signals.receiver import on, receiver
 @receiver(on(ChannelOccupied), on(ChannelVacated), instant=True)
 async def track_channel_presence(context: Context, event: PresenceEvent) -> Outcome:
     """Writes down who joined or left which channel."""
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "_id": event.event_id,
         "name": event.sender,
         "at": event.at,
@@ -42,7 +40,7 @@ async def track_channel_presence(context: Context, event: PresenceEvent) -> Outc
 @receiver(on(GoalStarted), on(GoalProgressed), on(GoalCompleted), on(GoalEnded), instant=True)
 async def track_goals(context: Context, event: GoalEvent) -> Outcome:
     """Writes down what happened to a goal."""
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "_id": f"{event.sender}:{event.goal_id}:{event.event_id}",
         "name": event.sender,
         "at": event.at,
@@ -63,7 +61,7 @@ async def track_goals(context: Context, event: GoalEvent) -> Outcome:
 @receiver(on(EscrowShareCompleted), on(EscrowShareRefunded), on(EscrowCompleted), on(EscrowRefunded), instant=True)
 async def track_escrow(context: Context, event: EscrowEvent) -> Outcome:
     """Writes down what left an escrow."""
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "_id": f"{event.sender}:{event.event_id}",
         "name": event.sender,
         "at": event.at,

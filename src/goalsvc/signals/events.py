@@ -5,7 +5,7 @@ Each class names its signal and its sender; `catalogue` says when each is sent a
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from goalsvc.domain.channels import OCCUPIED, VACATED, Channel
 from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, Level, Metadata, level_of
@@ -107,7 +107,7 @@ class GoalProgressed(GoalEvent):
     amount: int
     contributions: int = 0
     """How many contributions the amount is the sum of; 0 for performed seconds."""
-    breakdown_id: Any = None
+    breakdown_id: object = None
     exp: datetime | None = None
 
     @property

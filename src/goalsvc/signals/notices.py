@@ -7,7 +7,7 @@ cannot differ. Notices are at least once: the same `event_id` twice is the same 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,7 +61,7 @@ class Notice(_Part):
 
     event_id: str = Field(description="The same when the notice is repeated.", examples=["5f0c1d9c8e7b6a5948372615"])
 
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Mapping[str, object]:
         """What Pusher carries: plain JSON values, times in ISO 8601 and UTC."""
         return self.model_dump(mode="json", exclude_none=True)
 
@@ -106,7 +106,7 @@ class GoalNotice(Notice):
     session_id: str | None = Field(default=None, examples=["68143584d6945d32e732cc20"])
 
     @classmethod
-    def of(cls, event: GoalEvent, **besides: Any) -> Self:
+    def of(cls, event: GoalEvent, **besides: object) -> Self:
         """The notice of what happened to a goal, with what this kind of notice says besides."""
         session_id = event.conditions.session_id
         return cls(

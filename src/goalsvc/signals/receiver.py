@@ -51,7 +51,7 @@ class On:
         return frozenset(reasons)
 
 
-def on(event: type[Any], *kinds: GoalKind, channel: ChannelKind | None = None) -> On:
+def on(event: type[object], *kinds: GoalKind, channel: ChannelKind | None = None) -> On:
     """Listens to `event`: of all goal kinds, or of these; of all channels, or of this kind."""
     return On(event, frozenset(kinds) or ALL_KINDS, channel)
 

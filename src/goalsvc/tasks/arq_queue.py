@@ -65,7 +65,7 @@ def script(name: str) -> str:
     return Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Returns a number as a plain `int`: MongoDB gives whole numbers beyond 32 bits as a type of its own (`bson.Int64`)."""
     if isinstance(value, int):
         return int(value)

@@ -306,16 +306,16 @@ def settings_for_arq(redis_url: str, open_worker: Callable[[], AbstractAsyncCont
     """
     opened = contextlib.AsyncExitStack()
 
-    async def startup(ctx: dict[str, Any]) -> None:
+    async def startup(ctx: dict[str, object]) -> None:
         await opened.enter_async_context(open_worker())
 
-    async def shutdown(ctx: dict[str, Any]) -> None:
+    async def shutdown(ctx: dict[str, object]) -> None:
         await opened.aclose()
 
-    async def nothing(ctx: dict[str, Any]) -> None:
+    async def nothing(ctx: dict[str, object]) -> None:
         """Stands for the tasks: arq wants at least one."""
 
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "functions": [func(nothing, name="nothing", keep_result=0)],
         "queue_name": "goalsvc:arq",
         "redis_settings": RedisSettings.from_dsn(redis_url),

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 
@@ -38,7 +37,7 @@ async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datet
     A job ends no goal that has not promised it: the job may be left over from another state of the database.
     """
     identity, now, promise = ObjectId(goal_id), context.clock.now(), context.promise
-    extra: Mapping[str, Any] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
+    extra: Mapping[str, object] = {} if paused_since is None else {"context.paused": paused_since, **_STANDING}
     if promise is not None:
         extra = {**extra, "promises.id": promise.promise_id}
     goal = await Goal.deactivate(identity, now, context.origin, extra=extra)

@@ -97,7 +97,7 @@ async def _settle_all(
         return Returned(Reason.NOT_PROMISED)
     account: Account | None = None
     shares = outstanding = 0
-    batch: list[Mapping[str, Any]] = []
+    batch: list[Mapping[str, object]] = []
 
     async def enqueue_batch() -> None:
         nonlocal outstanding
@@ -144,7 +144,7 @@ async def _settle_all(
     return Done(f"{shares} shares", reports=(report,))
 
 
-def _check_share(earning: Mapping[str, Any], payee: str | None) -> None:
+def _check_share(earning: Mapping[str, object], payee: str | None) -> None:
     """Raises InvalidError for an earning that cannot be settled; it concerns only itself."""
     if not isinstance(earning["_id"], ObjectId):
         raise InvalidError(f"earning {earning['_id']}: _id", "must be of type ObjectId")
@@ -188,7 +188,7 @@ def _fee(fee_bps: int) -> Mapping[str, Any]:
 
 
 @task()
-async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]) -> Outcome:
+async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, object]) -> Outcome:
     """Writes down, for analytics, that this share is being settled."""
     await write_bi(context, escrow_id, event, metadata, "settling", asks=False)
     return Done()
@@ -240,7 +240,7 @@ async def transfer(
     to_user_id: str,
     amount: int,
     tags: list[str],
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
     fee_bps: int = 0,
     escrow_id: str | None = None,
     event: str | None = None,
@@ -289,7 +289,7 @@ async def announce_escrow_share(
     escrow_id: str,
     amount: int,
     event: str,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
 ) -> Outcome:
     """Sends `escrow.….individual`; then the share is through."""
     now = context.clock.now()

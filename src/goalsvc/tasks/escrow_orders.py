@@ -17,8 +17,8 @@ def share_order(
     escrow_id: str,
     event: str,
     to_user_id: str,
-    amount: Any,
-    metadata: Mapping[str, Any],
+    amount: object,
+    metadata: Mapping[str, object],
     fee_bps: int,
 ) -> Order:
     """Returns the transfer of a share that has an earning; raises InvalidError for an amount or an earning that is none."""
@@ -37,7 +37,9 @@ def share_order(
     )
 
 
-def share_of(escrow_id: str, event: str, to_user_id: str, metadata: Mapping[str, Any], *, alone: bool) -> EscrowShare:
+def share_of(
+    escrow_id: str, event: str, to_user_id: str, metadata: Mapping[str, object], *, alone: bool
+) -> EscrowShare:
     """Returns that share of an escrow; `alone` is one behind which no earning stands. Raises InvalidError."""
     return EscrowShare(
         escrow_id=escrow_id,
@@ -57,7 +59,7 @@ def order_of(
     to_user_id: str,
     amount: Any,
     tags: Sequence[str],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
     share: EscrowShare | None,
     fee_bps: int,
 ) -> Order:

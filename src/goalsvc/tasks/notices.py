@@ -1,7 +1,6 @@
 """Notices to clients that are sent by a task: what Pusher would not take at once, what is told later, who has paid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 from bson import ObjectId
@@ -19,7 +18,9 @@ from goalsvc.tasks.task import task
 
 
 @task(lane=Lane.NOTICES)
-async def deliver_notice(context: Context, *, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> Outcome:
+async def deliver_notice(
+    context: Context, *, channels: Sequence[str], event: str, data: Mapping[str, object]
+) -> Outcome:
     """Sends a notice to Pusher; at least once, so its data has an `event_id`. One that newer progress supersedes is dropped."""
     if event == GoalProgressUpdated.event and await _is_superseded(data):
         return Returned(Reason.OVERTAKEN)
@@ -28,7 +29,7 @@ async def deliver_notice(context: Context, *, channels: Sequence[str], event: st
     return Done(event)
 
 
-async def _is_superseded(data: Mapping[str, Any]) -> bool:
+async def _is_superseded(data: Mapping[str, object]) -> bool:
     """Whether the goal has more progress by now: the notice of that has been sent, or is promised."""
     goal_id, progress = data.get("goal_id"), data.get("progress")
     if not isinstance(goal_id, str) or not ObjectId.is_valid(goal_id) or not isinstance(progress, int):

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -61,7 +60,7 @@ async def redrive_these(
     until = now + (_TAKEN if len(letter_ids) == 1 else _BATCH_TAKEN)
     turn = asyncio.Semaphore(_AT_ONCE)
 
-    async def promise(document: Mapping[str, Any]) -> NotRedriven | None:
+    async def promise(document: Mapping[str, object]) -> NotRedriven | None:
         async with turn:
             try:
                 await _promise_again(context, DeadLetter.parse(document))

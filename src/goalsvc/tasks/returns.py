@@ -39,7 +39,7 @@ async def return_payout(
     amount: int,
     paid: int,
     reason: str,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> Outcome:
     """Returns `amount` of the `paid` tokens to those who paid, in proportion to what is left of each share, to the token.
 
@@ -105,7 +105,7 @@ class Refund:
     amount: int
     paid: int
     reason: str
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, object]
     now: datetime
     cause: Cause
 

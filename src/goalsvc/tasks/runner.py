@@ -100,7 +100,7 @@ class Runner:
             origin = attempt.origin
         return None
 
-    def task(self, name: str) -> Task[Any] | None:
+    def task(self, name: str) -> Task[object] | None:
         """Returns the task of that name, if this version has it."""
         return self._tasks.get(name)
 
@@ -185,7 +185,7 @@ class Runner:
         self,
         context: Context,
         job: Job,
-        task: Task[Any],
+        task: Task[object],
         arguments: Mapping[str, object],
         attempt: _Attempt,
         tried: int,
@@ -219,7 +219,7 @@ class Runner:
             return None
 
     async def _rest_while_down(
-        self, context: Context, owner: PromiseRef | None, task: Task[Any], error: ServiceDownError
+        self, context: Context, owner: PromiseRef | None, task: Task[object], error: ServiceDownError
     ) -> float | None:
         """Returns how long a promise waits for a service that does not work, or None when it has waited long enough."""
         document = await self._read(owner) if owner is not None else None

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
 
 from prometheus_client import Gauge
 
@@ -46,7 +45,7 @@ _WHOLE_SHARE = 20.0
 _MOST_UNKNOWN = 1000
 
 
-def make_sweep(owing: Mapping[str, type[HasPromises]], tasks: Sequence[Task[Any]]) -> Task[[]]:
+def make_sweep(owing: Mapping[str, type[HasPromises]], tasks: Sequence[Task[object]]) -> Task[[]]:
     """Returns the sweep over these collections, for promises of these tasks."""
     lanes = {lane: [each.name for each in tasks if each.lane is lane] for lane in Lane}
     known = [each.name for each in tasks]

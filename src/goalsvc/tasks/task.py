@@ -45,7 +45,7 @@ class Task(Generic[P]):
     lane: Lane = Lane.MONEY
     timeout_seconds: float = 20.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None
+    after_death: Callable[[Context, Mapping[str, object]], Awaitable[None]] | None = None
     """Called with the arguments once a job of this task has become a dead letter."""
     traced: bool = True
     """Whether its runs are part of the trace, unless they fail."""
@@ -81,7 +81,7 @@ def task(
     lane: Lane = Lane.MONEY,
     timeout: float = 20.0,
     retry: RetryPolicy | None = None,
-    after_death: Callable[[Context, Mapping[str, Any]], Awaitable[None]] | None = None,
+    after_death: Callable[[Context, Mapping[str, object]], Awaitable[None]] | None = None,
     traced: bool = True,
 ) -> Callable[[Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]], Task[P]]:
     """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name."""
@@ -93,7 +93,7 @@ def task(
 
 
 @cache
-def _parameters_of(function: Callable[..., Any]) -> tuple[frozenset[str] | None, frozenset[str]]:
+def _parameters_of(function: Callable[..., object]) -> tuple[frozenset[str] | None, frozenset[str]]:
     """Names of the arguments that a task's function takes (None: any), and of those that it needs."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]

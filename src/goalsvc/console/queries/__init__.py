@@ -14,18 +14,18 @@ def collection(name: str) -> Any:
 
 
 async def rows(
-    name: str, where: Any, *, sort: Any = None, limit: int = 200, fields: Any = None
+    name: str, where: object, *, sort: object = None, limit: int = 200, fields: object = None
 ) -> list[dict[str, Any]]:
     """Returns documents as they are stored. Raises PyMongoError, also when the database takes too long."""
     cursor = collection(name).find(where, fields).max_time_ms(MOST_MILLISECONDS)
     if sort is not None:
         cursor = cursor.sort(sort)
-    found: list[dict[str, Any]] = await cursor.limit(limit).to_list(limit)
+    found: list[dict[str, object]] = await cursor.limit(limit).to_list(limit)
     return found
 
 
 async def total(name: str, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the rows of an aggregation over an indexed match."""
     cursor = collection(name).aggregate(pipeline, maxTimeMS=MOST_MILLISECONDS)
-    found: list[dict[str, Any]] = await cursor.to_list(None)
+    found: list[dict[str, object]] = await cursor.to_list(None)
     return found

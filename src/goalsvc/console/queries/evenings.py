@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -52,7 +51,7 @@ async def session_page(session_id: ObjectId, now: datetime) -> SessionPage | Non
     return SessionPage(session, [goal for _, goal in parsed], len(found) > MOST, evening, takings)
 
 
-def _goal(row: Mapping[str, Any]) -> Goal | None:
+def _goal(row: Mapping[str, object]) -> Goal | None:
     try:
         return Goal.parse(row)
     except (ValueError, TypeError):
@@ -66,7 +65,7 @@ def name_of(goal: Goal) -> str:
 
 
 def _bar(
-    goal: Goal, row: Mapping[str, Any], takings: Mapping[str, int], spells: Mapping[str, Sequence[Spell]]
+    goal: Goal, row: Mapping[str, object], takings: Mapping[str, int], spells: Mapping[str, Sequence[Spell]]
 ) -> GoalBar:
     running_since = goal.context.started if goal.active and goal.context.running else None
     runs, _ = runs_of(row, running_since, ()) if goal.kind in PERFORMED else ([], 0)
@@ -98,7 +97,7 @@ async def _takings(session: Session, goals: Sequence[Goal]) -> Mapping[str, int]
             by_tag[tag_of(show_escrow(funding))] = str(goal.id)
     if not by_tag:
         return {}
-    stages: list[dict[str, Any]] = [
+    stages: list[dict[str, object]] = [
         {"$match": {"tags": {"$in": list(by_tag)}, "to_user_id": session.user_id}},
         {"$unwind": "$tags"},
         {"$match": {"tags": {"$in": list(by_tag)}}},

@@ -81,7 +81,7 @@ async def _is_user(asked: str) -> bool:
     )
 
 
-async def _one(name: str, where: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
+async def _one(name: str, where: Mapping[str, object], field: str) -> Mapping[str, Any] | None:
     found = await rows(name, where, limit=1, fields={field: 1})
     return found[0] if found else None
 

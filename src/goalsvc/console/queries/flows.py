@@ -19,7 +19,7 @@ class Money:
     """What moved: all of it as flows; the latest transfers one by one."""
 
     flows: Sequence[Flow]
-    latest: Sequence[Mapping[str, Any]]
+    latest: Sequence[Mapping[str, object]]
     number: int
     """How many transfers there are in all."""
 
@@ -44,12 +44,12 @@ def transfer_path(transfer_id: object) -> str:
     return f"/transfers/{quote(str(transfer_id), safe='')}"
 
 
-def party(transfer: Mapping[str, Any], side: str, user: str) -> str:
+def party(transfer: Mapping[str, object], side: str, user: str) -> str:
     """Returns who paid or was paid, as people call them."""
     return str(transfer.get(user) or transfer.get(side) or "an unknown account").removeprefix("user:")
 
 
-def _flow(transfer: Mapping[str, Any], accounts: Sequence[str]) -> Flow | None:
+def _flow(transfer: Mapping[str, object], accounts: Sequence[str]) -> Flow | None:
     at, amount = transfer.get("created_at"), transfer.get("amount")
     into, out = transfer.get("credit") in accounts, transfer.get("debit") in accounts
     if not isinstance(at, datetime) or not isinstance(amount, int) or into == out:
@@ -60,7 +60,7 @@ def _flow(transfer: Mapping[str, Any], accounts: Sequence[str]) -> Flow | None:
     return Flow(at, -amount, f"{amount} tokens to {party(transfer, 'credit', 'to_user_id')}", path=path)
 
 
-def _summed(where: Mapping[str, Any], accounts: Sequence[str]) -> list[dict[str, Any]]:
+def _summed(where: Mapping[str, object], accounts: Sequence[str]) -> list[dict[str, object]]:
     second = {"$dateTrunc": {"date": "$created_at", "unit": "second"}}
     into = {"$in": ["$credit", list(accounts)]}
     out = {"$in": ["$debit", list(accounts)]}

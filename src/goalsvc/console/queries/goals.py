@@ -30,14 +30,14 @@ class GoalPage:
     """A goal and what belongs to it."""
 
     goal: Goal
-    raw: Mapping[str, Any]
+    raw: Mapping[str, object]
     timeline: Timeline
     escrows: Sequence[str]
     money: Money
     why: Why | None
     """What `GET /v1/goals/{id}/why-not` answers."""
-    clips: Sequence[Mapping[str, Any]]
-    letters: Sequence[Mapping[str, Any]]
+    clips: Sequence[Mapping[str, object]]
+    letters: Sequence[Mapping[str, object]]
     cut: Sequence[str]
     """What is not shown, in words."""
 
@@ -87,23 +87,23 @@ _WEBHOOK = {
 }
 
 
-async def _webhooks(goal_id: str) -> list[dict[str, Any]]:
+async def _webhooks(goal_id: str) -> list[dict[str, object]]:
     """Returns the goal's webhooks, latest first; one more than a page shows, if there are more."""
     where = {"goal_id": goal_id, "node.kind": "webhook"}
     return await rows("traces", where, sort=[("at", -1)], limit=MOST_WEBHOOKS + 1, fields=_WEBHOOK)
 
 
-async def _none() -> list[dict[str, Any]]:
+async def _none() -> list[dict[str, object]]:
     return []
 
 
-async def _events(goal_id: str) -> list[dict[str, Any]]:
+async def _events(goal_id: str) -> list[dict[str, object]]:
     """Returns what acted and each progress, latest first; one more than a page shows, if there are more."""
     where = {"goal_id": goal_id, "type": {"$in": [*_ACTS, "goal.progressed"]}}
     return await rows("events", where, sort=[("sequence", -1)], limit=MOST_EVENTS + 1, fields=_EVENT)
 
 
-async def _clips(goal: Goal) -> list[dict[str, Any]]:
+async def _clips(goal: Goal) -> list[dict[str, object]]:
     session_id = goal.conditions.session_id
     where = {"metadata.source.id": {"$in": [session_id, str(session_id)]}, "goal_id": goal.id}
     return await rows("assets", where, limit=20) if session_id is not None else []
@@ -145,9 +145,9 @@ async def funding_of(goal: Goal) -> ObjectId | None:
 
 def _timeline(
     goal: Goal,
-    raw: Mapping[str, Any],
-    webhooks: Sequence[Mapping[str, Any]],
-    events: Sequence[Mapping[str, Any]],
+    raw: Mapping[str, object],
+    webhooks: Sequence[Mapping[str, object]],
+    events: Sequence[Mapping[str, object]],
     money: Money,
     now: datetime,
 ) -> Timeline:
@@ -190,12 +190,12 @@ def _trace_path(goal_id: object, root: object) -> str:
     return f"/goals/{goal_id}/trace?root={root}" if goal_id and root else ""
 
 
-def _cause_path(event: Mapping[str, Any]) -> str:
+def _cause_path(event: Mapping[str, object]) -> str:
     cause = event.get("cause")
     return _trace_path(cause.get("goal_id"), cause.get("root")) if isinstance(cause, Mapping) else ""
 
 
-def _stretch(value: Any) -> tuple[datetime, datetime] | None:
+def _stretch(value: object) -> tuple[datetime, datetime] | None:
     if not isinstance(value, Mapping):
         return None
     since, until = value.get("since", value.get("from")), value.get("until", value.get("to"))
@@ -270,7 +270,7 @@ def _steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
     return steps
 
 
-def _goal_in(event: Mapping[str, Any]) -> Mapping[str, Any]:
+def _goal_in(event: Mapping[str, Any]) -> Mapping[str, object]:
     goal = (event.get("data") or {}).get("goal")
     return goal if isinstance(goal, Mapping) else {}
 
@@ -292,7 +292,7 @@ _ACTS = {
 }
 
 
-def _acts(events: Iterable[Mapping[str, Any]]) -> Iterable[Act]:
+def _acts(events: Iterable[Mapping[str, object]]) -> Iterable[Act]:
     """Yields what acted; of what repeats (starts), the first only."""
     seen: set[str] = set()
     for event in events:

@@ -40,7 +40,7 @@ class Before:
     def __str__(self) -> str:
         return f"{to_epoch_milliseconds(self.at)}_{self.transfer_id}"
 
-    def filter(self, *, earlier: bool) -> Mapping[str, Any]:
+    def filter(self, *, earlier: bool) -> Mapping[str, object]:
         """Returns the filter of the transfers before it, or of those from it on."""
         beyond, at = ("$lt", "$lt") if earlier else ("$gte", "$gt")
         here = {"created_at": self.at, "_id": {beyond: self.transfer_id}}
@@ -56,7 +56,7 @@ class Line:
     amount: int
     balance: int
     other: str
-    cause: Mapping[str, Any]
+    cause: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Statement:
 async def statement(account: str, before: Before | None = None) -> Statement:
     """Returns the statement of an account: the latest lines before that place, oldest first."""
     # A transfer without a time that can be read has no line; the opening balance contains it.
-    own: dict[str, Any] = {"$or": [{"debit": account}, {"credit": account}], "created_at": at_most(LAST_TIME)}
+    own: dict[str, object] = {"$or": [{"debit": account}, {"credit": account}], "created_at": at_most(LAST_TIME)}
     where = own if before is None else {"$and": [own, before.filter(earlier=True)]}
     order = [("created_at", -1), ("_id", -1)]
     balance, found, later, proof = await asyncio.gather(
@@ -141,7 +141,7 @@ async def _proof(account: str) -> Proof | None:
     return Proof(number, transferred, balance)
 
 
-async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
+async def _sum(account: str, when: Mapping[str, object]) -> tuple[int, int]:
     """Returns what these transfers changed in all, and how many they are."""
     changed = number = 0
     group = {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}, "number": {"$sum": 1}}}
@@ -152,7 +152,7 @@ async def _sum(account: str, when: Mapping[str, Any]) -> tuple[int, int]:
     return changed, number
 
 
-def _signed(transfer: Mapping[str, Any], account: str) -> int:
+def _signed(transfer: Mapping[str, object], account: str) -> int:
     debit, credit = books.legs_of(transfer)
     return (whole(transfer.get("amount")) or 0) * ((credit == account) - (debit == account))
 
@@ -182,7 +182,7 @@ async def numbers(account: str) -> tuple[int, int]:
     return int(came), int(went)
 
 
-async def transfer(transfer_id: str) -> dict[str, Any] | None:
+async def transfer(transfer_id: str) -> dict[str, object] | None:
     """Returns the transfer of that id as it is stored."""
     found = await rows("transfers", {"_id": transfer_id}, limit=1)
     return found[0] if found else None

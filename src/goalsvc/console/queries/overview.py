@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from goalsvc.console.queries import rows, total
 from goalsvc.domain.channels import goal_channel
@@ -34,7 +33,7 @@ class UserPage:
 
     user_id: str
     user: User | None
-    sessions: Sequence[Mapping[str, Any]]
+    sessions: Sequence[Mapping[str, object]]
     joined: Sequence[Joined]
     """The goals in whose channels the user is now."""
 
@@ -85,9 +84,9 @@ async def dead_letter_groups() -> list[LetterGroup]:
     return [LetterGroup(str(row["_id"].get("task")), str(row["_id"].get("reason")), row["count"]) for row in found]
 
 
-async def latest_roots(since: datetime, kind: str | None = None) -> list[dict[str, Any]]:
+async def latest_roots(since: datetime, kind: str | None = None) -> list[dict[str, object]]:
     """Returns the latest roots of the trace since an instant, of one kind or of all, latest first."""
-    where: dict[str, Any] = {"at": {"$gte": since}, "parent": {"$exists": False}}
+    where: dict[str, object] = {"at": {"$gte": since}, "parent": {"$exists": False}}
     if kind is not None:
         where["node.kind"] = kind
     fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel", "refs", "key")}

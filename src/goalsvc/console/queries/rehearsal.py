@@ -52,7 +52,7 @@ def read_recording(text: str, now: datetime, *, keep_time: bool) -> list[Recorde
 
     Raises RecordingError.
     """
-    found: list[tuple[int, Mapping[str, Any], datetime]] = []
+    found: list[tuple[int, Mapping[str, object], datetime]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             content = _content(line, number)
@@ -65,7 +65,7 @@ def read_recording(text: str, now: datetime, *, keep_time: bool) -> list[Recorde
     return [Recorded(number, content, at + shift) for number, content, at in found]
 
 
-def _content(line: str, number: int) -> Mapping[str, Any]:
+def _content(line: str, number: int) -> Mapping[str, object]:
     try:
         entry = json.loads(line)
         body = entry["body"] if isinstance(entry["body"], dict) else json.loads(entry["body"])
@@ -76,7 +76,7 @@ def _content(line: str, number: int) -> Mapping[str, Any]:
     return body
 
 
-def _time(content: Mapping[str, Any], number: int, now: datetime) -> datetime:
+def _time(content: Mapping[str, object], number: int, now: datetime) -> datetime:
     value = content.get("time_ms", content.get("timestamp"))
     try:
         if value == "":
@@ -188,18 +188,18 @@ async def rehearse(recording: Sequence[Recorded], now: datetime, exclusive_rule:
     return Rehearsal(list(changes.values()), len(recording), len(stale), elsewhere)
 
 
-def _goal_of(event: Mapping[str, Any]) -> ObjectId | None:
+def _goal_of(event: Mapping[str, object]) -> ObjectId | None:
     channel = Channel.parse(str(event.get("channel", "")))
     if channel is None or channel.kind is not ChannelKind.GOAL or not ObjectId.is_valid(channel.about):
         return None
     return ObjectId(channel.about)
 
 
-def _counted(goal: Mapping[str, Any]) -> int:
+def _counted(goal: Mapping[str, object]) -> int:
     return GoalClock.read(goal.get("clock"), goal.get("context"), rule_of(goal), deadline_of(goal)).counted
 
 
-async def _unchanged(document: Mapping[str, Any], clock: GoalClock) -> Change:
+async def _unchanged(document: Mapping[str, object], clock: GoalClock) -> Change:
     goal = Goal.parse(document)
     level = level_of(goal.levels, goal.progress)
     balances = [await Account.balance_of(escrow_account(escrow)) for escrow in await escrows_of(goal)]
@@ -224,7 +224,7 @@ def _hear(
     clocks: dict[ObjectId, GoalClock],
     change: Change,
     webhook: Recorded,
-    event: Mapping[str, Any],
+    event: Mapping[str, object],
     now: datetime,
 ) -> None:
     """Plays one event to the copy of the clock, as the webhook would."""

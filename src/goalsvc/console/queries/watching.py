@@ -119,7 +119,7 @@ class Reconciliation:
     """The four proofs."""
 
     census: Census
-    clocks: Sequence[Mapping[str, Any]]
+    clocks: Sequence[Mapping[str, object]]
     """Goals whose clocks run, the one that was confirmed longest ago first."""
     overdue: Sequence[tuple[str, str, timedelta]]
     """Promises older than 60 s: goal, task, how old."""

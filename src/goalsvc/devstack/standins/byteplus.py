@@ -9,7 +9,6 @@ import hmac
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -52,7 +51,7 @@ class BytePlusStandIn(StandIn):
         if not action or "Version" not in request.query_params:
             return _answer(request, 400, "MissingParameter", "Action and Version are required")
         try:
-            body: Any = json.loads(raw) if raw else {}
+            body: object = json.loads(raw) if raw else {}
         except ValueError:
             return _answer(request, 400, "InvalidParameter", "the body is not JSON")
         self.recording.add(action=action, body=body)

@@ -75,7 +75,7 @@ class PusherStandIn(StandIn):
         return await self._answer(request, lambda body: [_event(body)])
 
     async def _batch_events(self, request: Request) -> Response:
-        def batch(body: dict[str, Any]) -> list[Entry]:
+        def batch(body: dict[str, object]) -> list[Entry]:
             events = body.get("batch")
             if not isinstance(events, list) or len(events) > _BATCH_LIMIT:
                 raise _RefusedError(400, f"The batch must be a list of at most {_BATCH_LIMIT} events")
@@ -180,7 +180,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _event(body: Any) -> Entry:
+def _event(body: object) -> Entry:
     if not isinstance(body, dict):
         raise _RefusedError(400, "An event must be a JSON object")
     name, data = body.get("name"), body.get("data")
@@ -199,7 +199,7 @@ def _event(body: Any) -> Entry:
     return {"channels": channels, "name": name, "data": data}
 
 
-def _decoded(data: str) -> Any:
+def _decoded(data: str) -> object:
     try:
         return json.loads(data)
     except ValueError:

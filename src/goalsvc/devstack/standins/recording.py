@@ -20,7 +20,7 @@ class Recording:
     def __init__(self, keep: int = 20_000) -> None:
         self._entries: deque[Entry] = deque(maxlen=keep)
 
-    def add(self, **entry: Any) -> None:
+    def add(self, **entry: object) -> None:
         """Records one entry, with the time of now (`at`, ISO 8601, UTC)."""
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         self._entries.append({"at": at, **entry})

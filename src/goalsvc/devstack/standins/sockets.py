@@ -11,7 +11,6 @@ import re
 import secrets as random_numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,7 +27,7 @@ _UNSUPPORTED_PROTOCOL = 4007
 _SUPPORTED_PROTOCOLS = range(5, 8)
 
 #: What happened in a channel, as a webhook tells it: `{"name", "channel", "user_id"?, …}`.
-WebhookEvent = Mapping[str, Any]
+WebhookEvent = Mapping[str, object]
 
 
 class SubscriptionRefusedError(Exception):
@@ -139,7 +138,7 @@ class Sockets:
 
     # -- subscriptions ------------------------------------------------------------------------------------------------
 
-    async def _subscribe(self, connection: _Connection, key: str, data: Mapping[str, Any]) -> None:
+    async def _subscribe(self, connection: _Connection, key: str, data: Mapping[str, object]) -> None:
         channel = str(data.get("channel", ""))
         if channel in connection.channels:
             return
@@ -168,7 +167,7 @@ class Sockets:
             self._happened({"name": "member_added", "channel": channel, "user_id": member[0]})
 
     def _admit(
-        self, connection: _Connection, key: str, channel: str, data: Mapping[str, Any]
+        self, connection: _Connection, key: str, channel: str, data: Mapping[str, object]
     ) -> tuple[str, object] | None:
         """Returns the member (user id, user info) of a presence channel, None for other channels.
 

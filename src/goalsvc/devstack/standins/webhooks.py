@@ -6,7 +6,6 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
@@ -37,7 +36,7 @@ class WebhookSender:
         """Without a subscriber what happens is dropped."""
         self._subscribers = subscribers
         self._clock = clock
-        self._waiting: list[Mapping[str, Any]] = []
+        self._waiting: list[Mapping[str, object]] = []
         self._since_ms = 0
         self._batching: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
