@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: openapi image deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: openapi image drivers deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,12 @@ deliveries: setup ## deliver 1,000 events to an endpoint that fails half of the 
 
 explained: setup ## play a show with 5,000 contributions, and find each of its payouts in the trace
 	GOALSVC_TEST_CONTRIBUTIONS=5000 $(BIN)/python -m pytest -q --timeout 1800 tests/stories/test_explained.py -k large_show
+
+drivers: setup ## the demo and all stories, with every document in the hand of each other driver; every odd field with every value (takes long)
+	for driver in Mongoose Doctrine Go "the shell"; do \
+	  GOALSVC_TEST_DRIVER="$$driver" $(BIN)/python -m pytest -q --timeout 1800 tests/cli/test_demo.py tests/stories -k "not odd" || exit 1; \
+	done
+	GOALSVC_TEST_ODD=all $(BIN)/python -m pytest -q --timeout 1800 tests/stories/test_odd_verbs.py
 
 release: setup ## build wheel and sdist into dist/, and try them in an environment that has nothing else
 	rm -rf dist/goalsvc-*

@@ -1,5 +1,6 @@
 """What the tests of documents and the stories share: the real mongod and Valkey, and a world to play in."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,7 +9,11 @@ from pymongo import MongoClient
 
 from goalsvc.devstack import private_mongod, private_valkey
 
+from .support.drivers import InTheHandOf
 from .world import World, empty, open_world
+
+#: The driver in whose hand every document of every story is between goalsvc's turns (`make drivers`).
+DRIVER = os.environ.get("GOALSVC_TEST_DRIVER", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +54,8 @@ def documents(all_documents: MongoClient[dict[str, Any]]) -> MongoClient[dict[st
 async def world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
     """A world whose jobs are run in this process. When the story is over, all that must always hold is checked."""
     async with open_world(documents, mongodb_url, redis_url) as opened:
+        if DRIVER:
+            opened.turn = InTheHandOf(opened.database, DRIVER)
         yield opened
         await opened.check_invariants()
 
@@ -57,5 +64,7 @@ async def world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_
 async def busy_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
     """A world whose jobs are run by real workers on the real Valkey."""
     async with open_world(documents, mongodb_url, redis_url, real_workers=True) as opened:
+        if DRIVER:
+            opened.turn = InTheHandOf(opened.database, DRIVER)
         yield opened
         await opened.check_invariants()

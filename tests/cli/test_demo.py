@@ -17,8 +17,13 @@ from goalsvc.devstack.demo_expected import PRESENCE, PRESENCE_OF_TWIN, Answers, 
 from goalsvc.devstack.demo_show import Plan
 from goalsvc.devstack.demo_stage import StageError
 from goalsvc.devstack.livestream import read_seconds
+from goalsvc.devstack.mongod import mongodb_url
+from tests.support.drivers import TheirService
 
 from .command_line import clean_environment
+
+#: In whose hand the documents are.
+DRIVER = os.environ.get("GOALSVC_TEST_DRIVER", "Mongoose")
 
 
 def start_demo(keep: Path, scratch: Path, *options: str) -> subprocess.Popen[str]:
@@ -41,6 +46,15 @@ def processes_in(directory: Path) -> list[int]:
     return found
 
 
+def mongodb_of(directory: Path) -> str:
+    """Where the MongoDB is that writes into that directory."""
+    for pid in processes_in(directory):
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if Path(words[0]).name == "mongod":
+            return mongodb_url([int(words[words.index("--port") + 1])])
+    raise AssertionError("there is no mongod")
+
+
 def the_page(address: str, key: str) -> str:
     """A page of the console, for that key."""
     site = address.partition("/console")[0]
@@ -57,10 +71,15 @@ def scratch(tmp_path: Path) -> Path:
     return directory
 
 
-def test_it_holds(tmp_path: Path, scratch: Path) -> None:
+def test_it_holds_while_another_service_saves_every_document(tmp_path: Path, scratch: Path) -> None:
+    """In one driver's hand here, in that of each by `make drivers`; `make demo` plays it alone."""
     demo = start_demo(tmp_path / "keep", scratch, "--stay")
     assert demo.stdout is not None
-    played = list(takewhile(lambda line: "Ctrl-C ends the demo" not in line, demo.stdout))
+    first = demo.stdout.readline()
+    theirs = TheirService(mongodb_of(scratch), DRIVER)
+    with theirs.saving():
+        played = [first, *takewhile(lambda line: "Ctrl-C ends the demo" not in line, demo.stdout)]
+    assert set(theirs.saved) == {"goals", "sessions", "users", "earnings"}
     address, key = re.findall(r"(http://\S+/console/goals/\w+) is the show's page; log in with (\S+)", played[-1])[0]
     assert "The goal reached its target with 400 of 360 s." in the_page(address, key)
     os.kill(demo.pid, signal.SIGINT)

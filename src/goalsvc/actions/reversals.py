@@ -29,7 +29,9 @@ from goalsvc.domain.events import Event
 from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
+from goalsvc.domain.reading import whole
 from goalsvc.errors import ConflictError, NotFoundError
+from goalsvc.models.claims import NOT_SETTLED
 from goalsvc.models.ledger import move_within
 from goalsvc.models.transfer_events import of_transfer
 from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
@@ -183,17 +185,17 @@ class _Work:
         """Takes from the user's contributions that are held, the latest first, however many there are."""
         freed = 0
         left: dict[str, int] = {}
-        where = {"from_user_id": self.user_id, "state": "held", "_id": Earning.usable_ids()}
+        where = {"from_user_id": self.user_id, "state": NOT_SETTLED, "_id": Earning.usable_ids()}
         async for earning in Earning.get_motor_collection().find(where, session=session).sort("_id", DESCENDING):
-            escrow_id, amount = books.escrow_of(earning), earning.get("amount")
-            if escrow_id is None or not is_amount(amount):
+            escrow_id, amount = books.escrow_of(earning), whole(earning.get("amount"))
+            if escrow_id is None or amount is None or not is_amount(amount):
                 continue
             if escrow_id not in left:
                 left[escrow_id] = await _open_balance(escrow_id, session)
             taken = min(missing - freed, amount, left[escrow_id])
             if taken <= 0:
                 continue
-            doc_id = await self._split_off(earning, taken, session)
+            doc_id = await self._split_off(earning, amount, taken, session)
             transfer_id = transfer_id_of(REFUNDED, escrow_id, str(doc_id), self.user_id)
             await self._give_back(transfer_id, escrow_id, taken, str(doc_id), session)
             left[escrow_id] -= taken
@@ -202,16 +204,18 @@ class _Work:
                 break
         return freed
 
-    async def _split_off(self, earning: Mapping[str, Any], taken: int, session: DatabaseSession) -> ObjectId:
+    async def _split_off(
+        self, earning: Mapping[str, Any], amount: int, taken: int, session: DatabaseSession
+    ) -> ObjectId:
         """Marks that part of an earning as refunded, as an earning of its own unless it is all of it; that one's id."""
         collection = Earning.get_motor_collection()
         settled = {"state": "refunded", "settled_at": self.now, "reversal": self.deposit.id}
-        if taken == earning["amount"]:
+        if taken == amount:
             await collection.update_one({"_id": earning["_id"]}, {"$set": settled}, session=session)
             doc_id: ObjectId = earning["_id"]
             return doc_id
         part = derived_id(earning["_id"], f"reversal:{self.deposit.id}")
-        await collection.update_one({"_id": earning["_id"]}, {"$inc": {"amount": -taken}}, session=session)
+        await collection.update_one({"_id": earning["_id"]}, {"$set": {"amount": amount - taken}}, session=session)
         await collection.insert_one({**earning, "_id": part, "amount": taken, **settled}, session=session)
         return part
 

@@ -15,8 +15,9 @@ from goalsvc.actions.reversals import Reversal, reverse_deposit
 from goalsvc.api.dependencies import ContextOf, IdempotencyKey, IdText, PagingOf, UserIdText, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import REPLAYED, CallOf, operations, repeated_by_the_ledger, requires
-from goalsvc.api.views import Page, TransferView
+from goalsvc.api.views import Page, Time, TransferView, absent
 from goalsvc.domain.call import Scope
+from goalsvc.domain.shown import shown
 from goalsvc.models.paging import page_of
 from goalsvc.models.withdrawal import Withdrawal
 from goalsvc.tasks.withdrawals import known_withdrawal
@@ -133,9 +134,9 @@ class WithdrawalView(BaseModel):
     user_id: str
     amount: int
     state: Literal["pending", "confirmed", "returned"]
-    created_at: datetime
-    updated_at: datetime
-    returns_at: datetime = Field(description="When it returns by itself, unless it was confirmed.")
+    created_at: Time = absent("When it was begun.")
+    updated_at: Time = absent("When it was changed last.")
+    returns_at: Time = absent("When it returns by itself, unless it was confirmed.")
     reference: str | None = None
     metadata: dict[str, object]
     reason: str | None = Field(default=None, description="Why it was returned.")
@@ -143,7 +144,7 @@ class WithdrawalView(BaseModel):
     @classmethod
     def of(cls, withdrawal: Withdrawal) -> Self:
         """The view of that withdrawal."""
-        return cls.model_validate(withdrawal.model_dump(include=set(cls.model_fields)))
+        return cls.model_validate(shown(withdrawal.model_dump(include=set(cls.model_fields))))
 
 
 class ReversalView(BaseModel):

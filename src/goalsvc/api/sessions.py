@@ -15,6 +15,8 @@ from goalsvc.api.operation import CallOf, operations, requires, with_etag
 from goalsvc.api.session_views import SessionView
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
+from goalsvc.domain.reading import LAST_TIME
+from goalsvc.models.filters import UNSET, at_most
 from goalsvc.models.paging import between, page_of
 from goalsvc.models.session import Rtc, Session
 
@@ -62,7 +64,7 @@ async def list_sessions(
     if user_id is not None:
         where["user_id"] = user_id
     if open_ is not None:
-        where["statuses.ended"] = None if open_ else {"$ne": None}
+        where["statuses.ended"] = UNSET if open_ else at_most(LAST_TIME)
     if window := between(begin, end):
         where["statuses.started"] = window
     return Page.of(await page_of(Session, where, paging, by="statuses.started"), SessionView.of)

@@ -13,6 +13,7 @@ from goalsvc.api.operation import operations, requires
 from goalsvc.api.views import Page, UserView
 from goalsvc.domain.call import Scope
 from goalsvc.errors import NotFoundError
+from goalsvc.models.filters import UNSET
 from goalsvc.models.paging import page_of
 from goalsvc.models.user import User
 
@@ -69,7 +70,7 @@ async def list_users(
     online: Annotated[bool | None, Query(description="Only users who are, or are not, online.")] = None,
 ) -> Page[UserView]:
     """Users in the order of their ids."""
-    where: dict[str, object] = {"_id": {"$gte": ""}, "erased_at": None}
+    where: dict[str, object] = {"_id": {"$gte": ""}, "erased_at": UNSET}
     if online is not None:
         where["online"] = True if online else {"$ne": True}
     return Page.of(await page_of(User, where, paging), UserView.of)

@@ -147,7 +147,7 @@ def settling_transfers(earning: Document) -> tuple[str, str]:
 
 def check_earning(earning: Document, made: Collection[str]) -> Iterator[Finding]:
     """Yields what is wrong with the state of an earning; `made` holds the ids of the transfers that settled it."""
-    doc_id, state = str(earning["_id"]), earning.get("state")
+    doc_id, state = str(earning["_id"]), text(earning.get("state"))
     if len(made) > 1:
         yield Finding("settled_twice", doc_id, f"earning {doc_id} was settled by {', '.join(sorted(made))}")
         return

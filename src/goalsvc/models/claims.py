@@ -32,6 +32,8 @@ from goalsvc.models.wallet import Earning, readable_earning
 
 #: What an earning's `state` is once it is settled that way.
 SETTLED_STATE = {Settlement.PAY: "paid", Settlement.REFUND: "refunded"}
+#: The filter value for the state of an earning that is not settled: `held`, or none where another service wrote it.
+NOT_SETTLED = {"$nin": list(SETTLED_STATE.values())}
 
 
 def split(amount: int, fee_bps: int) -> tuple[int, int]:

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from goalsvc.domain.documents import Query, RawDocument, Stored
+from goalsvc.domain.books import escrow_of
+from goalsvc.domain.documents import Query, Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, trigger_escrow, user_account
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.ids import exclusive_of
-from goalsvc.models.filters import ACTIVE
+from goalsvc.domain.reading import LAST_TIME, instant
+from goalsvc.models.claims import NOT_SETTLED
+from goalsvc.models.filters import ACTIVE, UNSET, at_most
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
@@ -22,15 +25,15 @@ _MOST = 5
 _BATCH = 500
 
 #: Fields of a user's document that remain after the erasure.
-_KEPT = frozenset({"_id", "created_at", "promises"})
+_KEPT = ("_id", "created_at", "promises")
 
 
 async def running_for(user_id: str) -> Sequence[str]:
     """Ids of sessions and goals that go on with that user, a few of them."""
-    open_ = {"user_id": user_id, "statuses.started": {"$ne": None}, "statuses.ended": None}
+    open_ = {"user_id": user_id, "statuses.started": at_most(LAST_TIME), "statuses.ended": UNSET}
     sessions = await _ids(Session, open_)
     by_role = [{"metadata.user_id": user_id}, {"metadata.viewer_id": user_id}, {"conditions.exclusive_to": user_id}]
-    goals = await _ids(Goal, {"active": ACTIVE, "$or": by_role})
+    goals = await _ids(Goal, {"_cls": {"$in": CLASSES}, "active": ACTIVE, "$or": by_role})
     return [*(f"session {one}" for one in sessions), *(f"goal {one}" for one in goals)][:_MOST]
 
 
@@ -42,13 +45,25 @@ async def open_money_of(user_id: str) -> Sequence[str]:
         if balance:
             found.append(f"{name} of {balance} tokens")
     for role in ("from_user_id", "user_id"):
-        held = await _ids(Earning, {role: user_id, "state": "held"})
-        found += [f"contribution {one} is held" for one in held]
+        found += [f"contribution {one} is held" for one in await _held_contributions({role: user_id})]
     pending = await _ids(Withdrawal, {"user_id": user_id, "state": PENDING})
     found += [f"withdrawal {one} is pending" for one in pending]
     if len(found) < _MOST:
         found += [f"escrow {one} holds tokens" for one in await _open_requests_of(user_id)]
     return found[:_MOST]
+
+
+async def _held_contributions(where: Query) -> Sequence[str]:
+    """Ids of those of these earnings that an escrow holds; another service's has no state, and its escrow is asked."""
+    earnings = Earning.get_motor_collection().find({**where, "state": NOT_SETTLED})
+    while batch := await earnings.to_list(_BATCH):
+        escrows = {one["_id"]: escrow_account(escrow_of(one) or "") for one in batch}
+        holding = {"_id": {"$in": list(set(escrows.values()))}, "balance": {"$gt": 0}}
+        full = {account["_id"] async for account in Account.get_motor_collection().find(holding, {"_id": 1})}
+        held = [one["_id"] for one in batch if one.get("state") == "held" or escrows[one["_id"]] in full]
+        if held:
+            return [str(one) for one in held[:_MOST]]
+    return []
 
 
 async def _open_requests_of(user_id: str) -> Sequence[str]:
@@ -70,19 +85,18 @@ async def _open_requests_of(user_id: str) -> Sequence[str]:
 async def erase(user_id: str, now: datetime) -> datetime | None:
     """Removes what is known of the person; when that was done first, None when there is no such user."""
     collection = User.get_motor_collection()
-    found: Stored | None = await collection.find_one({"_id": user_id})
-    if found is None:
-        return None
-    erased: datetime | None = found.get("erased_at")
-    if erased is None:
-        gone = dict.fromkeys(set(found) - _KEPT, True)
-        update: RawDocument = {"$set": {"erased_at": now, "updated_at": now}}
-        for name in update["$set"]:
-            gone.pop(name, None)
-        if gone:
-            update["$unset"] = gone
-        await collection.update_one({"_id": user_id}, update)
-    return erased or now
+    while True:
+        found: Stored | None = await collection.find_one({"_id": user_id})
+        if found is None:
+            return None
+        if (erased := instant(found.get("erased_at"))) is not None:
+            return erased
+        kept = {name: found[name] for name in _KEPT if name in found}
+        # Not `$unset`: another service's fields may have names that it does not take (`a.b`, `$c`).
+        where = {"_id": user_id} | {name: {"$eq": found.get(name)} for name in ("erased_at", "promises")}
+        done = await collection.replace_one(where, {**kept, "erased_at": now, "updated_at": now})
+        if done.matched_count:
+            return now
 
 
 async def _ids(model: Any, where: Query) -> Sequence[str]:

@@ -258,7 +258,7 @@ class Session(HasPromises):
         where = {
             "_id": session_id,
             f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]},
-            "$or": [{f"{window}.nbf": None}, {f"{window}.nbf": {"$lte": nbf}}],
+            "$or": [{f"{window}.nbf": UNSET}, {f"{window}.nbf": {"$lte": nbf}}],
         }
         return await cls.change(where, {"$set": {window: _window(goal_id, nbf, duration_seconds)}})
 
@@ -284,17 +284,17 @@ class Session(HasPromises):
             {f"{window}.goal_id": {"$nin": [goal_id, str(goal_id)]}},
         )
         open_still = {f"{window}.closed": {"$ne": True}}
-        no_later = {"$or": [{f"{window}.as_of": None}, {f"{window}.as_of": {"$lte": as_of}}]}
+        no_later = {"$or": [{f"{window}.as_of": UNSET}, {f"{window}.as_of": {"$lte": as_of}}]}
         changes = {f"{window}.exp": exp, f"{window}.as_of": as_of}
         if await cls.changes({"_id": session_id, **mine, **open_still, **no_later}, {"$set": changes}):
             return True
-        free = [{window: None}, {**other, f"{window}.closed": True}]
+        free = [{window: {"$not": {"$type": "object"}}}, {**other, f"{window}.closed": True}]
         made = _window(goal_id, nbf, duration_seconds) | {"exp": exp, "as_of": as_of}
         if await cls.changes({"_id": session_id, "$or": free}, {"$set": {window: made}}):
             return True
         # A window that an earlier version opened names no exclusive.
         return await cls.changes(
-            {"_id": session_id, f"{window}.goal_id": None, f"{window}.nbf": {"$ne": None}, **open_still},
+            {"_id": session_id, f"{window}.goal_id": NO_REFERENCE, f"{window}.nbf": at_most(LAST_TIME), **open_still},
             {"$set": changes | {f"{window}.goal_id": goal_id}},
         )
 
@@ -314,7 +314,8 @@ class Session(HasPromises):
             f"{window}.goal_id": goal_id,
             f"{window}.closed": True,
         }
-        where = {"_id": session_id, f"{window}.goal_id": {"$in": [None, goal_id, str(goal_id)]}}
+        mine = [{f"{window}.goal_id": either_form(goal_id)}, {f"{window}.goal_id": NO_REFERENCE}]
+        where = {"_id": session_id, "$or": mine}
         return await cls.change(where, [objects_stage("viewers"), {"$set": changes}])
 
     # -- karaoke --------------------------------------------------------------------------------------------------

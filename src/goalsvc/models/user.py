@@ -8,7 +8,8 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text
-from goalsvc.errors import ConflictError
+from goalsvc.errors import ConflictError, UnusableDocumentError
+from goalsvc.models.filters import UNSET
 from goalsvc.models.promise import HasPromises
 
 
@@ -58,23 +59,27 @@ class User(HasPromises):
 
     @classmethod
     async def put(cls, user_id: str, fields: dict[str, object], now: datetime) -> Self:
-        """Sets these fields of the user, who is created where there is none. Raises ConflictError `user_erased`."""
-        try:
-            document = await cls.get_motor_collection().find_one_and_update(
-                {"_id": user_id, "erased_at": {"$exists": False}},
-                {"$set": {**fields, "updated_at": now}, "$setOnInsert": {"created_at": now}},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-        except DuplicateKeyError:
-            if (await cls.get_motor_collection().find_one({"_id": user_id}, {"erased_at": 1}) or {}).get("erased_at"):
-                raise ConflictError("user_erased", "the user was erased; the id is not given out again") from None
-            return await cls.put(user_id, fields, now)  # another call created the user at the same time
-        user: Self = cls.model_validate(document)
-        return user
+        """Sets these fields of the user, who is created where there is none.
+
+        Raises ConflictError `user_erased`, UnusableDocumentError.
+        """
+        update = {"$set": {**fields, "updated_at": now}, "$setOnInsert": {"created_at": now}}
+        for _ in range(2):
+            try:
+                document = await cls.get_motor_collection().find_one_and_update(
+                    {"_id": user_id, "erased_at": UNSET}, update, upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError:
+                user = await cls.by_id(user_id)
+                if user is not None and user.erased_at is not None:
+                    raise ConflictError("user_erased", "the user was erased; the id is not given out again") from None
+                continue  # another call created the user at the same time
+            made: Self = cls.model_validate(document)
+            return made
+        raise UnusableDocumentError(f"users/{user_id}", "erased_at", "is not a date")
 
     @classmethod
     async def seen(cls, user_id: str, at: datetime, online: bool) -> Self | None:
         """Notes that the user came or went at `at`; None when something later is known, or there is no such user."""
-        where = {"_id": user_id, "erased_at": None, "last_seen": {"$not": {"$gte": at, "$lte": LAST_TIME}}}
+        where = {"_id": user_id, "erased_at": UNSET, "last_seen": {"$not": {"$gte": at, "$lte": LAST_TIME}}}
         return await cls.change(where, {"$set": {"online": online, "last_seen": at}})

@@ -297,7 +297,7 @@ class Earning(Sharing):
     async def stream(cls, escrow_id: str) -> AsyncIterator[Mapping[str, object]]:
         """Yields every earning that the escrow holds, of any date, whatever else is in it; not held in memory."""
         wanted = {"_id": 1, "from_user_id": 1, "amount": 1}
-        where = {f"_{escrow_id}": {"$exists": True}, "reversal": {"$exists": False}}
+        where = {f"_{escrow_id}": {"$exists": True}, "reversal": {"$not": {"$type": "string"}}}
         async for earning in cls.get_motor_collection().find(where, wanted, batch_size=500):
             yield readable_earning(earning)
 

@@ -1,35 +1,40 @@
 """Withdrawals: tokens that leave for a bank account, held until the platform says whether they arrived."""
 
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Literal, Self
 
-from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import UserId
+from goalsvc.domain.reading import Instant, Text, Whole
+from goalsvc.models.shared import Lenient
 
-PENDING, CONFIRMED, RETURNED = "pending", "confirmed", "returned"
+PENDING: Final = "pending"
+CONFIRMED: Final = "confirmed"
+RETURNED: Final = "returned"
 
 
-class Withdrawal(Document):
+class Withdrawal(Lenient):
     """Tokens that a user takes out. They are in the account `payout:{id}` while it is `pending`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    user_id: UserId
-    amount: int
-    state: str = PENDING
-    created_at: datetime
-    updated_at: datetime
-    returns_at: datetime
+    user_id: UserId = ""
+    amount: Whole = 0
+    state: Literal["pending", "confirmed", "returned"] = PENDING
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    returns_at: Instant | None = None
     """When it returns to the wallet by itself, unless it was confirmed."""
-    reference: str | None = None
+    reference: Text | None = None
     metadata: RawDocument = {}
-    reason: str | None = None
+    reason: Text | None = None
     """Why it was returned."""
     cause: RawDocument | None = None
 
@@ -52,7 +57,7 @@ class Withdrawal(Document):
             {} if reason is None else {"reason": reason}
         )
         found = await cls.get_motor_collection().find_one_and_update(
-            {"_id": withdrawal_id, "state": PENDING},
+            {"_id": withdrawal_id, "state": {"$nin": [CONFIRMED, RETURNED]}},
             {"$set": changes},
             return_document=ReturnDocument.AFTER,
             session=session,

@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
+from goalsvc.domain.goals import CLASSES
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.audit_figures import AuditFigures, keep_audit, last_audit
 from goalsvc.models.book_audit import audit
 from goalsvc.models.database import Database
+from goalsvc.models.filters import ACTIVE, UNSET, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.records import TrackingEvent
 from goalsvc.models.seal import Seal, seal_days, seal_key
@@ -51,10 +53,11 @@ async def audit_books(context: Context) -> Outcome:
 async def expire_unbegun_shows(context: Context) -> Outcome:
     """Ends the funded shows that have not started in time; their contributors are refunded."""
     now, ended = context.clock.now(), 0
-    where = {"active": True, "begin_by": {"$lte": now}, "context.started": None}
+    unbegun = {"context.started": UNSET}
+    where = {"_cls": {"$in": CLASSES}, "active": ACTIVE, "begin_by": at_most(now), **unbegun}
     found = Goal.get_motor_collection().find(where, {"_id": 1}).sort("begin_by").limit(_BATCH)
     async for document in found:
-        goal = await Goal.deactivate(document["_id"], now, context.origin, extra={"context.started": None})
+        goal = await Goal.deactivate(document["_id"], now, context.origin, extra=unbegun)
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1
@@ -66,7 +69,7 @@ async def end_idle_sessions(context: Context) -> Outcome:
     """Ends the sessions that no webhook and no call has concerned for `GOALSVC_SESSION_LIMIT`, with their open goals."""
     now, ended = context.clock.now(), 0
     before = now - timedelta(seconds=context.settings.session_limit)
-    where = {"statuses.ended": None, "statuses.started": {"$lte": before}}
+    where = {"statuses.ended": UNSET, "statuses.started": at_most(before)}
     found = Session.get_motor_collection().find(where, {"user_id": 1, "statuses": 1}).sort("statuses.started")
     async for document in found:
         if await _busy_since(document, before, now):

@@ -1,16 +1,19 @@
 """Withdrawals: how a payout that is pending ends, and the return of those that nothing has ended."""
 
+import logging
 from collections.abc import Mapping
 
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
-from goalsvc.domain.escrow import ISSUER, payout_account, user_account
+from goalsvc.domain.escrow import ISSUER, is_amount, payout_account, user_account
 from goalsvc.domain.orders import Order
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
-from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError
+from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, UnusableDocumentError
 from goalsvc.models.transfer_events import of_order
 from goalsvc.models.withdrawal import PENDING, RETURNED, Withdrawal
 from goalsvc.tasks.task import task
+
+log = logging.getLogger(__name__)
 
 #: How many withdrawals one run returns.
 _BATCH = 500
@@ -26,6 +29,9 @@ async def return_withdrawals(context: Context) -> Outcome:
         try:
             _, new = await conclude_withdrawal(context, str(withdrawal["_id"]), RETURNED, "not concluded in time")
         except ConflictError:  # it was confirmed at this moment
+            continue
+        except UnusableDocumentError as error:
+            log.warning("a withdrawal cannot be returned: %s", error.message)
             continue
         returned += new
     return Done(f"{returned} withdrawals") if returned else Returned(Reason.ALREADY_DONE)
@@ -54,6 +60,9 @@ async def conclude_withdrawal(
     `reference_used`.
     """
     withdrawal = await known_withdrawal(withdrawal_id)
+    if not withdrawal.user_id or not is_amount(withdrawal.amount):
+        field = "amount" if withdrawal.user_id else "user_id"
+        raise UnusableDocumentError(f"withdrawals/{withdrawal_id}", field, "is missing or of another type")
     if withdrawal.state != PENDING:
         return _concluded(withdrawal, state), False
     now, returned = context.clock.now(), state == RETURNED
