@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -14,12 +15,16 @@ from goalsvc.domain import ids, performance
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Origin
 from goalsvc.models import claims, clocks, ledger
+from goalsvc.models import contributions as batches
+from goalsvc.models.contributions import Contributions
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Ledger
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.shared import SharedCollection
 from goalsvc.tasks import clips, escrow, returns, runner, withdrawals
 from goalsvc.tasks.runner import Runner
+
+from .machine import SimulatedQueue
 
 Break = Callable[[], Any]
 
@@ -72,7 +77,7 @@ def sweep_finds_nothing() -> Any:
     async def offers_nothing(_self: object, _lane: object, _jobs: object) -> bool:
         return True
 
-    return patch("tests.support.queues.AlwaysSweptWhole.offer", offers_nothing)
+    return patch("tests.faults.machine.SimulatedQueue.offer", offers_nothing)
 
 
 def transfer_id_made_random() -> Any:
@@ -316,6 +321,75 @@ def transfers_untold() -> Any:
     return patch.object(ledger, "insert_events", insert_nothing)
 
 
+# -- services, Redis, clocks, crowds, restored databases ------------------------------------------------------------------
+
+
+def waiting_for_a_service_counts_as_tries() -> Any:
+    """What waits for a service that does not work is dead after seven tries."""
+
+    async def no_rest(*_args: Any) -> None:
+        return None
+
+    return patch.object(Runner, "_rest_while_down", no_rest)
+
+
+@contextmanager
+def full_redis_taken_for_done() -> Iterator[None]:
+    """What a Redis that is full does not take counts as enqueued, and is not looked at again."""
+    original = SimulatedQueue.offer
+
+    async def offer(self: SimulatedQueue, lane: Any, jobs: Any) -> bool:
+        await original(self, lane, jobs)
+        return True
+
+    with patch.object(SimulatedQueue, "offer", offer), patch("goalsvc.tasks.sweep._WHOLE_SECONDS", 1e9):
+        yield
+
+
+@contextmanager
+def clocks_trusted_to_agree() -> Iterator[None]:
+    """The sweep never looks again at a time that it has looked at, although other hosts write with clocks that are late."""
+    with patch("goalsvc.tasks.sweep._OVERLAP", timedelta()), patch("goalsvc.tasks.sweep._WHOLE_SECONDS", 1e9):
+        yield
+
+
+@contextmanager
+def jobs_are_believed() -> Iterator[None]:
+    """A job moves money whether or not a document promises it."""
+
+    class Everything(dict[Any, Any]):
+        def get(self, _key: Any, _default: Any = None) -> Any:
+            return {}
+
+    async def promises_of(_named: Any, _session: Any) -> Any:
+        return Everything()
+
+    with patch.object(claims, "_promises_of", promises_of), patch.object(claims, "_covers", lambda *_: True):
+        yield
+
+
+def answered_before_the_commit() -> Any:
+    """A crowd is told that its tokens are taken before they are."""
+    original = Contributions._decide
+
+    async def decide(self: Contributions, batch: Any, session: Any) -> Any:
+        decided = await original(self, batch, session)
+        for one, decision in decided.answers:
+            batches._answer(one, decision, decided.goals.get(one.contribution.goal_id))
+        return decided
+
+    return patch.object(Contributions, "_decide", decide)
+
+
+def announcement_under_way_is_made_longer() -> Any:
+    """What comes while an announcement is made is added to it, and never announced."""
+
+    def open_announcement(goal: Goal) -> Any:
+        return next((promise for promise in goal.promises if promise.task == batches.ANNOUNCE), None)
+
+    return patch.object(batches, "_open_announcement", open_announcement)
+
+
 BREAKS: tuple[Break, ...] = (
     outbox_entry_dropped,
     settled_without_debts,
@@ -348,4 +422,8 @@ BREAKS: tuple[Break, ...] = (
     refund_counted_for_each_goal,
     refunds_ignore_each_other,
     transfers_untold,
+    waiting_for_a_service_counts_as_tries,
+    full_redis_taken_for_done,
+    answered_before_the_commit,
+    announcement_under_way_is_made_longer,
 )

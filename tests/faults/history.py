@@ -16,8 +16,11 @@ from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.orders import Order
 
+from .crowd import crowd
 from .money import Business
+from .restore import WORLD, restored_later
 from .simulation import STREAMER, Simulation, run
+from .trouble import trouble
 
 Story = Callable[[Simulation, int], Coroutine[Any, Any, None]]
 
@@ -45,12 +48,16 @@ async def play_history(simulation: Simulation) -> None:
     await asyncio.sleep(0)
     await simulation.begin_session("room-1" if random.random() < 0.9 else None)
     world = asyncio.create_task(trouble(simulation))
-    stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1, 1], k=random.choice([1, 1, 2, 2, 3]))
-    telling = [asyncio.create_task(story(simulation, number)) for number, story in enumerate(stories)]
-    if random.random() < 0.2:
-        await asyncio.sleep(random.uniform(1.0, 120.0))
-        await simulation.end_session()  # in the middle of it all
-    await asyncio.gather(*telling)
+    stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1, 1, 0.5], k=random.choice([1, 1, 2, 2, 3]))
+    playing = asyncio.gather(
+        *(story(simulation, number) for number, story in enumerate(stories)), ends_early(simulation)
+    )
+    if simulation.faults.restored:
+        await restored_later(simulation, playing)
+        simulation.figures.restores += 1
+        WORLD.set(simulation.world)
+    else:
+        await playing
     world.cancel()
     await simulation.heal()
     if random.random() < 0.5:
@@ -63,18 +70,11 @@ async def play_history(simulation: Simulation) -> None:
         keeper.cancel()
 
 
-async def trouble(simulation: Simulation) -> None:
-    """Redis is emptied, services go away for a while."""
-    random, faults = simulation.random, simulation.faults
-    services = [simulation.pusher, simulation.rtc, simulation.store, simulation.cutter.service]
-    happenings = ["empty"] * faults.emptied + ["outage"] * faults.outages
-    random.shuffle(happenings)
-    for happening in happenings:
-        await asyncio.sleep(random.uniform(0.5, 60.0))
-        if happening == "empty":
-            simulation.redis.empty()
-        else:
-            random.choice(services).away_until = asyncio.get_running_loop().time() + random.uniform(5.0, 120.0)
+async def ends_early(simulation: Simulation) -> None:
+    """Ends the livestream in the middle of it all, now and then."""
+    if simulation.random.random() < 0.2:
+        await asyncio.sleep(simulation.random.uniform(1.0, 120.0))
+        await simulation.end_session()
 
 
 # -- performing ---------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Stage:
 
     @property
     def active(self) -> bool:
-        return bool(self.simulation.goal(self.goal_id).get("active"))
+        return bool(self.simulation.inside.peek("goals").get(ObjectId(self.goal_id), {}).get("active"))
 
     @property
     def channel(self) -> str:
@@ -164,11 +164,6 @@ async def perform(simulation: Simulation, goal_id: str, seconds: float, user: st
     await asyncio.gather(*stage.webhooks)
 
 
-def _in(simulation: Simulation, seconds: float) -> str:
-    """The instant that many seconds from now, in JSON."""
-    return (simulation.clock.now() + timedelta(seconds=seconds)).isoformat()
-
-
 # -- stories ------------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +178,7 @@ async def funded_show(simulation: Simulation, number: int) -> None:
     goal_id = await simulation.make_goal(
         GoalKind.FUNDING,
         levels=[{"title": "Fund it", "target": target}],
-        exp=_in(simulation, random.randrange(20, 900)) if random.random() < 0.3 and not sure else None,
+        exp=simulation.instant_in(random.randrange(20, 900)) if random.random() < 0.3 and not sure else None,
         metadata={"show": {"title": f"Show {number}", "target": seconds}},
         fee_bps=_fee(simulation),
     )
@@ -244,7 +239,7 @@ async def direct(simulation: Simulation, number: int) -> None:
     goal_id = await simulation.make_goal(
         random.choice([GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.KARAOKE]),
         levels=[{"title": f"Level {target}", "target": target} for target in targets],
-        exp=_in(simulation, random.randrange(5, 600)) if random.random() < 0.3 else None,
+        exp=simulation.instant_in(random.randrange(5, 600)) if random.random() < 0.3 else None,
     )
     if goal_id is None:
         return  # the livestream is over
@@ -271,7 +266,7 @@ async def requested_exclusive(simulation: Simulation, number: int) -> None:
     await simulation.deposit(viewer, WEALTH)
     goal_id = await simulation.make_goal(
         GoalKind.TRIGGER,
-        exp=_in(simulation, random.randrange(5, 120)),
+        exp=simulation.instant_in(random.randrange(5, 120)),
         metadata={
             "viewer_id": viewer,
             "private": True,
@@ -348,7 +343,21 @@ async def money(simulation: Simulation, number: int) -> None:
     await Business(simulation, f"{number}-money", users).go_on(simulation.random.randrange(4, 16), 30.0)
 
 
-STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive, money]
+async def crowded_show(simulation: Simulation, number: int) -> None:
+    """A crowd pays for a show, which is performed if it is paid for."""
+    goal_id = await crowd(simulation, number)
+    if goal_id is None:
+        return
+    show_id = derived_id(ObjectId(goal_id), "show")
+    for _ in range(60):
+        if (show := simulation.inside.peek("goals").get(show_id)) is not None:
+            seconds = show["levels"][-1]["target"]
+            await perform(simulation, str(show_id), seconds * simulation.random.choice([0.5, 1.5]))
+            break
+        await asyncio.sleep(1.0)
+
+
+STORIES: list[Story] = [funded_show, direct, presence, requested_exclusive, untimed_exclusive, money, crowded_show]
 
 
 def play(simulation: Simulation) -> None:

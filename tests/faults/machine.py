@@ -20,26 +20,32 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import WorkerContext
 from goalsvc.domain.clips import Clip
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError, ServiceDownError
+from goalsvc.integrations.breaker import Breaker
 from goalsvc.tasks.arq_queue import body_of, deserialize, job_of
 from goalsvc.tasks.runner import Runner
-from tests.support.queues import AlwaysSweptWhole
 
 from .loop import PROCESS, Process
 
 T = TypeVar("T")
 Document = dict[str, Any]
 
+#: How far the clock of a process is off at most.
+MOST_SKEW_SECONDS = 5.0
 #: When every history begins.
 START = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
 class VirtualClock:
-    """Shows the time of the loop that runs."""
+    """Shows the time of the loop that runs, or that of a host whose clock is off by so many seconds."""
+
+    off_seconds: float = 0.0
 
     def now(self) -> datetime:
-        return whole_milliseconds(START + timedelta(seconds=asyncio.get_running_loop().time()))
+        return whole_milliseconds(START + timedelta(seconds=asyncio.get_running_loop().time() + self.off_seconds))
 
 
 @dataclass(slots=True)
@@ -59,12 +65,22 @@ class Faults:
     job_doubled: float = 0.0
     job_delayed: float = 0.0
     emptied: int = 0
-    # the database
+    # the database; a process that dies right after a commit; one that is restored from a backup
+    killed_after_commit: float = 0.0
+    restored: int = 0
     connection_breaks: float = 0.0
     transaction_conflicts: float = 0.0
-    # Pusher, S3, BytePlus, ffmpeg
+    # Pusher, S3, BytePlus, ffmpeg: single calls fail; a service refuses everything; one hangs or fails as a whole for minutes
     refused: float = 0.0
     outages: int = 0
+    down: int = 0
+    # Redis takes nothing more; it is as it was some time ago
+    full: int = 0
+    stale: int = 0
+    # by how many seconds the clocks of the processes are off at most
+    skew: float = 0.0
+    # documents of other services, any field of which is odd
+    odd: int = 0
 
     @classmethod
     def random(cls, random: Random) -> "Faults":
@@ -88,6 +104,13 @@ class Faults:
             transaction_conflicts=some(0.3),
             refused=some(0.5),
             outages=random.choice([0, random.randrange(1, 4)]),
+            down=random.choice([0, random.randrange(1, 3)]),
+            full=random.choice([0, random.randrange(1, 3)]),
+            stale=random.choice([0, random.randrange(1, 3)]),
+            skew=random.choice([0.0, MOST_SKEW_SECONDS]),
+            killed_after_commit=some(0.05),
+            restored=int(random.random() < 0.1),
+            odd=random.choice([0, 0, 0, random.randrange(1, 12)]),
         )
 
     def heal(self) -> None:
@@ -123,6 +146,8 @@ class DatabaseInside(Protocol):
     def commit(self, session: Any) -> None: ...
     def abort(self, session: Any) -> None: ...
     def clear(self) -> None: ...
+    def saved(self) -> Mapping[str, Mapping[Any, Document]]: ...
+    def restore(self, saved: Mapping[str, Mapping[Any, Document]]) -> None: ...
     def peek(self, name: str) -> Mapping[Any, Document]: ...
     def contents(self) -> dict[str, list[Document]]: ...
 
@@ -146,6 +171,10 @@ class Connection:
 
     def __getitem__(self, name: str) -> "Collection":
         return Collection(self, self._inside[name])
+
+    async def until_no_transaction(self) -> None:
+        """Returns when none is open."""
+        await self._until_free(None)
 
     @property
     def admin(self) -> SimpleNamespace:
@@ -247,6 +276,8 @@ class Session:
             labels = {"errorLabels": ["TransientTransactionError"]}
             raise OperationFailure("simulated: another transaction was in the way", 112, labels)
         self._connection.commit(self)
+        if (process := PROCESS.get()) is not None and self._network.strikes(self._network.faults.killed_after_commit):
+            process.kill()
         await self._network.travel()
         if self._network.strikes(self._network.faults.connection_breaks):
             raise AutoReconnect("simulated: the commit's answer was lost")
@@ -368,6 +399,14 @@ class QueuedJob:
     leased_until: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What Redis held at some moment."""
+
+    jobs: Mapping[str, QueuedJob]
+    swept: Mapping[Lane, tuple[datetime, float]]
+
+
 class SimulatedRedis:
     """Redis, as far as the queue is concerned."""
 
@@ -376,19 +415,31 @@ class SimulatedRedis:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.jobs: dict[str, QueuedJob] = {}
+        #: By lane: until when its promises have been looked at, and when that is forgotten.
+        self.swept: dict[Lane, tuple[datetime, float]] = {}
+        #: Until when it is full (`noeviction`): it takes nothing new, and what it holds can be claimed and finished.
+        self.full_until = 0.0
+        #: Every job that was ever put in, as it was then.
+        self.ever: dict[str, QueuedJob] = {}
         self.claimed = 0
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_full(self) -> bool:
+        return asyncio.get_running_loop().time() < self.full_until
 
     def put(self, job: Job, now: datetime) -> None:
         """Takes the job unless one of its id waits or runs."""
         faults = self._network.faults
-        if job.id in self.jobs or self._network.strikes(faults.job_lost):
+        if self.is_full or job.id in self.jobs or self._network.strikes(faults.job_lost):
             return
         time = asyncio.get_running_loop().time()
-        due = time if job.due_at is None else max(time, (job.due_at - START).total_seconds())
+        # What is written is for how long it waits: only this server's clock counts.
+        due = time if job.due_at is None else time + max(0.0, (job.due_at - now).total_seconds())
         if self._network.strikes(faults.job_delayed):
             due += self._network.random.uniform(0.0, 15.0)
         self.jobs[job.id] = QueuedJob(body_of(job, to_epoch_milliseconds(now)), due)
+        self.ever[job.id] = replace(self.jobs[job.id])
         self._wake()
 
     def claim(self) -> list[tuple[Job, int]]:
@@ -425,6 +476,29 @@ class SimulatedRedis:
     def empty(self) -> None:
         """FLUSHALL."""
         self.jobs.clear()
+        self.swept.clear()
+
+    def backup(self) -> "Backup":
+        """What it holds now, as its own file on the disk has it."""
+        return Backup({name: replace(job) for name, job in self.jobs.items()}, dict(self.swept))
+
+    def restore(self, backup: "Backup") -> None:
+        """Holds what it held then, and nothing else."""
+        self.jobs = {name: replace(job) for name, job in backup.jobs.items()}
+        self.swept = dict(backup.swept)
+        self._wake()
+
+    def swept_until(self, lane: Lane) -> datetime | None:
+        until, forgotten_at = self.swept.get(lane, (None, 0.0))
+        return until if asyncio.get_running_loop().time() < forgotten_at else None
+
+    def note_swept(self, lane: Lane, until: datetime, whole_again_seconds: float | None) -> None:
+        _, forgotten_at = self.swept.get(lane, (None, 0.0))
+        time = asyncio.get_running_loop().time()
+        if whole_again_seconds is not None:
+            self.swept[lane] = until, time + whole_again_seconds
+        elif time < forgotten_at:
+            self.swept[lane] = until, forgotten_at
 
     async def news(self) -> None:
         """Waits until there may be something to claim."""
@@ -443,7 +517,7 @@ class SimulatedRedis:
                 one.set_result(None)
 
 
-class SimulatedQueue(AlwaysSweptWhole):
+class SimulatedQueue:
     """A process's side of the queue: jobs wait in its memory for the next write, and die with it."""
 
     def __init__(self, redis: SimulatedRedis, network: Network, clock: VirtualClock) -> None:
@@ -459,6 +533,22 @@ class SimulatedQueue(AlwaysSweptWhole):
     async def flush(self) -> None:
         if self._writer is not None and not self._writer.done():
             await asyncio.shield(self._writer)
+
+    async def offer(self, _lane: Lane, jobs: Sequence[Job]) -> bool:
+        await self._network.travel()
+        if self._redis.is_full:
+            return False
+        for job in jobs:
+            self._redis.put(job, self._clock.now())
+        return True
+
+    async def swept_until(self, lane: Lane) -> datetime | None:
+        await self._network.travel()
+        return self._redis.swept_until(lane)
+
+    async def note_swept(self, lane: Lane, until: datetime, whole_again_seconds: float | None) -> None:
+        await self._network.travel()
+        self._redis.note_swept(lane, until, whole_again_seconds)
 
     async def _write(self) -> None:
         while self._buffer:
@@ -510,15 +600,43 @@ class SimulatedWorker:
 
 
 class Service:
-    """A service that we call: it takes a moment, refuses, or does it and loses the answer; at times it is away."""
+    """A service that we call: it takes a moment, refuses, or does it and loses the answer.
 
-    def __init__(self, name: str, network: Network) -> None:
+    At times it refuses everything; at times it does not work as a whole, that is, it hangs or fails.
+    """
+
+    def __init__(self, name: str, network: Network, patience_seconds: float = 5.0) -> None:
         self._name, self._network = name, network
+        #: How long a client waits for an answer.
+        self._patience_seconds = patience_seconds
         self.away_until = 0.0
+        self.down_until = 0.0
+        #: While it does not work: whether it takes calls and never answers, rather than fail at once.
+        self.hangs = False
+        self._breakers: dict[Process | None, Breaker] = {}
 
     async def call(self, effect: Callable[[], None]) -> None:
-        """Does it, or fails with ExternalServiceError, or both."""
+        """Does it, or fails with ExternalServiceError, or both. Each process has a breaker for the service."""
+        loop, process = asyncio.get_running_loop(), PROCESS.get()
+        if process not in self._breakers:
+            self._breakers[process] = Breaker(self._name, loop.time)
+        breaker, begun = self._breakers[process], loop.time()
+        breaker.begin()
+        error: BaseException | None = None
+        try:
+            await self._call(effect)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            breaker.end(loop.time() - begun, error)
+
+    async def _call(self, effect: Callable[[], None]) -> None:
         await self._network.travel()
+        if asyncio.get_running_loop().time() < self.down_until:
+            if self.hangs:
+                await asyncio.sleep(self._patience_seconds)
+            raise ServiceDownError(self._name, "simulated: does not work")
         if asyncio.get_running_loop().time() < self.away_until or self._network.strikes(self._network.faults.refused):
             raise ExternalServiceError(self._name, "simulated: refused")
         effect()
@@ -540,7 +658,7 @@ class SimulatedPusher(Service):
     """Takes notices."""
 
     def __init__(self, network: Network, clock: "VirtualClock") -> None:
-        super().__init__("pusher", network)
+        super().__init__("pusher", network, patience_seconds=2.0)
         self._clock = clock
         #: By channel: when it was asked about last, and the answer.
         self.asked: dict[str, tuple[int, set[str]]] = {}

@@ -79,6 +79,17 @@ class MemoryDatabase:
             collection.documents.clear()
         self.undo = None
 
+    def saved(self) -> Mapping[str, Mapping[Any, Document]]:
+        """A backup: changed documents are other objects."""
+        return {name: dict(collection.documents) for name, collection in self._collections.items()}
+
+    def restore(self, saved: Mapping[str, Mapping[Any, Document]]) -> None:
+        """Holds the documents of that backup, and no others."""
+        assert self.undo is None, "a transaction is open"
+        for name, collection in self._collections.items():
+            collection.documents.clear()
+            collection.documents.update(saved.get(name, {}))
+
     def peek(self, name: str) -> Mapping[Any, Document]:
         """The documents of a collection, by id, as they are kept: to look at only. A changed one is another object."""
         return self[name].documents

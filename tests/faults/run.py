@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 
 from .history import play
 from .invariants import violations_of
+from .machine import Faults
 from .simulation import Figures, Simulation
 
 #: How many histories a process plays before it reports.
@@ -33,11 +34,11 @@ class Result:
         self.violations.update(other.violations)
 
 
-def play_one(seed: int) -> tuple[Simulation, list[str]]:
-    """Plays the history of that seed; what is wrong with it."""
+def play_one(seed: int, faults: Faults | None = None) -> tuple[Simulation, list[str]]:
+    """Plays the history of that seed, with its own faults or with these; what is wrong with it."""
     # As a warning it is none of ours (tests/conftest.py), as an error (`-W error`) it would fail every task for ever.
     warnings.filterwarnings("ignore", "Accessing the 'model_fields' attribute", DeprecationWarning)
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, faults)
     try:
         play(simulation)
         return simulation, violations_of(simulation)

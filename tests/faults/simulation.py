@@ -64,6 +64,7 @@ from goalsvc.tasks.withdrawals import return_withdrawals
 from .intents import Answer, Intent
 from .loop import PROCESS, Process, ProcessDiedError, SimulatedLoop
 from .machine import (
+    MOST_SKEW_SECONDS,
     START,
     Connection,
     DatabaseInside,
@@ -84,6 +85,7 @@ from .machine import (
 )
 from .memory import MemoryDatabase
 from .oracle import ClockOracle, Mark
+from .restore import WORLD
 from .watched_books import WatchedBooks
 
 T = TypeVar("T")
@@ -96,6 +98,8 @@ WITHDRAWAL_LIMIT_SECONDS = 120.0
 MOST_SECONDS = 1200.0
 #: A dead letter that is dead again after so many redrives, while nothing breaks any more, will stay so.
 MOST_REDRIVES = 3
+#: A contribution is decided within 10 s; on the way there and back calls may be lost.
+MOST_ANSWER_SECONDS = 15.0
 #: Pusher gives up after five minutes.
 PUSHER_PATIENCE_SECONDS = 300.0
 
@@ -119,6 +123,9 @@ class Figures:
     calls: int = 0
     goals: int = 0
     dead_letters: int = 0
+    crowd: int = 0
+    restores: int = 0
+    odd_documents: int = 0
     virtual_seconds: float = 0.0
 
     def add(self, other: "Figures") -> None:
@@ -134,6 +141,7 @@ class Contribution:
     user: str
     amount: int
     taken: bool | None = None
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -170,8 +178,8 @@ class _Pending:
 class WatchedClocks:
     """A process's clocks, overheard: which joins and leaves were handed in, and which of them were taken."""
 
-    def __init__(self, inner: GoalClocks, simulation: "Simulation") -> None:
-        self._inner, self._simulation = inner, simulation
+    def __init__(self, inner: GoalClocks, clock: VirtualClock, simulation: "Simulation") -> None:
+        self._inner, self._clock, self._simulation = inner, clock, simulation
 
     async def move(self, move: Move) -> Any:
         number = join_mark(move.at) if move.joined else leave_mark(move.at)
@@ -193,7 +201,7 @@ class WatchedClocks:
         ended_at, late = clock.get("ended_at"), timedelta(milliseconds=_LATE_MS)
         if ended_at is None or clock.get("sealed"):
             return False
-        return bool(move.at <= ended_at and self._simulation.clock.now() <= ended_at + late)
+        return bool(move.at <= ended_at and self._clock.now() <= ended_at + late)
 
 
 #: The fields of a clock that hold marks, and whose they are.
@@ -201,6 +209,8 @@ _LINES = {"marks": "p", "viewer_marks": "v", "unowned_marks": "u"}
 #: How long after its end webhooks count, and how far the clocks of this machine's processes may be behind what they write.
 _LATE_MS = 360_000
 _WRITING_MS = 30_000
+#: How far the clocks of two processes are apart at most.
+_APART_MS = int(2 * MOST_SKEW_SECONDS * 1000)
 
 
 def _marks_in(goal: Document | None) -> set[tuple[int, str]]:
@@ -245,16 +255,25 @@ class Simulation:
         #: What the audit of the books has found.
         self.audited: list[str] = []
         self.ended_at: datetime | None = None
+        #: The world in which clients are heard: another one after each restore of the database.
+        self.world = 0
+        self.restored = False
+
+    @property
+    def services(self) -> Sequence[Service]:
+        """The services outside."""
+        return self.pusher, self.rtc, self.store, self.cutter.service
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
     def open_context(self) -> WorkerContext:
-        """The context that a process opens when it begins."""
+        """The context that a process opens when it begins. Its host's clock may be off."""
+        clock = VirtualClock(self.faults.skew * self.random.choice([-1.0, 1.0, self.random.uniform(-1.0, 1.0)]))
         return WorkerContext(
             settings=self.settings,
-            clock=self.clock,
+            clock=clock,
             bus=SignalBus(self.receivers),
-            queue=SimulatedQueue(self.redis, self.network, self.clock),
+            queue=SimulatedQueue(self.redis, self.network, clock),
             recorder=self.records,
             notifier=self.pusher,
             store=self.store,
@@ -262,11 +281,9 @@ class Simulation:
             cutter=self.cutter,
             cache=SimulatedCache(self.network),
             ledger=Ledger(Database(self.connection, "simulated")),
-            contributions=Contributions(
-                Database(self.connection, "simulated"), self.clock.now, allow_self_payment=False
-            ),
+            contributions=Contributions(Database(self.connection, "simulated"), clock.now, allow_self_payment=False),
             pace=NoticePace(),
-            clocks=WatchedClocks(GoalClocks(self.clock), self),
+            clocks=WatchedClocks(GoalClocks(clock), clock, self),
             events=EventLog(Database(self.connection, "simulated")),
         )
 
@@ -331,8 +348,22 @@ class Simulation:
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
+    async def _in_this_world(self) -> None:
+        """Never returns to a client of the world before a restore."""
+        if WORLD.get() != self.world:
+            await asyncio.get_running_loop().create_future()
+
+    def instant_in(self, seconds: float) -> str:
+        """The instant that many seconds from now, in JSON."""
+        return (self.clock.now() + timedelta(seconds=seconds)).isoformat()
+
+    def latest_now(self) -> datetime:
+        """The time by the clock of a process that is ahead as far as any."""
+        return self.clock.now() + timedelta(seconds=MOST_SKEW_SECONDS)
+
     async def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
         """Sends a request to the API, once. Raises ProcessDiedError when the answer does not come."""
+        await self._in_this_world()
         api = self.any_of("api")
         if api is None:
             raise ProcessDiedError("api")
@@ -340,7 +371,12 @@ class Simulation:
         if key is not None:
             headers["idempotency-key"] = key
         content = b"" if body is None else json.dumps(body).encode()
+        began = asyncio.get_running_loop().time()
         answer = await api.ask(request(method, path, headers, content))
+        await self._in_this_world()
+        took = asyncio.get_running_loop().time() - began
+        if path.endswith("/contributions") and took > MOST_ANSWER_SECONDS:
+            self.violations.append(f"{method} {path} was answered with {answer.status} after {took:.1f} s")
         if answer.status >= 500 and answer.status != 503:
             self.violations.append(f"{method} {path} was answered with {answer.status}: {answer.body}")
         return answer
@@ -422,6 +458,7 @@ class Simulation:
                     assert answer.status in (201, 402, 409), answer
                     return str(answer.body["id"]) if answer.status == 201 else None
             await asyncio.sleep(0.5)
+            await self._in_this_world()
             for identity, goal in self.inside.peek("goals").items():
                 if goal.get("metadata", {}).get("client_mark") == mark:
                     return str(identity)
@@ -430,6 +467,7 @@ class Simulation:
         """Moves tokens as another service would."""
         ledger = Ledger(Database(self.connection, "simulated"))
         while True:
+            await self._in_this_world()
             with suppress(PyMongoError, GoalsvcError):
                 await ledger.post(order, self.clock.now())
                 return
@@ -493,6 +531,7 @@ class Simulation:
 
     async def _deliver(self, body: bytes) -> bool:
         """Whether Pusher heard a 200 within its four seconds."""
+        await self._in_this_world()
         self.figures.deliveries += 1
         await self.network.travel()
         if self.network.strikes(self.faults.lost / 2):
@@ -526,6 +565,10 @@ class Simulation:
         if user is None:
             return "u" if goal.get("_cls") == "Goal.ExclusiveGoal" else "p"
         return "p" if user == STREAMER else "v"
+
+    def see_again(self) -> None:
+        """Takes the goals as they are now for known: the database was restored."""
+        self._seen = dict(self.inside.peek("goals"))
 
     def _watch_goals(self) -> None:
         """Notes which marks have come into which clock, in the order in which they came."""
@@ -569,7 +612,9 @@ class Simulation:
         now, exp = to_epoch_milliseconds(self.clock.now()), (before or {}).get("exp")
         ended = to_epoch_milliseconds(goal["exp"])
         deadline = None if exp is None else to_epoch_milliseconds(exp)
-        if (ended != deadline and not now - _WRITING_MS <= ended <= now) or (deadline is not None and ended > deadline):
+        if (ended != deadline and not now - _WRITING_MS <= ended <= now + _APART_MS) or (
+            deadline is not None and ended > deadline
+        ):
             self.violations.append(f"goal {goal_id} ended at {goal['exp']}, its deadline was {exp}")
         oracle.end = ended
         context = goal.get("context", {})
@@ -582,13 +627,13 @@ class Simulation:
         now = to_epoch_milliseconds(self.clock.now())
         target = goal["levels"][-1]["target"] if goal["levels"] else None
         assert oracle.end is not None
-        if (target is not None and goal["progress"] >= target) or now >= oracle.end + _LATE_MS:
+        if (target is not None and goal["progress"] >= target) or now >= oracle.end + _LATE_MS - _APART_MS:
             return
         asked_at, answer = self.pusher.asked.get(f"presence-enc-goal@{goal_id}", (0, set()))
         there = {self.owner_of(goal_id, user) for user in answer if user != "u-passer-by"}
         known = oracle.present()
         agree = "p" in there if "u" in known else there == known
-        if asked_at < oracle.end or not agree:
+        if asked_at < oracle.end - _APART_MS or not agree:
             self.violations.append(f"goal {goal_id} was sealed early: Pusher said {answer}, the marks {known}")
 
     # -- the end -----------------------------------------------------------------------------------------------------------
@@ -607,8 +652,9 @@ class Simulation:
         self.faults.heal()
         for process in self.running.values():
             process.dies_before = None
-        for service in (self.pusher, self.rtc, self.store, self.cutter.service):
-            service.away_until = 0.0
+        for service in self.services:
+            service.away_until = service.down_until = 0.0
+        self.redis.full_until = 0.0
         healed_at = self.clock.now()
         await asyncio.sleep(60.0)
         for whose, promise in self.promises():
@@ -626,6 +672,8 @@ class Simulation:
             letters = [letter for letter in self.inside.peek("dead_letters").values() if letter["state"] == "dead"]
             hopeless = [letter for letter in letters if redriven[letter["_id"]] == MOST_REDRIVES]
             for letter in letters:
+                if "does not work" in letter["reason"]:
+                    self.violations.append(f"{letter['_id']} did not wait for a service: {letter['reason']}")
                 redriven[letter["_id"]] += 1
                 self.figures.dead_letters += 1
                 await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")

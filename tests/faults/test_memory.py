@@ -56,6 +56,15 @@ class RealDatabase:
         for name in self._database.list_collection_names():
             self._database[name].delete_many({})
 
+    def saved(self) -> Mapping[str, Mapping[Any, Document]]:
+        return {name: dict(self.peek(name)) for name in self._database.list_collection_names()}
+
+    def restore(self, saved: Mapping[str, Mapping[Any, Document]]) -> None:
+        self.clear()
+        for name, documents in saved.items():
+            if documents:
+                self._database[name].insert_many(documents.values())
+
     def contents(self) -> dict[str, list[Document]]:
         names = sorted(self._database.list_collection_names())
         return {name: found for name in names if (found := list(self._database[name].find()))}

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.presence import join_mark
+from goalsvc.domain.promises import Job
 from tests.world import Performed, World, joined, left, occupied, vacated
 
 from .scenes import Exclusive, a_funded_show, a_funding, a_karaoke, an_exclusive, contributes
@@ -242,6 +243,25 @@ async def test_a_show_that_waits_in_vain_is_refunded_six_minutes_after_its_end(w
     await world.settle(patience=1)
     assert (world.progress(show), world.escrow(show.escrow_id)) == (100, 0)
     assert {viewer: world.balance(viewer) for viewer in show.contributions} == dict(show.contributions)
+
+
+@pytest.mark.parametrize("task", ["seal_clock", "refund_escrow"])
+async def test_a_job_of_another_state_of_the_database_does_not_end_the_wait(world: World, task: str) -> None:
+    show = await world.given(a_funded_show(seconds=360))
+    await world.performer_joins(show)
+    await world.after(seconds=100)
+    is_there(world, show)  # a leave is outstanding
+    await world.ends(show)
+    await world.settle()
+    escrow = {"escrow_id": show.escrow_id, "user_id": show.streamer}
+    arguments = {"goal_id": show.id} | (escrow if task == "refund_escrow" else {})
+    job = Job("early", task, arguments, promise=f"goals/{show.id}/{task}")
+    again = await world._runner.run(world.context, job, 1)
+    assert again is not None
+    assert (again.failed, 0 < again.after_seconds <= MINUTES) == (False, True)
+    assert (world.escrow(show.escrow_id), world.goal(show.id)["clock"].get("sealed")) == (show.escrow, None)
+    await world.settle(patience=MINUTES)
+    assert (world.progress(show), world.escrow(show.escrow_id)) == (100, 0)
 
 
 async def test_nothing_waits_when_pusher_agrees_and_the_trace_says_so(world: World) -> None:

@@ -25,7 +25,7 @@ from goalsvc.domain.goals import (
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
 from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
-from goalsvc.errors import LedgerBusyError
+from goalsvc.errors import LedgerBusyError, NotYetError
 from goalsvc.models.filters import ACTIVE, equal_to, objects_stage
 from goalsvc.models.goal_indexes import INDEXES
 from goalsvc.models.promise import (
@@ -230,7 +230,8 @@ class Goal(HasPromises):
         """Seals the clock of a goal that has ended: from now on no mark counts; promises the seconds that ran until the end.
 
         Returns the goal as it then stands, also when its clock was sealed before; None when there is no such goal, or its
-        clock is not at the revision `still` any more, if one is given. `why` is kept for the trace.
+        clock is not at the revision `still` any more, if one is given. `why` is kept for the trace. Raises NotYetError while
+        webhooks from before its end still count: a job of another state of the database may come too early.
         """
         for _ in range(_TRIES):
             document = await cls.get_motor_collection().find_one({"_id": goal_id})
@@ -241,6 +242,10 @@ class Goal(HasPromises):
                 return Goal.parse(document)
             if still is not None and document["clock"].get("revision") != still:
                 return None
+            settles_at = instant(mapping(document["clock"]).get("settle_at"))
+            if settles_at is not None and now < settles_at and not _target_reached(document):
+                wait = (settles_at - now).total_seconds()
+                raise NotYetError("webhooks from before the end of the goal still count", wait)
             sealed, turned = clock.seal()
             changes = clock_changes(document, sealed, ObjectId(), None)["$set"] | {"clock.sealed_because": why}
             made = _last_seconds(goal_id, turned, now, origin)
