@@ -30,6 +30,8 @@ class StubAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     never: bool = False
     """Whether the answer is held back until the client hangs up."""
+    after: asyncio.Event | None = None
+    """What the answer waits for."""
 
 
 Answering = Callable[[StubRequest], StubAnswer]
@@ -72,6 +74,8 @@ class StubServer:
                     if answer.never:
                         await reader.read()
                         return
+                    if answer.after is not None:
+                        await answer.after.wait()
                     fields = {"Content-Length": str(len(answer.body)), **answer.headers}
                     lines = [f"HTTP/1.1 {answer.status} Stub", *(f"{name}: {value}" for name, value in fields.items())]
                     writer.write("\r\n".join([*lines, "", ""]).encode() + answer.body)

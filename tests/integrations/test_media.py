@@ -18,10 +18,10 @@ import pytest
 from goalsvc.context import ClipCutter
 from goalsvc.devstack.livestream import COLUMNS, ROWS, Livestream, read_seconds, render, second_of
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
-from goalsvc.integrations.cutting import Indexed, index
 from goalsvc.integrations.egress import EgressRules
 from goalsvc.integrations.ffmpeg import local_input, run_ffmpeg
 from goalsvc.integrations.gathering import GatherLimits
+from goalsvc.integrations.indexing import Indexed, index
 from goalsvc.integrations.media import CutLimits, FfmpegCutter
 from goalsvc.integrations.mp4 import write_mp4
 from goalsvc.integrations.origin import FetchLimits
@@ -368,7 +368,7 @@ class TestClip:
 
         monkeypatch.setattr("goalsvc.integrations.media.write_mp4", write)
         monkeypatch.setattr("goalsvc.integrations.media.index", noted)
-        cutter = cutter_with(limits=CutLimits(gather=PATIENCE, at_once=1))
+        cutter = cutter_with(limits=CutLimits(gather=PATIENCE, at_once=1, ahead=0))
         url = origin.playlist(*segments(range(10)))
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(cut(cutter, url, NOON, 2))
@@ -391,7 +391,7 @@ class TestClip:
                 at_once -= 1
 
         monkeypatch.setattr("goalsvc.integrations.media.index", counted)
-        cutter, url = cutter_with(), origin.playlist(*segments(range(10)))
+        cutter, url = cutter_with(limits=CutLimits(gather=PATIENCE, ahead=0)), origin.playlist(*segments(range(10)))
         await asyncio.gather(*(cut(cutter, url, after(2 * number), 2) for number in range(5)))
         assert most == 2
 

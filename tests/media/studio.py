@@ -1,6 +1,7 @@
 """Streams for tests: every frame shows its number, every second begins with a beep, and an origin serves them as told."""
 
 import array
+import asyncio
 import math
 import subprocess
 import wave
@@ -200,6 +201,8 @@ class Origin:
         self.shows: dict[str, Show] = {}
         self.files: dict[str, bytes] = {}
         self.missing: set[str] = set()
+        self.held: dict[str, asyncio.Event] = {}
+        """What is answered only when the event has come."""
         self.last_modified = False
         """Whether the files of segments say when they were written: as they ended, however late a playlist names them."""
         stub.answering = self._answer
@@ -219,7 +222,7 @@ class Origin:
         return [request.path for request in self.stub.requests if request.method == "GET"]
 
     def _answer(self, request: StubRequest) -> StubAnswer:
-        answer = self._found(request.path)
+        answer = replace(self._found(request.path), after=self.held.get(request.path))
         return replace(answer, body=b"") if request.method == "HEAD" else answer
 
     def _found(self, path: str) -> StubAnswer:

@@ -1,6 +1,7 @@
 """Streams as today's providers make them: each clip shows the right frames, with the beeps at the right places."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -45,6 +46,25 @@ class TestExactness:
         assert seen.seconds == pytest.approx(seconds, abs=0.05)
         assert (clip.begins_at, clip.duration_seconds) == (after(begins), seconds)
         assert_in_step(seen, begins)
+
+    @pytest.mark.parametrize("now", [60, 8.2])
+    @pytest.mark.parametrize("seconds", [5.03, 5.04])
+    async def test_the_last_frame_is_the_first_of_a_segment(
+        self, origin: Origin, cut: Cutting, plain: Reel, seconds: float, now: float
+    ) -> None:
+        """It is waited for, although playlists may be wrong by more than a frame's length."""
+        origin.clock.at = after(now)
+        clip, seen = await cut(origin.add("/live.m3u8", Show(plain, "a/")), after(3), seconds)
+        assert seen.numbers == frames_from(3, seconds)
+        assert clip.duration_seconds == seconds
+        assert origin.clock.slept <= 4
+
+    async def test_a_last_frame_that_never_comes(self, origin: Origin, cut: Cutting, plain: Reel) -> None:
+        """It is not waited for as long as seconds are."""
+        origin.clock.at = after(60)
+        _, seen = await cut(origin.add("/live.m3u8", Show(plain, "a/")), after(55), 5.04)
+        assert seen.numbers == frames_from(55, 5)
+        assert origin.clock.slept < 10
 
     @pytest.mark.parametrize("begins", [2, 2.08, 2.96])
     async def test_most_is_copied(
@@ -268,6 +288,63 @@ class TestDates:
         assert seen.numbers == frames_from(16, 10)
         assert clip.dated_by == "lag"
 
+    @pytest.mark.parametrize("behind", [5, 3600])
+    @pytest.mark.parametrize("right_from", [4, 6, 8])
+    async def test_a_clock_that_was_set_forward(
+        self, origin: Origin, cut: Cutting, plain: Reel, right_from: int, behind: int
+    ) -> None:
+        """The media goes on meanwhile: no second is left out or shown as a still."""
+        dates = set_forward(right_from, behind)
+        origin.clock.at = after(41)
+        url = origin.add("/live.m3u8", Show(plain, "a/", dated=False, tags=dates))
+        clip, seen = await cut(url, after(10.4), 6)
+        assert seen.numbers == frames_from(10.4, 6)
+        assert clip.begins_at == after(10.4)
+        assert_in_step(seen, 10.4)
+
+    async def test_a_clock_that_is_set_forward_while_it_is_watched(
+        self, origin: Origin, cut: Cutting, plain: Reel
+    ) -> None:
+        """What the window held, though by its dates too early, is in the clip."""
+        dates = set_forward(13, 5)
+        origin.clock.at = after(25)
+        url = origin.add("/live.m3u8", Show(plain, "a/", window=4, dated=False, tags=dates))
+        clip, seen = await cut(url, after(20), 10)
+        assert seen.numbers == frames_from(20, 10)
+        assert clip.begins_at == after(20)
+        assert_in_step(seen, 20)
+
+    async def test_a_clock_that_was_set_forward_with_sound_apart(
+        self, origin: Origin, cut: Cutting, plain: Reel, tmp_path: Path
+    ) -> None:
+        dates = set_forward(6, 5)
+        seen = await TestSound().apart(origin, cut, plain, tmp_path, dated=False, lag=0, tags=dates)
+        assert_in_step(seen, 10.4)
+
+    async def test_seconds_that_are_lost_without_a_word(self, origin: Origin, cut: Cutting, tmp_path: Path) -> None:
+        """Dates and timestamps jump, and the playlist tells of no discontinuity: what follows comes at once, no still."""
+        later = ("-output_ts_offset", "20")
+        first, second = film(tmp_path / "a", 12), film(tmp_path / "b", 12, first_second=20, more=later)
+        lines = []
+        for begins, prefix, reel in ((0, "a", first), (20, "b", second)):
+            for number, name in enumerate(reel.segments):
+                lines += [f"#EXT-X-PROGRAM-DATE-TIME:{after(begins + 2 * number).isoformat()}", "#EXTINF:2,"]
+                lines.append(f"{prefix}/{name}")
+                origin.files[f"/{prefix}/{name}"] = reel.content(number)
+        origin.clock.at = after(40)
+        _, seen = await cut(origin.text("/live.m3u8", *lines), after(9), 8)
+        assert seen.numbers == frames_from(9, 3) + frames_from(20, 5)
+        gaps = [later - earlier for earlier, later in zip(seen.times, seen.times[1:], strict=False)]
+        assert max(gaps) < 0.06
+
+
+def set_forward(right_from: int, behind: float) -> dict[int, list[str]]:
+    """A date for each segment of 2 s, of a clock that is behind until that segment."""
+    return {
+        number: [f"#EXT-X-PROGRAM-DATE-TIME:{after(2 * number - (behind if number < right_from else 0)).isoformat()}"]
+        for number in range(30)
+    }
+
 
 class TestTrouble:
     async def test_a_lost_segment(self, origin: Origin, cut: Cutting, plain: Reel) -> None:
@@ -393,15 +470,24 @@ class TestEncryption:
 
 class TestSound:
     async def apart(
-        self, origin: Origin, cut: Cutting, plain: Reel, tmp_path: Path, *, dated: bool, lag: float
+        self,
+        origin: Origin,
+        cut: Cutting,
+        plain: Reel,
+        tmp_path: Path,
+        *,
+        dated: bool,
+        lag: float,
+        tags: Mapping[int, Sequence[str]] | None = None,
     ) -> Seen:
         picture, sound = await asyncio.gather(
             asyncio.to_thread(remux, plain, tmp_path / "p", "-an", "-copyts", "-muxdelay", "0"),
             asyncio.to_thread(remux, plain, tmp_path / "s", "-vn", "-copyts", "-muxdelay", "0"),
         )
         origin.clock.at = after(41)
-        origin.add("/p.m3u8", Show(picture, "p/"))
-        origin.add("/s.m3u8", Show(sound, "s/", dated=dated, lag=lag, head=() if dated else ("#EXT-X-VERSION:3",)))
+        origin.add("/p.m3u8", Show(picture, "p/", dated=not tags, tags=tags or {}))
+        head = () if dated else ("#EXT-X-VERSION:3",)
+        origin.add("/s.m3u8", Show(sound, "s/", dated=dated, lag=lag, head=head, tags=tags or {}))
         master = [
             '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",DEFAULT=YES,URI="s.m3u8"',
             '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"',

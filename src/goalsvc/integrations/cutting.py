@@ -5,133 +5,21 @@ the end cannot be cut off cleanly. Nothing of earlier seconds is in the file: th
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError
+from goalsvc.errors import ExternalServiceError
 from goalsvc.integrations.ffmpeg import Packet, Probe, local_input, read_packets, run_ffmpeg
-from goalsvc.integrations.ffmpeg import probe as describe
-from goalsvc.integrations.gathering import Reel
 from goalsvc.integrations.h264 import ConflictingSetsError, ParameterSets, sample_of, units_of
+from goalsvc.integrations.indexing import ROUNDING_SECONDS, Indexed
 from goalsvc.integrations.mp4 import TICKS, Picture
 
-#: Times are rounded to milliseconds by playlists and to ticks by containers.
-ROUNDING_SECONDS = 0.002
 #: A piece that is shorter is encoded: there is little to copy.
 _LEAST_COPIED_SECONDS = 1.0
 _MOST_FRAMES_PER_SECOND = 60.0
 _LEVEL = "4.2"
-
-
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """A reel and its frames, in the order in which they are decoded; times in seconds from its first frame."""
-
-    reel: Reel
-    probe: Probe
-    packets: Sequence[Packet]
-    start_seconds: float
-    """The timestamp of the first frame. ffmpeg is made to keep timestamps: what it would count from depends on which
-    streams a run uses."""
-    clean: frozenset[int]
-    """Which packets are key frames that split the reel: what is decoded later is shown later."""
-
-    @property
-    def skip_seconds(self) -> float:
-        """Where the wanted seconds begin: not before the first frame that can be decoded."""
-        skip = self.reel.piece.skip_seconds
-        first = self.first_key_seconds
-        frame = 1.0 / max(self.probe.frames_per_second, 10.0)
-        return first if first is not None and first > skip + 1.5 * frame else skip
-
-    @property
-    def first_key_seconds(self) -> float | None:
-        """When the first key frame is shown; None when there is none."""
-        return min((packet.shown_at for packet in self.packets if packet.is_key), default=None)
-
-    @property
-    def begins_late(self) -> bool:
-        """Whether wanted frames cannot be decoded, for their key frame was in an earlier segment."""
-        return self.skip_seconds > self.reel.piece.skip_seconds
-
-    @property
-    def end_seconds(self) -> float:
-        """Where the wanted seconds end."""
-        return self.reel.piece.skip_seconds + self.reel.piece.duration_seconds
-
-    @property
-    def duration_seconds(self) -> float:
-        """How long the piece is in the clip."""
-        return max(0.0, self.end_seconds - self.skip_seconds)
-
-    @property
-    def begins_at(self) -> datetime:
-        """When the first second that is taken was recorded."""
-        late = self.skip_seconds - self.reel.piece.skip_seconds
-        return self.reel.piece.begins_at + timedelta(seconds=late)
-
-    @property
-    def wanted(self) -> Sequence[Packet]:
-        """The frames that the clip shows."""
-        begin, end = self.skip_seconds - ROUNDING_SECONDS, self.end_seconds - ROUNDING_SECONDS
-        return [packet for packet in self.packets if begin <= packet.shown_at < end]
-
-
-async def index(reel: Reel, directory: Path, time_limit_seconds: float) -> Indexed:
-    """Lists the frames of a reel. H.264 is written as a byte stream beside it, for copying.
-
-    Raises ClipImpossibleError when there is no picture, ExternalServiceError when ffmpeg fails.
-    """
-    name = reel.file.path.name
-    # Frames before the first key frame are listed as well: the reel begins with them.
-    outputs = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-f", "framecrc", f"{name}.all.txt"]
-    arguments = ["-copyts", *local_input(reel.file.container, reel.file.path), *outputs]
-    try:
-        told = await run_ffmpeg(arguments, directory, time_limit_seconds=time_limit_seconds, level="info")
-    except ExternalServiceError as error:
-        held = await describe(reel.file.path, reel.file.container)
-        if held.has_sound and not held.has_picture:
-            raise ClipImpossibleError("the stream has no picture") from error
-        raise
-    probe = Probe.of(told)
-    packets = read_packets(directory / f"{name}.all.txt")
-    clean: frozenset[int] = frozenset()
-    if probe.codec == "h264":
-        packets, clean = await _index_h264(reel, directory, time_limit_seconds)
-    # Segments are cut, dated and measured by their pictures.
-    start = min((packet.shown_at for packet in packets), default=probe.start_seconds)
-    moved = [Packet(packet.shown_at - start, packet.size, packet.is_key) for packet in packets]
-    return Indexed(reel, probe, moved, start, clean)
-
-
-async def _index_h264(reel: Reel, directory: Path, time_limit_seconds: float) -> tuple[list[Packet], frozenset[int]]:
-    """The frames as a byte stream, and the IDR frames: those that `filter_units` leaves when only their slices pass."""
-    name = reel.file.path.name
-    copy = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-bsf:v"]
-    arguments = [
-        *("-copyts", *local_input(reel.file.container, reel.file.path)),
-        *(*copy, "h264_mp4toannexb", "-f", "framecrc", f"{name}.txt"),
-        *(*copy, "h264_mp4toannexb", "-f", "h264", f"{name}.h264"),
-        *(*copy, "h264_mp4toannexb,filter_units=pass_types=5", "-f", "framecrc", f"{name}.idr.txt"),
-    ]
-    await run_ffmpeg(arguments, directory, time_limit_seconds=time_limit_seconds)
-    packets = read_packets(directory / f"{name}.txt")
-    moments = {packet.shown_at for packet in read_packets(directory / f"{name}.idr.txt")}
-    if sum(packet.size for packet in packets) != (directory / f"{name}.h264").stat().st_size:
-        return packets, frozenset()
-    earliest_after = [float("inf")] * (len(packets) + 1)
-    for number in range(len(packets) - 1, -1, -1):
-        earliest_after[number] = min(packets[number].shown_at, earliest_after[number + 1])
-    clean: set[int] = set()
-    latest_before = float("-inf")
-    for number, packet in enumerate(packets):
-        splits = latest_before < packet.shown_at <= earliest_after[number]
-        if packet.shown_at in moments and splits:
-            clean.add(number)
-        latest_before = max(latest_before, packet.shown_at)
-    return packets, frozenset(clean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +69,21 @@ class Cutter:
         self._frames = frames
         self._directory = directory
         self._time_limit_seconds = time_limit_seconds
+        self._begun: dict[bytes, _Part] = {}
+        """Beginnings of pieces that are encoded already, by a hash of what they were decoded from."""
+        self._encoded: tuple[str, Probe, float, _Part] | None = None
+        """A reel that is encoded already: its name, what it was taken for, where it was cut."""
+
+    @property
+    def frames(self) -> Frames:
+        """What has been made so far."""
+        return self._frames
 
     async def add(self, indexed: Indexed, position: int) -> None:
         """Adds the wanted frames of a reel, the first one shown at `position` ticks."""
         if not indexed.wanted:
+            return
+        if self._add_encoded(indexed, position):
             return
         plan = self._plan(indexed)
         if plan is not None:
@@ -195,20 +94,60 @@ class Cutter:
                 pass  # the stream changes its parameters: then nothing of it can be copied
         await self._encode_all(indexed, position)
 
+    # -- while segments are still fetched ---------------------------------------------------------------------------------
+
+    def can_copy(self, indexed: Indexed) -> bool:
+        """Whether frames of the reel can be copied, as far as its beginning shows."""
+        return self._is_as_wanted(indexed.probe) and bool(indexed.clean)
+
+    async def begin(self, beginning: Indexed) -> bool:
+        """Encodes what is before the first frame that can be copied; whether there is one. `add` then takes it from here."""
+        if (plan := self._plan(beginning)) is None:
+            return False
+        stream = self._directory / f"{beginning.reel.file.path.name}.h264"
+        try:
+            sets, head, _ = await asyncio.to_thread(_scan, stream, beginning.packets, plan)
+            self._frames.sets.add(sets)
+        except ConflictingSetsError:
+            return True  # `add` will find the same
+        if plan.decode_from < plan.copy_from:
+            packets = beginning.packets[plan.decode_from : plan.copy_from]
+            begin, end = beginning.skip_seconds - ROUNDING_SECONDS, beginning.end_seconds - ROUNDING_SECONDS
+            self._begun[_hash(head)] = await self._encode_part(head, packets, begin, end, beginning.probe)
+        return True
+
+    def outputs_for_all(self, beginning: Indexed) -> list[str]:
+        """ffmpeg's outputs that encode a reel of which the beginning is known; `take_all` reads what they hold."""
+        probe = beginning.probe
+        skip, end = beginning.skip_seconds + beginning.start_seconds, beginning.end_seconds + beginning.start_seconds
+        rate = min(probe.frames_per_second, _MOST_FRAMES_PER_SECOND)
+        return self._output(self._filters(probe, skip, end), probe, rate, lookahead=10)
+
+    async def take_all(self, name: str, beginning: Indexed) -> None:
+        """Reads what `outputs_for_all` has made of the reel of that name; `add` then takes it from here."""
+        part = _Part(*await self._read_encoded())
+        self._encoded = name, beginning.probe, beginning.skip_seconds + beginning.start_seconds, part
+
+    def _add_encoded(self, indexed: Indexed, position: int) -> bool:
+        """Adds the frames of a reel that was encoded ahead; whether it was, as it is wanted now."""
+        if self._encoded is None:
+            return False
+        (name, probe, skip, part), self._encoded = self._encoded, None
+        same = name == indexed.reel.file.path.name and probe.looks_like(indexed.probe)
+        if not same or abs(indexed.skip_seconds + indexed.start_seconds - skip) > ROUNDING_SECONDS / 2:
+            return False
+        end = indexed.end_seconds + indexed.start_seconds - ROUNDING_SECONDS
+        count = sum(moment < end for moment in part.moments)  # without B-frames: shown as they are decoded
+        self._frames.encoded += count
+        self._write(_Part(part.samples[:count], part.moments[:count], part.keys[:count]), skip, position)
+        return True
+
     # -- copying -------------------------------------------------------------------------------------------------------
 
     def _plan(self, indexed: Indexed) -> "_Plan | None":
         """Which packets are copied and which encoded; None when there is nothing that can be copied."""
-        probe, packets, shape = indexed.probe, indexed.packets, self._frames.shape
-        as_it_is = (
-            (probe.width, probe.height) == (shape.width, shape.height)
-            and probe.pixel_format == "yuv420p"
-            and abs(probe.pixel_aspect - 1) < 0.001
-            and probe.rotation == 0
-            and not probe.is_interlaced
-            and probe.frames_per_second <= _MOST_FRAMES_PER_SECOND + 1
-        )
-        if not as_it_is or not indexed.clean:
+        packets = indexed.packets
+        if not self.can_copy(indexed):
             return None
         begin, end = indexed.skip_seconds - ROUNDING_SECONDS, indexed.end_seconds - ROUNDING_SECONDS
         first_shown = min(packet.shown_at for packet in indexed.wanted)
@@ -227,6 +166,17 @@ class Cutter:
             return None
         return _Plan(decode_from, copy_from, until, tail_until)
 
+    def _is_as_wanted(self, probe: Probe) -> bool:
+        shape = self._frames.shape
+        return (
+            (probe.width, probe.height) == (shape.width, shape.height)
+            and probe.pixel_format == "yuv420p"
+            and abs(probe.pixel_aspect - 1) < 0.001
+            and probe.rotation == 0
+            and not probe.is_interlaced
+            and probe.frames_per_second <= _MOST_FRAMES_PER_SECOND + 1
+        )
+
     async def _splice(self, indexed: Indexed, plan: "_Plan", position: int) -> None:
         """Encodes the beginning, copies the middle, encodes the end."""
         stream = self._directory / f"{indexed.reel.file.path.name}.h264"
@@ -237,7 +187,8 @@ class Cutter:
         before, after = _Part(), _Part()
         if plan.decode_from < plan.copy_from:
             packets = indexed.packets[plan.decode_from : plan.copy_from]
-            before = await self._encode_part(head, packets, begin, end, indexed.probe)
+            begun = self._begun.pop(_hash(head), None)
+            before = begun or await self._encode_part(head, packets, begin, end, indexed.probe)
         if plan.tail_until is not None:
             packets = indexed.packets[plan.copy_until : plan.tail_until]
             after = await self._encode_part(tail, packets, begin, end, indexed.probe)
@@ -279,17 +230,21 @@ class Cutter:
         """Encodes the piece, cut by filters on decoded frames."""
         probe = indexed.probe
         skip, end = indexed.skip_seconds + indexed.start_seconds, indexed.end_seconds + indexed.start_seconds
-        pictures = [
-            f"trim=start={skip - ROUNDING_SECONDS:.6f}:end={end - ROUNDING_SECONDS:.6f}",
-            *(["bwdif=deint=interlaced"] if probe.is_interlaced else []),
-            *([f"fps={_MOST_FRAMES_PER_SECOND:g}"] if probe.frames_per_second > _MOST_FRAMES_PER_SECOND + 1 else []),
-            *self._frames.shape.filters_for(probe),
-        ]
+        pictures = self._filters(probe, skip, end)
         arguments = ["-copyts", "-threads", "2", *local_input(indexed.reel.file.container, indexed.reel.file.path)]
         rate = min(probe.frames_per_second, _MOST_FRAMES_PER_SECOND)
         samples, moments, keys = await self._encode([*arguments, *self._output(pictures, probe, rate, lookahead=10)])
         self._frames.encoded += len(samples)
         self._write(_Part(samples, moments, keys), skip, position)
+
+    def _filters(self, probe: Probe, begin: float, end: float) -> list[str]:
+        """ffmpeg's filters that leave the frames between these timestamps, in the shape of the clip."""
+        return [
+            f"trim=start={begin - ROUNDING_SECONDS:.6f}:end={end - ROUNDING_SECONDS:.6f}",
+            *(["bwdif=deint=interlaced"] if probe.is_interlaced else []),
+            *([f"fps={_MOST_FRAMES_PER_SECOND:g}"] if probe.frames_per_second > _MOST_FRAMES_PER_SECOND + 1 else []),
+            *self._frames.shape.filters_for(probe),
+        ]
 
     def _output(self, pictures: Sequence[str], probe: Probe, rate: float, *, lookahead: int) -> list[str]:
         parameters = f"sps-id={self._id_for((*probe.traits, f'{rate:g}'))}:rc-lookahead={lookahead}"
@@ -312,6 +267,9 @@ class Cutter:
     async def _encode(self, arguments: Sequence[str]) -> "tuple[list[bytes], list[float], list[bool]]":
         """The samples of what ffmpeg encodes, when each is shown, and which are key frames."""
         await run_ffmpeg(arguments, self._directory, time_limit_seconds=self._time_limit_seconds)
+        return await self._read_encoded()
+
+    async def _read_encoded(self) -> "tuple[list[bytes], list[float], list[bool]]":
         packets = read_packets(self._directory / "part.out.txt")
 
         def read() -> list[bytes]:
@@ -384,3 +342,7 @@ def _scan(stream: Path, packets: Sequence[Packet], plan: _Plan) -> tuple[list[by
     sets = found.units
     known = b"".join(b"\x00\x00\x00\x01" + unit for unit in sets)
     return sets, known + b"".join(ends[0]), known + b"".join(ends[1])
+
+
+def _hash(stream: bytes) -> bytes:
+    return hashlib.sha256(stream).digest()

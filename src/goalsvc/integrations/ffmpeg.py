@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from goalsvc.errors import ExternalServiceError
 
 THREADS = 2
 NICENESS = 10
+_CHUNK_BYTES = 256 * 1024
 
 _DURATION = re.compile(r"Duration: (\d{2,6}):(\d\d):(\d\d(?:\.\d+)?)")
 _START = re.compile(r"Duration: [^\n]{0,40}, start: (-?\d{1,12}(?:\.\d{1,9})?)")
@@ -61,6 +62,15 @@ class Probe:
         """Width and height as a player shows them: upright, in square pixels."""
         width, height = self.width * self.pixel_aspect, float(self.height)
         return (height, width) if self.rotation % 180 == 90 else (width, height)
+
+    def looks_like(self, other: "Probe") -> bool:
+        """Whether what was made for one picture is right for the other: size, form, colours, rate."""
+
+        def key(probe: Probe) -> tuple[object, ...]:
+            look = (probe.codec, probe.pixel_format, probe.traits, probe.rotation, probe.frames_per_second)
+            return probe.width, probe.height, probe.pixel_aspect, *look
+
+        return key(self) == key(other)
 
     @classmethod
     def of(cls, description: str) -> "Probe":
@@ -143,6 +153,11 @@ def local_input(container: str, path: Path) -> list[str]:
     return ["-protocol_whitelist", "file,pipe", "-f", container, "-i", path.name]
 
 
+def piped_input(container: str) -> list[str]:
+    """As `local_input`, of what `feed_ffmpeg` writes to standard input."""
+    return ["-protocol_whitelist", "file,pipe", "-f", container, "-i", "pipe:0"]
+
+
 async def run_ffmpeg(
     arguments: Sequence[str | Path], directory: Path, *, time_limit_seconds: float, level: str = "error"
 ) -> str:
@@ -153,9 +168,37 @@ async def run_ffmpeg(
     """
     status, errors = await _run(("-loglevel", level, "-y", *arguments), directory, time_limit_seconds)
     if status != 0:
-        lines = errors.strip().split("\n")
-        reason = "; ".join(lines[:3] if level == "error" else lines[-3:]).strip("; ") or "no reason given"
-        raise ExternalServiceError("ffmpeg", f"exit status {status}: {reason[:300]}")
+        raise _failed(status, errors, level)
+    return errors
+
+
+def _failed(status: int, errors: str, level: str) -> ExternalServiceError:
+    lines = errors.strip().split("\n")
+    reason = "; ".join(lines[:3] if level == "error" else lines[-3:]).strip("; ") or "no reason given"
+    return ExternalServiceError("ffmpeg", f"exit status {status}: {reason[:300]}")
+
+
+async def feed_ffmpeg(
+    arguments: Sequence[str | Path], directory: Path, files: AsyncIterator[Path], *, time_limit_seconds: float
+) -> str:
+    """Runs ffmpeg as `run_ffmpeg` does, at level `info`, and writes the files to its standard input as they come.
+
+    The time limit begins when the last of them is written. Raises ExternalServiceError when it fails.
+    """
+    process = await _start(("-loglevel", "info", "-nostats", "-y", *arguments), directory, asyncio.subprocess.PIPE)
+    told = asyncio.create_task(_read(process.stderr))
+    try:
+        with suppress(ConnectionError):  # it has ended: its status says why
+            await _write(process.stdin, files)
+        async with asyncio.timeout(time_limit_seconds):
+            status, errors = await process.wait(), (await told).decode(errors="replace")
+    except TimeoutError as error:
+        raise ExternalServiceError("ffmpeg", f"took longer than {time_limit_seconds:g} s") from error
+    finally:
+        await _end(process)
+        told.cancel()
+    if status != 0:
+        raise _failed(status, errors, "info")
     return errors
 
 
@@ -171,25 +214,51 @@ async def probe(path: Path, container: str, *, time_limit_seconds: float = 30.0)
 
 async def _run(arguments: Sequence[str | Path], directory: Path, time_limit_seconds: float) -> tuple[int, str]:
     """Exit status and standard error of one run."""
+    process = await _start(arguments, directory, asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(time_limit_seconds):
+            _, errors = await process.communicate()
+    except TimeoutError as error:
+        raise ExternalServiceError("ffmpeg", f"took longer than {time_limit_seconds:g} s") from error
+    finally:
+        await _end(process)
+    return process.returncode or 0, errors.decode(errors="replace")
+
+
+async def _start(arguments: Sequence[str | Path], directory: Path, stdin: int) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
         await asyncio.to_thread(find_ffmpeg),
         "-hide_banner",
         "-nostdin",
         *arguments,
         cwd=directory,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    try:
-        with suppress(OSError):  # it may be through already
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        async with asyncio.timeout(time_limit_seconds):
-            _, errors = await process.communicate()
-    except TimeoutError as error:
-        raise ExternalServiceError("ffmpeg", f"took longer than {time_limit_seconds:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, errors.decode(errors="replace")
+    with suppress(OSError):  # it may be through already
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    return process
+
+
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream is not None else b""
+
+
+async def _write(stream: asyncio.StreamWriter | None, files: AsyncIterator[Path]) -> None:
+    """Writes the files as they come, not faster than they are read, and closes the stream."""
+    if stream is None:
+        return
+    async for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                stream.write(chunk)
+                await stream.drain()
+    stream.close()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kills it unless it has ended."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

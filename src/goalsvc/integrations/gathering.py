@@ -16,6 +16,8 @@ from goalsvc.integrations.track import DatedBy, Joined, Track
 from goalsvc.integrations.window import LEAST_SECONDS, Piece, Selection, not_yet, select
 
 Sleep = Callable[[float], Awaitable[None]]
+Watch = Callable[[Track, Track | None, Selection], None]
+"""Is told which segments of the picture and of sound apart from it are about to be fetched, each time anew."""
 
 #: A playlist whose window reaches so much further back than needed is left alone until all has been streamed.
 _SPARE_SECONDS = 60.0
@@ -80,15 +82,15 @@ class Gathered:
     def __init__(self, picture: Track, sound: Track | None, selection: Selection) -> None:
         self.pieces = list(selection.pieces)
         self.dated_by = picture.dated_by or DatedBy.LAG
-        self._picture = picture
+        self.picture = picture
         self._sound = sound
         self._sound_is_dated = sound is None or sound.is_told
 
     async def reach_back(self, number: int) -> bool:
         """Adds the segment before a piece, which may hold the key frame that it needs; whether there is one."""
         piece = self.pieces[number]
-        earlier = self._picture.before(piece.segments[0])
-        if earlier is None or not await self._picture.fetch([earlier]):
+        earlier = self.picture.before(piece.segments[0])
+        if earlier is None or not await self.picture.fetch([earlier]):
             return False
         skip = piece.skip_seconds + earlier.duration_seconds
         self.pieces[number] = replace(piece, segments=(earlier, *piece.segments), skip_seconds=skip)
@@ -97,7 +99,7 @@ class Gathered:
     async def reel(self, number: int, directory: Path) -> Reel:
         """The piece of that number, joined."""
         piece = self.pieces[number]
-        return Reel(await self._picture.join(piece.segments, directory / f"reel-{number}"), piece)
+        return Reel(await self.picture.join(piece.segments, directory / f"reel-{number}"), piece)
 
     async def sounds(self, directory: Path) -> Sequence[SoundReel]:
         """The sound of all pieces, joined, where the stream keeps it apart."""
@@ -119,8 +121,17 @@ class Gathered:
 class Gatherer:
     """Gathers one clip, by one origin, into one directory."""
 
-    def __init__(self, origin: Origin, clock: Clock, limits: GatherLimits, sleep: Sleep, directory: Path) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        clock: Clock,
+        limits: GatherLimits,
+        sleep: Sleep,
+        directory: Path,
+        watch: Watch = lambda *_: None,
+    ) -> None:
         self._origin = origin
+        self._watch = watch
         self._clock = clock
         self._limits = limits
         self._sleep = sleep
@@ -175,7 +186,9 @@ class Gatherer:
                 await picture.load(self._clock.now())
             sound = await self._open_sound(sound_url, variables)
             await picture.date(self._clock.now(), wish.lag_seconds)
+            await picture.settle_clock(wish.begins_at)
             if sound is not None:
+                await sound.settle_clock(wish.begins_at)
                 sound.date_like(picture)
         first = picture.playlist.segments[0].begins_at if picture.playlist.segments else None
         if only_whole and first is not None and first > wish.begins_at:
@@ -195,22 +208,26 @@ class Gatherer:
     async def _wait(self, picture: Track, sound: Track | None, wish: Wish) -> Selection:
         """Fetches what there is, waits, fetches what has come, until all is there."""
         waited, failed_loads = 0.0, 0
-        late_sound = 0.0
+        late = 0.0
         while True:
             selection, pause = self._look(picture, wish)
             if selection is not None:
-                open_end = not selection.is_complete and not picture.ended and not self._is_late(selection, wish)
+                open_end = not selection.is_nearly_complete and not picture.ended and not self._is_late(selection, wish)
                 if waited == 0 and open_end and self._can_wait(picture, selection):
                     raise not_yet(selection)
                 if len(selection.pieces) > self._limits.pieces:
                     return selection
+                self._watch(picture, sound, selection)
                 async with self._in_time():
                     fetched = await picture.fetch(selection.segments)
                     heard = sound is None or await self._fetch_sound(sound, selection)
-                if fetched and (selection.is_complete or picture.ended):
-                    if heard or late_sound > 2 * picture.target_seconds + 2:
+                if fetched and (selection.is_nearly_complete or picture.ended):
+                    # The last frame, or the end of the sound, may be in segments that follow at once.
+                    if late > 2 * picture.target_seconds + 2 or (heard and (selection.is_complete or picture.ended)):
                         return selection
-                    late_sound += pause
+                    if self._limits.wait_seconds <= 0 and heard:
+                        return selection
+                    late += pause
                 elif fetched and (waited >= self._limits.wait_seconds or self._is_late(selection, wish)):
                     return self._what_there_is(selection)
             elif waited >= self._limits.wait_seconds:
@@ -219,7 +236,7 @@ class Gatherer:
             waited += pause
             try:
                 async with self._in_time():
-                    await self._reload(picture, sound, wish.lag_seconds)
+                    await self._reload(picture, sound, wish)
                 failed_loads = 0
             except ExternalServiceError:
                 failed_loads += 1
@@ -269,15 +286,17 @@ class Gatherer:
         last = pieces[-1].begins_at + timedelta(seconds=pieces[-1].duration_seconds - 0.1) if pieces else None
         return fetched and (track.ended or edge is None or last is None or edge >= last)
 
-    async def _reload(self, picture: Track, sound: Track | None, lag_seconds: float) -> None:
+    async def _reload(self, picture: Track, sound: Track | None, wish: Wish) -> None:
         began = [segment.begins_at for segment in picture.playlist.segments[:1]]
         if not picture.ended:
             await picture.load(self._clock.now())
-            await picture.date(self._clock.now(), lag_seconds)
+            await picture.date(self._clock.now(), wish.lag_seconds)
+            await picture.settle_clock(wish.begins_at)
         if sound is None:
             return
         if not sound.ended:
             await sound.load(self._clock.now())
+            await sound.settle_clock(wish.begins_at)
         if sound.dated_by is None or began != [segment.begins_at for segment in picture.playlist.segments[:1]]:
             sound.date_like(picture)  # the picture has other dates now
 

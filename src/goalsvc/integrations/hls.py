@@ -391,8 +391,8 @@ def _number(text: str, *, most: float) -> float | None:
 
 # -- dates ------------------------------------------------------------------------------------------------------------
 
-#: A date that is earlier than the segment before it ends by more than this was set back.
-_SET_BACK_SECONDS = 1.0
+#: A date that differs from the end of the segment before it by more than this was set anew.
+SET_SECONDS = 1.0
 
 
 def on_one_clock(segments: Sequence[Segment]) -> tuple[Segment, ...]:
@@ -432,7 +432,7 @@ def _of_the_last_clock(segments: Sequence[Segment]) -> Sequence[Segment]:
     for index, segment in enumerate(segments):
         begins_at = segment.begins_at or ends_at
         overlap = (ends_at - segment.begins_at).total_seconds() if segment.begins_at and ends_at else 0.0
-        if overlap > max(_SET_BACK_SECONDS, segment.duration_seconds / 2):
+        if overlap > max(SET_SECONDS, segment.duration_seconds / 2):
             valid_from = index
         ends_at = begins_at and begins_at + timedelta(seconds=segment.duration_seconds)
     if valid_from == 0:

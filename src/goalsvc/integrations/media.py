@@ -7,7 +7,7 @@ playlist or a script cannot make it open anything else.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 from goalsvc.clock import Clock
 from goalsvc.domain.clips import Clip
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
+from goalsvc.integrations.ahead import Ahead, Places, Prepared
 from goalsvc.integrations.breaker import Breakers
-from goalsvc.integrations.cutting import Cutter, Frames, Indexed, Shape, index
+from goalsvc.integrations.cutting import Cutter, Frames, Shape
 from goalsvc.integrations.egress import EgressRules
-from goalsvc.integrations.gathering import Gathered, Gatherer, GatherLimits, Sleep, Wish
-from goalsvc.integrations.mp4 import TICKS, PictureTrack, write_mp4
+from goalsvc.integrations.ffmpeg import Probe
+from goalsvc.integrations.gathering import Gathered, Gatherer, GatherLimits, Sleep, SoundReel, Wish
+from goalsvc.integrations.indexing import Indexed, index
+from goalsvc.integrations.mp4 import TICKS, PictureTrack, SoundTrack, write_mp4
 from goalsvc.integrations.origin import FetchLimits, Origin
 from goalsvc.integrations.sound import SoundComposer
 from goalsvc.scratch import working_directory
@@ -42,6 +45,8 @@ class CutLimits:
     """The clip's width or height in pixels; larger pictures are made smaller."""
     at_once: int = 2
     """Clips whose frames are listed, and clips that are cut, side by side; further ones wait. Fetching does not wait."""
+    ahead: int = 1
+    """Clips that are worked on, besides, while their segments are still fetched; further ones begin when all are there."""
 
 
 class FfmpegCutter:
@@ -66,6 +71,8 @@ class FfmpegCutter:
         self._free = asyncio.Semaphore(self._limits.at_once)
         # Of its own: a key frame that is missing is fetched between two looks, and must not wait behind an encoding.
         self._looking = asyncio.Semaphore(self._limits.at_once)
+        # Of its own as well: who waits for an origin must not keep those waiting that have all.
+        self._ahead = Places(self._limits.ahead)
 
     @classmethod
     def from_settings(cls, settings: Settings, clock: Clock) -> "FfmpegCutter":
@@ -93,20 +100,21 @@ class FfmpegCutter:
             raise ClipImpossibleError("a clip must last longer than that")
         wish = Wish(hls_url, begins_at, duration_seconds, latest_begin, self._lag_seconds, self._timeshift_url)
         with working_directory("clip") as directory:
-            async with Origin(self._rules, self._limits.fetch) as origin:
-                gatherer = Gatherer(origin, self._clock, self._limits.gather, self._sleep, directory)
+            ahead = Ahead(
+                directory, lambda probe: self._cutter(probe, directory), self._ahead, self._limits.cut_seconds
+            )
+            async with Origin(self._rules, self._limits.fetch) as origin, aclosing(ahead):
+                gatherer = Gatherer(origin, self._clock, self._limits.gather, self._sleep, directory, watch=ahead.watch)
                 gathered = await gatherer.gather(wish)
-                indexed = await self._index(gathered, directory)
-                composer = SoundComposer(directory, _seconds_of(indexed), self._limits.cut_seconds)
+                prepared = await ahead.finish(gathered)
+                indexed = await self._index(gathered, prepared, directory)
                 sounds = await gathered.sounds(directory)
             async with self._free, _within(self._limits.cut_seconds):
-                position = 0.0
-                for piece in indexed:
-                    await composer.add_apart(sounds, piece, position)
-                    if not sounds:
-                        await composer.add_own(piece, position)
-                    position += piece.duration_seconds
-                clip = await self._assemble(indexed, composer, directory)
+                sound = await prepared.sound_of(indexed) if prepared is not None else None
+                if sound is None:
+                    sound = await self._compose(indexed, sounds, directory)
+                cutter = prepared.cutter if prepared is not None else self._cutter(indexed[0].probe, directory)
+                clip = await self._assemble(indexed, sound, cutter, directory)
             yield Clip(
                 path=clip,
                 begins_at=indexed[0].begins_at,
@@ -114,11 +122,14 @@ class FfmpegCutter:
                 dated_by=gathered.dated_by.value,
             )
 
-    async def _index(self, gathered: Gathered, directory: Path) -> list[Indexed]:
+    async def _index(self, gathered: Gathered, prepared: Prepared | None, directory: Path) -> list[Indexed]:
         """Joins the pieces and lists their frames; where a key frame is missing, it is looked for in earlier segments."""
         indexed: list[Indexed] = []
         for number in range(len(gathered.pieces)):
-            piece = await self._look_into(gathered, number, directory)
+            if number == 0 and prepared is not None:
+                piece = prepared.indexed(await gathered.reel(number, directory))
+            else:
+                piece = await self._look_into(gathered, number, directory)
             for _ in range(_REACH_BACK):
                 if not piece.begins_late or not await gathered.reach_back(number):
                     break
@@ -137,20 +148,37 @@ class FfmpegCutter:
         async with self._looking:
             return await index(reel, directory, self._limits.cut_seconds)
 
-    async def _assemble(self, indexed: Sequence[Indexed], composer: SoundComposer, directory: Path) -> Path:
+    def _cutter(self, probe: Probe, directory: Path) -> Cutter:
+        frames = Frames(directory / "frames.bin", Shape.of(probe, self._limits.longer_side))
+        return Cutter(frames, directory, self._limits.cut_seconds)
+
+    async def _compose(
+        self, indexed: Sequence[Indexed], sounds: Sequence[SoundReel], directory: Path
+    ) -> SoundTrack | None:
+        """The sound of all pieces; None when there is none."""
+        composer = SoundComposer(directory, _seconds_of(indexed), self._limits.cut_seconds)
+        position = 0.0
+        for piece in indexed:
+            await composer.add_apart(sounds, piece, position)
+            if not sounds:
+                await composer.add_own(piece, position)
+            position += piece.duration_seconds
+        return await composer.finish()
+
+    async def _assemble(
+        self, indexed: Sequence[Indexed], sound: SoundTrack | None, cutter: Cutter, directory: Path
+    ) -> Path:
         """The clip, made of the pieces one after the other."""
-        frames = Frames(directory / "frames.bin", Shape.of(indexed[0].probe, self._limits.longer_side))
-        cutter = Cutter(frames, directory, self._limits.cut_seconds)
         position = 0.0
         for piece in indexed:
             await cutter.add(piece, round(position * TICKS))
             position += piece.duration_seconds
+        frames = cutter.frames
         if not frames.table:
             raise ExternalServiceError("hls", "the segments hold no frame that can be decoded")
         shape = frames.shape
         picture = PictureTrack(frames.path, frames.table, shape.width, shape.height, frames.sets.configuration())
         clip = directory / "clip.mp4"
-        sound = await composer.finish()
         await asyncio.to_thread(write_mp4, clip, picture, sound, round(position * TICKS))
         return clip
 

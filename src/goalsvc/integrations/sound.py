@@ -9,17 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 from goalsvc.errors import ExternalServiceError
-from goalsvc.integrations.cutting import Indexed
+from goalsvc.integrations.continuity import timestamp_of_packed_audio, unwrapped
 from goalsvc.integrations.ffmpeg import local_input, probe, run_ffmpeg
 from goalsvc.integrations.gathering import SoundReel
+from goalsvc.integrations.indexing import Indexed
 from goalsvc.integrations.mp4 import SoundTrack
 
 RATE = 48_000
 _SAMPLE_BYTES = 4
 """Two channels of 16 bits."""
 _ENCODER_DELAY = 1024
-#: Timestamps of one stream wrap after 33 bits at 90 kHz.
-_WRAP_SECONDS = 2**33 / 90_000
 
 
 class SoundComposer:
@@ -62,8 +61,7 @@ class SoundComposer:
     async def _by_timestamps(self, reel: SoundReel, indexed: Indexed, start: float, guess: float) -> float:
         """Where in the sound the piece begins: renditions of a stream share their timestamps."""
         told = await asyncio.to_thread(timestamp_of_packed_audio, reel.file.path)
-        apart = indexed.start_seconds - (start if told is None else told)
-        apart -= round(apart / _WRAP_SECONDS) * _WRAP_SECONDS
+        apart = unwrapped(indexed.start_seconds - (start if told is None else told))
         offset = apart + indexed.skip_seconds
         # Timestamps that have nothing to do with each other lead far away from the guess.
         return offset if abs(offset - guess) < 15.0 else guess
@@ -71,25 +69,20 @@ class SoundComposer:
     async def _add(self, path: Path, container: str, skip: float, length: float, position: float) -> None:
         """Decodes `length` seconds, from the timestamp `skip` on, to their place."""
         target = self._directory / "piece.pcm"
-        filters = (
-            f"atrim=start={skip:.6f}:end={skip + length:.6f}",
-            f"asetpts=PTS-{skip:.6f}/TB",
-            f"aresample={RATE}:async=1:min_hard_comp=0.01:first_pts=0",
-        )
-        arguments = [
-            "-copyts",
-            *local_input(container, path),
+        heard = [
             "-map",
             "0:a:0",
             "-vn",
             "-af",
-            ",".join(filters),
+            ",".join(_filters(skip, length)),
             "-ac",
             "2",
+            "-f",
+            "s16le",
+            target.name,
         ]
-        await run_ffmpeg(
-            [*arguments, "-f", "s16le", target.name], self._directory, time_limit_seconds=self._time_limit_seconds
-        )
+        arguments = ["-copyts", *local_input(container, path), *heard]
+        await run_ffmpeg(arguments, self._directory, time_limit_seconds=self._time_limit_seconds)
         await asyncio.to_thread(self._place, target, round(position * RATE), round(length * RATE))
 
     def _place(self, piece: Path, first: int, count: int) -> None:
@@ -113,14 +106,37 @@ class SoundComposer:
         source = ["-ar", str(RATE), "-ch_layout", "stereo", *local_input("s16le", self._mix)]
         target = self._directory / "sound.aac"
         await run_ffmpeg(
-            [*source, "-c:a", "aac", "-b:a", "128k", "-f", "adts", target.name],
-            self._directory,
-            time_limit_seconds=self._time_limit_seconds,
+            [*source, *_encoded_as(target.name)], self._directory, time_limit_seconds=self._time_limit_seconds
         )
-        try:
-            return await asyncio.to_thread(SoundTrack.read, target, _ENCODER_DELAY)
-        except ValueError as error:
-            raise ExternalServiceError("ffmpeg", "the sound could not be encoded") from error
+        return await read_sound(target)
+
+
+def _filters(skip: float, length: float) -> list[str]:
+    """ffmpeg's filters that leave `length` seconds of sound from the timestamp `skip` on, with silence for what is missing."""
+    return [
+        f"atrim=start={skip:.6f}:end={skip + length:.6f}",
+        f"asetpts=PTS-{skip:.6f}/TB",
+        f"aresample={RATE}:async=1:min_hard_comp=0.01:first_pts=0",
+    ]
+
+
+def _encoded_as(name: str) -> list[str]:
+    return ["-c:a", "aac", "-b:a", "128k", "-f", "adts", name]
+
+
+def output_for_all(skip: float, length: float, name: str) -> list[str]:
+    """ffmpeg's output that makes the whole sound of a clip of `length` seconds, as a `SoundComposer` does of one piece."""
+    samples = round(length * RATE)
+    filters = [*_filters(skip, length), f"apad=whole_len={samples}", f"atrim=end_sample={samples}"]
+    return ["-map", "0:a:0", "-vn", "-af", ",".join(filters), "-ac", "2", *_encoded_as(name)]
+
+
+async def read_sound(path: Path) -> SoundTrack:
+    """Reads sound that was encoded; raises ExternalServiceError when there is none."""
+    try:
+        return await asyncio.to_thread(SoundTrack.read, path, _ENCODER_DELAY)
+    except ValueError as error:
+        raise ExternalServiceError("ffmpeg", "the sound could not be encoded") from error
 
 
 def _sounding(reels: Sequence[SoundReel], indexed: Indexed) -> Sequence[SoundReel]:
@@ -145,17 +161,3 @@ def _sounding(reels: Sequence[SoundReel], indexed: Indexed) -> Sequence[SoundRee
         shares.append((common / max(min(reel.seconds, seconds), 0.001), reel))
     likely = [reel for share, reel in shares if share >= 0.5]
     return likely or [reel for share, reel in [max(shares, key=lambda one: one[0])] if share > 0]
-
-
-def timestamp_of_packed_audio(path: Path) -> float | None:
-    """The timestamp in seconds that a segment of packed audio begins with, in an ID3 tag; None when there is none.
-
-    https://datatracker.ietf.org/doc/html/rfc8216#section-3.4
-    """
-    owner = b"com.apple.streaming.transportStreamTimestamp\x00"
-    with path.open("rb") as file:
-        beginning = file.read(4096)
-    if beginning[:3] != b"ID3" or (at := beginning.find(owner)) < 0:
-        return None
-    content = beginning[at + len(owner) : at + len(owner) + 8]
-    return int.from_bytes(content) % 2**33 / 90_000 if len(content) == 8 else None

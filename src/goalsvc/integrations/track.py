@@ -1,18 +1,23 @@
 """A media playlist that is followed: what has left its window stays known, and what was fetched stays on disk."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
-from goalsvc.integrations.hls import MasterPlaylist, MediaPlaylist, Segment, dated_on, on_one_clock
+from goalsvc.integrations.continuity import jumps, seconds_between, timestamp_of_packed_audio, unwrapped
+from goalsvc.integrations.ffmpeg import probe
+from goalsvc.integrations.hls import MasterPlaylist, MediaPlaylist, Resource, Segment, dated_on, on_one_clock
 from goalsvc.integrations.origin import Origin, container_of
 
 #: How often a segment is asked for before it counts as lost.
 TRIES = 3
 _HEADS = 6
+_MOST_JUMPS = 5
 #: A segment cannot begin later than now; so much the clocks may differ.
 _AHEAD_SECONDS = 1.0
 
@@ -53,6 +58,10 @@ class Track:
         self._name = name
         self._segments: list[Segment] = []
         self._files: dict[int, Path] = {}
+        self._headers: dict[Resource, Path] = {}
+        self._fetching_header = asyncio.Lock()
+        self.on_arrival: Callable[[], None] = _nothing
+        """Called when a segment has been fetched."""
         self._failures: dict[int, int] = {}
         self._renumbered = 0
 
@@ -180,6 +189,43 @@ class Track:
             return None
         return now + timedelta(seconds=edge)
 
+    async def settle_clock(self, since: datetime) -> None:
+        """Judges jumps of the dates after `since`, where the playlist tells of no discontinuity, by the media's timestamps.
+
+        Where these go on, the clock was behind and was set right: it holds for what was before, too. Where they jump as
+        well, seconds are lost, and what follows cannot be joined.
+        """
+        if not self.is_told:
+            return
+        for index in list(islice(jumps(self._segments, since), _MOST_JUMPS)):
+            earlier, later = self._segments[index - 1 : index + 1]
+            lost = seconds_between(earlier, later)
+            if await self._goes_on(earlier, later, lost / 2):
+                ahead = timedelta(seconds=lost)
+                before = [
+                    replace(one, begins_at=one.begins_at and one.begins_at + ahead) for one in self._segments[:index]
+                ]
+                self._segments = [*before, *self._segments[index:]]
+            else:
+                after = [replace(one, run=one.run + 1) for one in self._segments[index:]]
+                self._segments = [*self._segments[:index], *after]
+
+    async def _goes_on(self, earlier: Segment, later: Segment, tolerance_seconds: float) -> bool:
+        """Whether a segment's timestamps follow those of the one before it; yes for segments that cannot be had."""
+        try:
+            if not await self.fetch([earlier, later]):
+                return True
+            begins = [await self._timestamp(segment) for segment in (earlier, later)]
+        except (ExternalServiceError, ClipImpossibleError):
+            return True  # without EXT-X-DISCONTINUITY timestamps go on
+        apart = unwrapped(begins[1] - begins[0])
+        return abs(apart - earlier.duration_seconds) < tolerance_seconds
+
+    async def _timestamp(self, segment: Segment) -> float:
+        joined = await self.join([segment], self._directory / f"{self._name}-looked-at")
+        told = await asyncio.to_thread(timestamp_of_packed_audio, joined.path)
+        return (await probe(joined.path, joined.container)).start_seconds if told is None else told
+
     # -- files ---------------------------------------------------------------------------------------------------------
 
     async def fetch(self, segments: Sequence[Segment]) -> bool:
@@ -207,6 +253,7 @@ class Track:
                     self.last_error = error
             else:
                 self._files[segment.number] = path
+                self.on_arrival()
         if self.last_error is not None and not self._files:
             raise self.last_error
         return complete
@@ -223,13 +270,29 @@ class Track:
                 return earlier if fits else None
         return None
 
+    def file_of(self, segment: Segment) -> Path | None:
+        """Where a segment is on disk; None while it is not."""
+        return self._files.get(segment.number)
+
+    async def header_of(self, segment: Segment) -> Path | None:
+        """What a decoder must read before the segment, on disk; None where there is no such thing."""
+        if (header := segment.header) is None:
+            return None
+        async with self._fetching_header:
+            if header not in self._headers:
+                path = self._directory / f"{self._name}-header-{len(self._headers)}"
+                with path.open("wb") as file:
+                    await self._origin.append(header, file)
+                self._headers[header] = path
+            return self._headers[header]
+
     async def join(self, segments: Sequence[Segment], path: Path) -> Joined:
         """Joins segments that were fetched to one file at `path`."""
+        header = await self.header_of(segments[0])
+        parts = [*([header] if header is not None else []), *(self._files[segment.number] for segment in segments)]
         with path.open("wb") as file:
-            if (header := segments[0].header) is not None:
-                await self._origin.append(header, file)
-            for segment in segments:
-                with self._files[segment.number].open("rb") as part:
+            for source in parts:
+                with source.open("rb") as part:
                     while chunk := part.read(1024 * 1024):
                         file.write(chunk)
         with path.open("rb") as file:
@@ -242,3 +305,7 @@ def _in_the_past(segments: Sequence[Segment], now: datetime) -> list[Segment]:
     if last is None or last <= now + timedelta(seconds=_AHEAD_SECONDS):
         return list(segments)
     return [replace(segment, begins_at=None) for segment in segments]
+
+
+def _nothing() -> None:
+    """Does nothing."""

@@ -13,7 +13,10 @@ LEAST_SECONDS = 1.0
 """What is left of a stream that has ended is cut if it lasts at least this long."""
 
 ROUNDING_SECONDS = 0.05
-"""Playlists round durations; so much may be missing at the live edge without waiting another segment for it."""
+"""Playlists round durations: what is missing at the live edge may be no more than that, and is not waited for long."""
+
+_SAME_SECONDS = 0.002
+"""Playlists round times to milliseconds. A frame lasts longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,12 @@ class Selection:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all the wanted seconds have been streamed."""
+        """Whether all the wanted seconds have been streamed, to the last frame."""
+        return self.missing_seconds <= _SAME_SECONDS
+
+    @property
+    def is_nearly_complete(self) -> bool:
+        """Whether at most what playlists round is missing: a frame or two, or nothing."""
         return self.missing_seconds <= ROUNDING_SECONDS
 
     @property
@@ -94,7 +102,7 @@ def select(
     chosen: list[tuple[int, Segment]] = []
     missing, skip = duration_seconds, 0.0
     for index, segment in there:
-        if missing <= ROUNDING_SECONDS:
+        if missing <= _SAME_SECONDS:
             break
         if not chosen:
             if _ending(segment) <= start:
@@ -116,7 +124,7 @@ def choose_pieces(
 ) -> tuple[Piece, ...]:
     """What `select` finds, in pieces; raises NotYetError also while not all of it has been streamed."""
     selection = select(playlist, begins_at, duration_seconds, latest_begin)
-    if not selection.is_complete and not playlist.ended:
+    if not selection.is_nearly_complete and not playlist.ended:
         raise not_yet(selection)
     return selection.pieces
 
