@@ -51,6 +51,7 @@ from goalsvc.api.operation import Operation
 from goalsvc.api.paths import ForgivingPaths
 from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.console import pages as console
+from goalsvc.console.tails import Tails
 from goalsvc.domain.documents import RawDocument
 from goalsvc.integrations.jwks import Jwks
 from goalsvc.models.keyring import Keyring
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             async with metrics.lag_watched("api"), beating(heartbeat):
                 with watch_signals(app.state.stopping), draining.on_sigterm(own.drain_seconds):
                     yield {STATE: draining}
+                await Tails.of(app.state).close()
 
     app = FastAPI(
         title="goalsvc",

@@ -419,6 +419,7 @@ def serve(mongodb_url: str, redis_url: str, pusher: int, tmp_path_factory: pytes
         "API_KEY": API_KEY,
         "JWT_KEY": JWT_KEY,
         "LOG_LEVEL": "DEBUG",
+        "TEST_EVENTS": "on",
     }
     environment = inherited | {f"GOALSVC_{name}": value for name, value in own.items()}
     command = bound_to_this_process([sys.executable, "-m", "goalsvc", "serve", "--port", str(port)])

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import running_dev
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 #: Without these, chromium looks for hosts of its own maker.
@@ -67,3 +67,22 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A running `goalsvc dev`: its JSON object."""
     with running_dev(tmp_path_factory.mktemp("browser-dev")) as told:
         yield told
+
+
+@pytest.fixture(scope="package")
+def evening(dev: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The ids of an evening with two shows."""
+    from .scene import an_evening  # playwright may be missing
+
+    with an_evening(dev) as ids:
+        yield ids
+
+
+@pytest.fixture(scope="package")
+def operator(chromium: "Browser", dev: dict[str, Any]) -> Iterator["Page"]:
+    """One page of an operator for all questions."""
+    from .scene import logged_in
+
+    page = logged_in(chromium, dev)
+    yield page
+    page.context.close()

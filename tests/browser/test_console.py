@@ -8,121 +8,19 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import httpx
 import pytest
-from bson import ObjectId
 from playwright.sync_api import expect
 from pymongo import MongoClient
 
-from goalsvc.clock import to_epoch_milliseconds
-from goalsvc.commands.api import signed_headers
-from goalsvc.devstack.ports import free_port
 from tests.e2e.goalsvc_api import eventually
+
+from .scene import KEY, PAGES, Evening, bury, logged_in, send
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-KEY = "goalsvc-api-key"
-Evening = dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def evening(dev: dict[str, Any]) -> Iterator[Evening]:
-    """A show that was funded by three viewers, performed and paid, with a late leave; another that was ended and refunded."""
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=dev["api_url"], headers=headers, trust_env=False, timeout=20) as api:
-
-        def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-            answer = api.post(path, json=body, headers={"Idempotency-Key": f"{path}{body}"})
-            made: dict[str, Any] = answer.raise_for_status().json()
-            return made
-
-        nowhere = {"url": f"http://127.0.0.1:{free_port()}/hook", "types": ["goal.*"]}
-        endpoint = post("/v1/webhook-endpoints", nowhere)["id"]
-        session = post("/v1/sessions", {"user_id": "console-alice"})
-        fund = {"kind": "FundingGoal", "session_id": session["id"], "levels": [{"title": "Fund it", "target": 60}]}
-        funding = post("/v1/goals", {**fund, "metadata": {"show": {"title": "Ukulele", "target": 30}}})
-        for viewer in ("console-bob", "console-carol", "console-dave"):
-            post(f"/v1/wallets/{viewer}/deposits", {"amount": 30})
-            post(f"/v1/goals/{funding['id']}/contributions", {"user_id": viewer, "amount": 20})
-        refunded = post("/v1/goals", {**fund, "metadata": {"show": {"title": "Juggling", "target": 30}}})
-        post(f"/v1/goals/{refunded['id']}/contributions", {"user_id": "console-bob", "amount": 7})
-        post(f"/v1/goals/{refunded['id']}/end", {"reason": "the juggler is ill"})
-
-        def shows() -> list[dict[str, Any]]:
-            items = api.get("/v1/goals", params={"session_id": session["id"]}).raise_for_status().json()["items"]
-            return [goal for goal in items if goal["kind"] == "ShowGoal"]
-
-        show = eventually(shows, bool)[0]["id"]
-        send(dev, "member_added", show, "console-alice")
-        send(dev, "member_added", show, "mallory")
-        now = datetime.fromisoformat(post("/v1/test-clock/advance", {"seconds": 43})["now"])
-        send(dev, "member_removed", show, "console-alice", now - timedelta(seconds=12))
-
-        def balances() -> list[int]:
-            wallets = [api.get(f"/v1/wallets/{viewer}").json() for viewer in ("console-alice", "console-bob")]
-            return [wallet["balance"] for wallet in wallets]
-
-        eventually(balances, lambda found: found == [60, 10])
-        share = api.get("/v1/transfers", params={"user_id": "console-alice"}).json()["items"][0]["id"]
-        event = api.get("/v1/events", params={"goal_id": show}).json()["items"][0]["id"]
-        ids = {"session": session["id"], "funding": funding["id"], "show": show, "refunded": refunded["id"]}
-        with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
-            letter = "nowhere/impossible/StopRecord"
-            bury(documents, [letter])
-            clips = a_clip(documents, show, "quarantined"), a_clip(documents, show, "failed", reason="no source")
-        redrive = post("/v1/redrives", {"code": "rtc_failed", "reason": "BytePlus is back"})["id"]
-        eventually(lambda: api.get(f"/v1/redrives/{redrive}").json()["state"], lambda state: state == "finished")
-        found = {"letter": letter, "clip": clips[0], "failed_clip": clips[1], "redrive": redrive, "endpoint": endpoint}
-        yield {**ids, **found, "share": quote(share, safe=""), "event": event}
-
-
-def bury(documents: "MongoClient[dict[str, Any]]", places: list[str], code: str = "rtc_failed") -> None:
-    """Writes dead letters of these places, whose reason begins with that code."""
-    arguments = {"goal_id": "0" * 24, "session_id": "0" * 24}
-    letter = {"task": "StopRecord", "reason": f"{code}: no answer", "tries": 5, "state": "dead", "arguments": arguments}
-    now = documents.admin.command("hello")["localTime"]
-    documents.get_default_database()["dead_letters"].insert_many(
-        [{**letter, "_id": place, "promise": place, "at": now} for place in places]
-    )
-
-
-def a_clip(documents: "MongoClient[dict[str, Any]]", goal: str, state: str, **fields: Any) -> str:
-    """Writes a clip of that goal, as if it had been cut."""
-    now = documents.admin.command("hello")["localTime"]
-    clip = {"state": state, "goal_id": ObjectId(goal), "user_id": "console-alice", "created_at": now, "begins_at": now}
-    made = documents.get_default_database()["assets"].insert_one({**clip, "duration": 30.0, **fields})
-    return str(made.inserted_id)
-
-
-def send(dev: dict[str, Any], name: str, goal: str, user: str, at: datetime | None = None) -> None:
-    """Posts a signed webhook, dated by its receipt unless a time is given."""
-    event = {"name": name, "channel": f"presence-enc-goal@{goal}", "user_id": user}
-    time = {"timestamp": ""} if at is None else {"time_ms": to_epoch_milliseconds(at)}
-    body = json.dumps({**time, "events": [event]}).encode()
-    headers = signed_headers(body, "goalsvc-key", "goalsvc-secret")
-    httpx.post(f"{dev['api_url']}/notify/pusher", content=body, headers=headers, trust_env=False).raise_for_status()
-
-
-def logged_in(browser: "Browser", dev: dict[str, Any], **options: Any) -> "Page":
-    page = browser.new_context(**options).new_page()
-    page.goto(f"{dev['api_url']}/console")
-    page.get_by_label("API key").fill(KEY)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="From any id to its cause")).to_be_visible()
-    return page
-
-
-@pytest.fixture(scope="module")
-def operator(chromium: "Browser", dev: dict[str, Any]) -> Iterator["Page"]:
-    """One page of an operator for all questions."""
-    page = logged_in(chromium, dev)
-    yield page
-    page.context.close()
 
 
 @pytest.fixture
@@ -224,8 +122,51 @@ class TestPointing:
         console.locator("path.mark-refused").first.click()
         expect(console.locator(".sentence")).to_contain_text("that mallory joined at")
 
+    def test_and_dragging_over_it_shows_a_part_whose_address_says_so(self, console: "Page", evening: Evening) -> None:
+        look_up(console, evening["show"])
+        picture = console.locator("svg[data-axis]")
+        picture.scroll_into_view_if_needed()
+        box = picture.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] * 0.55
+        console.mouse.move(box["x"] + box["width"] * 0.3, middle)
+        console.mouse.down()
+        console.mouse.move(box["x"] + box["width"] * 0.4, middle, steps=3)
+        expect(console.locator("rect.brush")).to_have_count(1)
+        console.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=3)
+        console.mouse.up()
+        console.wait_for_url(re.compile(r"/goals/\w+\?from=[\d%A-Z.T-]+&to="))
+        expect(console.get_by_text("joins and leaves in this range")).to_be_visible()
+        expect(console.locator("path.mark-refused")).to_have_count(0)
+        shown = [console.get_by_label(name, exact=True).input_value() for name in ("From", "to")]
+        assert shown[0] < shown[1]
+        console.get_by_role("link", name="The whole time line").click()
+        expect(console.locator("path.mark-refused")).to_have_count(1)
+
+    def test_at_copy_puts_the_id_on_the_clipboard(self, console: "Page", evening: Evening) -> None:
+        console.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        look_up(console, evening["show"])
+        expect(console.get_by_role("button", name="Copy", exact=True)).to_be_visible()
+        console.keyboard.press("c")
+        expect(console.get_by_role("button", name="Copied")).to_be_visible()
+        assert console.evaluate("navigator.clipboard.readText()") == evening["show"]
+
 
 class TestActing:
+    def test_a_test_event_is_sent_with_a_reason_and_says_what_came_of_it(
+        self, console: "Page", evening: Evening
+    ) -> None:
+        look_up(console, evening["open"])
+        form = console.locator("form", has=console.get_by_role("button", name="Send a test event"))
+        form.get_by_label("Event").select_option("member_added")
+        form.get_by_label("Reason").fill("is it wired up?")
+        form.get_by_role("button", name="Send a test event").click()
+        expect(console.locator(".sentence")).to_contain_text("member_added of console-erin")
+        row = console.get_by_role("row").filter(has_text="karaoke_control")
+        expect(row).to_contain_text("started")
+        console.get_by_role("link", name="Back to the goal").click()
+        expect(console.get_by_text("running", exact=True)).to_be_visible()
+
     def test_asks_for_a_reason_and_tells_what_was_done(
         self, console: "Page", dev: dict[str, Any], evening: Evening
     ) -> None:
@@ -233,14 +174,6 @@ class TestActing:
         console.get_by_label("Reason").fill("the evening is over")
         console.get_by_role("button", name="End the session and its open goals").click()
         expect(console.get_by_role("status")).to_have_text("The session was ended, with its open goals.")
-
-
-PAGES = (
-    "", "/search?q=nothing", "/goals/{show}", "/goals/{show}/trace", "/goals/{show}/seconds", "/goals/{refunded}",
-    "/escrows/show_funding:{funding}", "/sessions/{session}", "/users/console-alice", "/webhooks", "/dead-letters", "/health",
-    "/transfers/{share}", "/events/{event}", "/live", "/start", "/reconciliation", "/replay", "/keys", "/audit", "/deliveries",
-    "/deliveries/{endpoint}", "/clips/{clip}", "/clips/{failed_clip}", "/redrives/{redrive}", "/dead-letters?id={letter}",
-)  # fmt: skip
 
 
 class TestEveryPage:
@@ -313,16 +246,6 @@ def looked_at(shown: "Mapping[str, Page]") -> dict[str, Any]:
     return {where: wrong for where, wrong in found.items() if wrong}
 
 
-class TestWithoutScripts:
-    def test_a_page_says_the_same(self, chromium: "Browser", dev: dict[str, Any], evening: Evening) -> None:
-        plain = logged_in(chromium, dev, java_script_enabled=False)
-        plain.get_by_label("Search by id").fill(evening["show"])
-        plain.get_by_role("button", name="Search").click()
-        expect(plain.get_by_text("The goal reached its target")).to_be_visible()
-        expect(plain.get_by_role("img", name="Time line of ShowGoal")).to_be_visible()
-        plain.context.close()
-
-
 class TestRedriving:
     def test_shows_how_far_it_is_while_it_goes_on(self, console: "Page", dev: dict[str, Any], evening: Evening) -> None:
         with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
@@ -353,11 +276,25 @@ class TestLive:
         ).to_be_attached()
         os.kill(dev["pids"]["api"], signal.SIGTERM)
         expect(state).to_have_text(re.compile("^lost since .*; connecting$"), timeout=15_000)
+        with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
+            meanwhile(documents, evening["show"], [f"away-{number}" for number in range(5)])
         eventually(lambda: answers(dev, evening["show"]), bool)
         expect(state).to_have_text("live", timeout=15_000)
+        expect(page.get_by_text("away-4")).to_have_count(1, timeout=15_000)
+        lines = page.locator("[data-tail] li", has_text="away-").all_inner_texts()
+        assert [line.split()[-2] for line in lines] == [f"away-{number}" for number in (4, 3, 2, 1, 0)], "no gap"
         expect(page.get_by_text("as-soon-as-possible")).to_have_count(1, timeout=15_000)
         expect(page.get_by_text("latecomer")).to_have_count(1)
         page.context.close()
+
+
+def meanwhile(documents: "MongoClient[dict[str, Any]]", goal: str, users: list[str]) -> None:
+    """Writes webhooks into the trace, as another process of the API would while this one is away."""
+    now = documents.admin.command("hello")["localTime"]
+    node = {"kind": "webhook", "name": "member_added", "outcome": "done", "at": now, "ms": 1.0, "children": []}
+    documents.get_default_database()["traces"].insert_many(
+        [{"at": now, "goal_id": goal, "node": {**node, "user_id": user}} for user in users]
+    )
 
 
 def answers(dev: dict[str, Any], show: str) -> bool:

@@ -1,5 +1,6 @@
 """The time line of a goal as geometry."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalsvc.console.pictures.axis import axis_of, duration_text
+from goalsvc.console.pictures.scale import LEFT, RIGHT
 from goalsvc.console.pictures.shapes import Glyph, Rect, Text
 from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, bars, draw
 from goalsvc.console.queries.goals import runs_of
+from goalsvc.console.ranges import Range
 from goalsvc.console.rendering import templates
 from goalsvc.domain.performance import GoalClock, Owner
 from goalsvc.domain.presence import join_mark, leave_mark
@@ -108,6 +111,44 @@ class TestMoney:
     def test_five_thousand_contributions_stay_a_small_picture(self) -> None:
         flows = [Flow(at(number / 10), 5, f"payment {number}") for number in range(5000)]
         assert len(draw(Timeline("a goal", "tokens", at(600), flows=flows)).shapes) < 600
+
+
+class TestARange:
+    def test_shows_what_is_in_it_where_the_axis_is_its_own(self) -> None:
+        whole = Timeline(
+            "a goal",
+            "s",
+            at(500),
+            marks=[Mark(at(10), True, "alice"), Mark(at(100), False, "alice"), Mark(at(400), True, "alice")],
+            runs=[Run(at(10), at(100)), Run(at(400), at(450))],
+            steps=[Step(at(100), 90), Step(at(450), 140)],
+            flows=[Flow(at(5), 10, "in"), Flow(at(450), -10, "out")],
+            receipts=[Receipt(at(100), at(130), "member_removed"), Receipt(at(450), at(451), "member_removed")],
+            acts=[Act(at(450), "ended")],
+        )
+        part = draw(replace(whole, window=(at(50), at(150))))
+        assert [(span.since, span.until) for span in part.spans] == [
+            (at(50) - timedelta(seconds=1.5), at(150) + timedelta(seconds=1.5))
+        ]
+        titles = [shape.title for shape in part.shapes if not isinstance(shape, Text) and shape.title]
+        assert sum("leaves" in title for title in titles) == 1
+        assert sum("joins" in title for title in titles) == 0
+        assert sum("performed" in title for title in titles) == 1, "a stretch that reaches into it is shown"
+        assert sum("reported" in title for title in titles) == 1
+        assert sum("ended" in title for title in titles) == 0
+        texts = [shape.text for shape in part.shapes if isinstance(shape, Text)]
+        assert "Σ 10" in texts, "what the escrow held at its end"
+        assert all(LEFT <= shape.x <= RIGHT for shape in part.shapes if isinstance(shape, Glyph))
+
+    @given(st.lists(seconds, min_size=1, max_size=20), seconds, seconds)
+    def test_of_any_time_line_lies_within_the_picture(self, joins: list[float], one: float, other: float) -> None:
+        marks = [at(second) for second in joins]
+        timeline = Timeline("a goal", "s", at(4000), marks=[Mark(when, True, "alice") for when in marks])
+        asked = Range(at(min(one, other)), at(max(one, other))).of(timeline)
+        drawn = draw(asked)
+        shown = sum(asked.shows(when) for when in marks)
+        assert sum(isinstance(shape, Glyph) for shape in drawn.shapes) == shown
+        assert all(LEFT <= shape.x <= RIGHT for shape in drawn.shapes if isinstance(shape, Glyph))
 
 
 def test_a_goal_of_which_nothing_is_known_has_a_picture() -> None:

@@ -1,30 +1,28 @@
-"""The live tail: roots of the trace and attempts of deliveries as they are written, one line each.
+"""The live tail: roots of the trace and attempts of deliveries as they are committed, one line each.
 
-They are Server-Sent Events that resume without a gap.
+They are Server-Sent Events whose ids are MongoDB's resume tokens: a browser that comes back misses none.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
-from starlette.datastructures import State
-
-from goalsvc.clock import Clock
+from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.queries.overview import latest_roots
 from goalsvc.console.rendering import clock_text
+from goalsvc.console.tails import Gap, Stopping, Tail
 from goalsvc.domain.call import Scope
-from goalsvc.models.trace_roots import SETTLES, Place, roots_after
-from goalsvc.models.webhooks import tried_after
+from goalsvc.models.changes import Change
+from goalsvc.models.webhooks import latest_tried
 
-EVERY_SECONDS = 1.0
-_MOST_AT_ONCE = 200
-#: Each open tail asks once a second; a process serves no more than this.
-MOST_TAILS = 20
+#: How often a tail says that it is there, and looks whether its reader still may read.
+BEAT_SECONDS = 10.0
 
 
 class Kind(StrEnum):
@@ -69,42 +67,33 @@ class View:
         """Whether it has deliveries."""
         return self.kind in (Kind.ALL, Kind.DELIVERY) and Scope.ADMIN in self.scopes
 
-
-Lines = list[tuple[Place, Mapping[str, str]]]
-
-
-async def lines_after(place: Place, now: datetime, view: View) -> Lines:
-    """Returns what follows that place, oldest first. Roots and attempts of the last second are left for the next call."""
-    roots, attempts = await asyncio.gather(
-        roots_after(place, now, _MOST_AT_ONCE, kind=view.kind.root) if view.roots else _nothing(),
-        tried_after(place.at, place.segment, now - SETTLES, _MOST_AT_ONCE) if view.deliveries else _nothing(),
-    )
-    lines = [(there, line_of(row)) for there, row in roots]
-    lines += [(Place(row["tried_at"], str(row["_id"])), line_of_delivery(row)) for row in attempts]
-    # Each list is whole up to its last row, so what is cut off here is read by the next call.
-    return sorted(lines, key=_order)[:_MOST_AT_ONCE]
+    def shows(self, change: Change) -> bool:
+        """Whether it has what this change is about."""
+        if change.collection == "deliveries":
+            return self.deliveries
+        kind = ((change.document or {}).get("node") or {}).get("kind")
+        return self.roots and self.kind.root in (None, kind)
 
 
-async def latest_lines(since: datetime, now: datetime, view: View, most: int) -> Lines:
+Line = Mapping[str, str]
+
+
+async def latest_lines(since: datetime, view: View, most: int) -> list[Line]:
     """Returns at most so many of the latest lines since an instant, latest first."""
     roots, attempts = await asyncio.gather(
         latest_roots(since, view.kind.root) if view.roots else _nothing(),
-        tried_after(since, "", now, most, latest_first=True) if view.deliveries else _nothing(),
+        latest_tried(since, most) if view.deliveries else _nothing(),
     )
-    lines = [(Place(row["at"], str(row["_id"])), line_of(row)) for row in roots]
-    lines += [(Place(row["tried_at"], str(row["_id"])), line_of_delivery(row)) for row in attempts]
-    return sorted(lines, key=_order, reverse=True)[:most]
+    lines = [(row["at"], str(row["_id"]), line_of(row)) for row in roots]
+    lines += [(row["tried_at"], str(row["_id"]), line_of_delivery(row)) for row in attempts]
+    return [line for *_, line in sorted(lines, key=lambda one: one[:2], reverse=True)[:most]]
 
 
 async def _nothing() -> list[Any]:
     return []
 
 
-def _order(line: tuple[Place, Mapping[str, str]]) -> tuple[datetime, str]:
-    return line[0].at, line[0].segment
-
-
-def line_of_delivery(delivery: Mapping[str, Any]) -> Mapping[str, str]:
+def line_of_delivery(delivery: Mapping[str, Any]) -> Line:
     """Returns the last attempt of a delivery as a line: the event's type, the endpoint, its answer, the next attempt."""
     attempts, again = delivery.get("attempts") or [{}], delivery.get("next_at")
     last = attempts[-1]
@@ -112,10 +101,12 @@ def line_of_delivery(delivery: Mapping[str, Any]) -> Mapping[str, str]:
     words.append(f"{last.get('status') or last.get('error')}, {last.get('ms', 0):.0f} ms")
     words += [f"again at {clock_text(again.replace(microsecond=0))}"] if isinstance(again, datetime) else []
     path = f"/events/{quote(str(delivery.get('event_id')), safe='')}"
-    return {"at": clock_text(delivery["tried_at"]), "text": ", ".join(words), "path": path}
+    at = delivery.get("tried_at")
+    identity = f"{delivery['_id']}/{to_epoch_milliseconds(at) if isinstance(at, datetime) else 0}"
+    return {"id": identity, "at": clock_text(at), "text": ", ".join(words), "path": path}
 
 
-def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:
+def line_of(segment: Mapping[str, Any]) -> Line:
     """Returns a root as a line: when, what, and the page of the goal that it is about."""
     node = segment.get("node") or {}
     words = [str(node.get("kind", "")), str(node.get("name", ""))]
@@ -126,29 +117,45 @@ def line_of(segment: Mapping[str, Any]) -> Mapping[str, str]:
         words += [f"by {node['key']}"] if node.get("key") else []
     outcome = str(node.get("outcome", ""))
     words.append(outcome if not node.get("reason") else f"{outcome}: {node['reason']}")
-    line = {"at": clock_text(segment["at"]), "text": " ".join(words)}
+    line = {"id": str(segment["_id"]), "at": clock_text(segment["at"]), "text": " ".join(words)}
     goal_id = segment.get("goal_id")
     return {**line, "path": f"/goals/{goal_id}"} if goal_id else line
 
 
 async def follow(
-    place: Place, base: str, clock: Clock, is_stopped: Callable[[], bool], view: View
-) -> AsyncIterator[str]:
-    """Yields Server-Sent Events from that place on, until the process is told to stop."""
-    here = place
-    while not is_stopped():
-        for here, line in await lines_after(here, clock.now(), view):  # noqa: B020 - the reader's place moves on
-            shown = {"at": line["at"], "text": line["text"]}
-            if "path" in line:
-                shown["href"] = base + line["path"]
-            yield f"id: {here}\nevent: line\ndata: {json.dumps(shown)}\n\n"
-        yield ": still here\n\n"
-        await asyncio.sleep(EVERY_SECONDS)
+    tail: Tail,
+    view: View,
+    base: str,
+    stopping: Stopping,
+    may_read: Callable[[], Awaitable[bool]],
+    *,
+    beat_seconds: float = BEAT_SECONDS,
+) -> AsyncGenerator[str, None]:
+    """Yields Server-Sent Events until the process is told to stop, or its reader may not read any more, or is too slow.
+
+    A line is `line`, with its `id`; where lines are missing, `gap`. Between them the place alone is told now and then, so that
+    a browser that comes back after a long silence asks for what is still kept.
+    """
+    yield ": following\n\n"
+    looked_at = monotonic()
+    while not stopping.stopped and not tail.behind:
+        change = await stopping.unless_stopped(tail.next(beat_seconds))
+        if isinstance(change, Gap):
+            yield f"id: {change.place}\nevent: gap\ndata: {{}}\n\n"
+        elif change is not None and view.shows(change):
+            yield _event(change, base)
+        elif change is None:
+            yield f"id: {tail.seen}\n: still here\n\n"
+        if monotonic() - looked_at >= beat_seconds:
+            looked_at = monotonic()
+            if not await may_read():
+                return
 
 
-def open_tails(state: State) -> set[object]:
-    """Returns the tails that this app serves at the moment."""
-    if not hasattr(state, "console_tails"):
-        state.console_tails = set()
-    tails: set[object] = state.console_tails
-    return tails
+def _event(change: Change, base: str) -> str:
+    document = change.document or {}
+    line = line_of_delivery(document) if change.collection == "deliveries" else line_of(document)
+    shown = {name: line[name] for name in ("id", "at", "text")}
+    if "path" in line:
+        shown["href"] = base + line["path"]
+    return f"id: {change.place}\nevent: line\ndata: {json.dumps(shown)}\n\n"

@@ -1,6 +1,7 @@
 """The pages of the console: each parses its address, reads what it shows, and renders it."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from importlib.resources import files
 from typing import Annotated
@@ -18,15 +19,18 @@ from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import evenings, finding, money, overview, rows
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
+from goalsvc.console.ranges import RangeOf
 from goalsvc.console.rendering import HEADERS, page, picture
 from goalsvc.console.routing import Operator, base_of, console_router, missing, object_id
+from goalsvc.console.tails import MOST_TAILS, Tails, TooManyTailsError
 from goalsvc.console.trees import folded
 from goalsvc.context import Context
 from goalsvc.domain.books import legs_of
 from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
-from goalsvc.models.trace_roots import SETTLES, Place
+from goalsvc.models.changes import parse_place, place_now
+from goalsvc.models.trace_roots import SETTLES
 from goalsvc.models.why import explain_goal, explain_transfer
 
 _MOST_TREE_SEGMENTS = 120
@@ -105,13 +109,14 @@ async def search(request: Request, caller: Operator, q: Annotated[str, Query(max
 
 
 @router.get("/goals/{goal_id}")
-async def show_goal(request: Request, caller: Operator, goal_id: str) -> Response:
+async def show_goal(request: Request, caller: Operator, goal_id: str, shown: RangeOf) -> Response:
     """Shows a goal: how it stands, its time line, its story, its money, its trace."""
     context: Context = request.app.state.context
     identity = object_id(goal_id)
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
         return missing(request, caller, f"goal {goal_id}")
+    drawn = shown.of(found.timeline)
     tested = context.settings.test_events == "on"
     acts = fields_of(found.goal.active, found.goal.kind, paid=found.paid, tested=tested)
     return page(
@@ -127,21 +132,24 @@ async def show_goal(request: Request, caller: Operator, goal_id: str) -> Respons
         why=found.why,
         uncounted=explaining.uncounted(found.timeline),
         reason_text=explaining.reason_text,
-        drawing=timelines.draw(found.timeline),
+        drawing=timelines.draw(drawn),
+        window=drawn.window,
+        whole=timelines.extent(found.timeline),
+        marks=[mark for mark in found.timeline.marks if drawn.shows(mark.at)],
         audited=Scope.ADMIN in caller.scopes,
         acts=offered(caller, *acts),
     )
 
 
 @router.get("/goals/{goal_id}/timeline.svg")
-async def goal_timeline(request: Request, caller: Operator, goal_id: str) -> Response:
+async def goal_timeline(request: Request, caller: Operator, goal_id: str, shown: RangeOf) -> Response:
     """Returns the time line of a goal as a file."""
     context: Context = request.app.state.context
     identity = object_id(goal_id)
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
         return missing(request, caller, f"goal {goal_id}")
-    return picture("timeline.svg", drawing=timelines.draw(found.timeline))
+    return picture("timeline.svg", drawing=timelines.draw(shown.of(found.timeline)))
 
 
 @router.get("/goals/{goal_id}/seconds")
@@ -305,40 +313,39 @@ async def show_live(
 ) -> Response:
     """Shows what arrives: webhooks, refused ones too, calls, periodic runs that changed something, and deliveries."""
     context: Context = request.app.state.context
-    now, view = context.clock.now(), live.View(kind, caller.scopes)
-    lines = await live.latest_lines(now - _LATELY, now, view, overview.MOST)
-    place = lines[0][0] if lines else Place(now)
-    shown = [line for _, line in lines]
-    return page(request, "live.html", caller=caller, lines=shown, place=str(place), kind=kind, kinds=view.kinds)
+    view = live.View(kind, caller.scopes)
+    place = await place_now()  # before the lines are read: what comes meanwhile is told twice rather than not at all
+    lines = await live.latest_lines(context.clock.now() - _LATELY, view, overview.MOST)
+    return page(request, "live.html", caller=caller, lines=lines, place=place, kind=kind, kinds=view.kinds)
 
 
 @router.get("/live/stream")
 async def stream_live(
     request: Request,
     caller: Operator,
-    after: Annotated[str, Query(max_length=160)] = "",
+    after: Annotated[str, Query(max_length=2000)] = "",
     kind: Annotated[live.Kind, Query()] = live.Kind.ALL,
-    last_event_id: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str, Header(max_length=2000)] = "",
 ) -> Response:
     """Streams what arrives after a place."""
-    state = request.app.state
-    tails = live.open_tails(state)
-    if len(tails) >= live.MOST_TAILS:
+    tails, stopping, now = Tails.of(request.app.state), request.app.state.stopping, await place_now()
+    place = parse_place(last_event_id) or parse_place(after) or now
+    if len(tails) >= MOST_TAILS:
         return Response("too many live tails are open in this process", 503, headers={**HEADERS, "Retry-After": "30"})
-    place = Place.parse(last_event_id or after) or Place(state.context.clock.now())
+
+    async def may_read() -> bool:
+        try:
+            return (await access.reader(request)).scopes == caller.scopes
+        except (access.LogInError, access.ForbiddenError):
+            return False
 
     async def lines() -> AsyncIterator[str]:
-        tail = object()
-        tails.add(tail)
-        try:
-            is_stopped = lambda: state.stopping.stopped  # noqa: E731 - a name for what the tail asks each second
+        with suppress(TooManyTailsError), tails.opened_at(place, now) as tail:  # another may have come first
             view = live.View(kind, caller.scopes)
-            async for text in live.follow(place, base_of(request), state.context.clock, is_stopped, view):
+            async for text in live.follow(tail, view, base_of(request), stopping, may_read):
                 yield text
-        finally:
-            tails.discard(tail)
 
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=dict(HEADERS))
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={**HEADERS, "X-Accel-Buffering": "no"})
 
 
 @router.get("/health")

@@ -51,6 +51,7 @@ def templates() -> "Environment":
         "ago": ago_text,
         "words": lambda code: str(code).replace("_", " "),
         "millis": to_epoch_milliseconds,
+        "field_time": lambda at: at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}",
         "legs": legs_of,
         "shown_json": lambda value: json.dumps(value, indent=1, ensure_ascii=False, default=str)[:20_000],
         "number": number_text,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 from beanie import Document
 from pydantic import BaseModel, ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 
 from goalsvc.domain.shown import shown
 from goalsvc.domain.webhooks import DISABLED_AFTER, ROTATION, DeliveryState
@@ -199,20 +199,10 @@ class Delivery(Document):
         await cls.get_motor_collection().update_one(where, update)
 
 
-async def tried_after(
-    after: datetime, after_id: str, until: datetime, most: int, *, latest_first: bool = False
-) -> list[Mapping[str, object]]:
-    """Returns at most so many deliveries whose last attempt was over after that place and until then, as they are stored.
-
-    Oldest first, or the latest. Raises PyMongoError.
-    """
-    where: dict[str, object] = {
-        "tried_at": {"$gte": after, "$lte": until},
-        "$or": [{"tried_at": {"$gt": after}}, {"_id": {"$gt": after_id}}],
-    }
-    order = DESCENDING if latest_first else ASCENDING
-    found = Delivery.get_motor_collection().find(where).sort([("tried_at", order), ("_id", order)]).limit(most)
-    rows: list[Mapping[str, object]] = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+async def latest_tried(since: datetime, most: int) -> list[Mapping[str, object]]:
+    """Returns at most so many deliveries whose last attempt was over since then, the latest first. Raises PyMongoError."""
+    found = Delivery.get_motor_collection().find({"tried_at": {"$gte": since}}).sort([("tried_at", -1), ("_id", -1)])
+    rows: list[Mapping[str, object]] = await found.limit(most).max_time_ms(_MOST_MILLISECONDS).to_list(most)
     return rows
 
 

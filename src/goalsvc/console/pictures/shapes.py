@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from goalsvc.console.pictures.axis import Span
+
 Anchor = Literal["start", "middle", "end"]
 Sign = Literal["join", "leave", "flag", "dot"]
 
@@ -88,3 +90,5 @@ class Picture:
     title: str
     description: str
     shapes: Sequence[Shape]
+    spans: Sequence[Span] = ()
+    """The stretches of its axis of time, by which a script finds the instant that is pointed at."""

@@ -110,6 +110,12 @@ class Timeline:
     receipts: Sequence[Receipt] = ()
     flows: Sequence[Flow] = ()
     acts: Sequence[Act] = ()
+    window: tuple[datetime, datetime] | None = None
+    """The range that is drawn; all of it where there is none."""
+
+    def shows(self, since: datetime, until: datetime | None = None) -> bool:
+        """Whether the range that is drawn has any of that time."""
+        return self.window is None or (since <= self.window[1] and (until or since) >= self.window[0])
 
     @property
     def performed(self) -> timedelta:
@@ -120,7 +126,7 @@ class Timeline:
 
 def draw(timeline: Timeline) -> Picture:
     """Returns the picture of a time line."""
-    axis = axis_of(_busy(timeline), LEFT, RIGHT)
+    axis = axis_of(_shown(timeline), LEFT, RIGHT)
     shapes: list[Shape] = []
     y = 8.0
     for lane in (_acts, _participants, _performed, _progress, _receipt, _money):
@@ -129,7 +135,26 @@ def draw(timeline: Timeline) -> Picture:
             shapes += drawn
             y += height + _GAP
     shapes = [*ticks(axis, y), *breaks(axis, y), *shapes]
-    return Picture(WIDTH, y + 26, f"Time line of {timeline.name}", _description(timeline), shapes)
+    title, description = f"Time line of {timeline.name}", _description(timeline)
+    return Picture(WIDTH, y + 26, title, description, shapes, spans=axis.spans)
+
+
+def _shown(timeline: Timeline) -> Iterator[tuple[datetime, datetime]]:
+    """When something happens, within the range that is drawn."""
+    begin, end = timeline.window or (None, None)
+    for since, until in _busy(timeline):
+        if begin is None or end is None:
+            yield since, until
+        elif timeline.shows(since, until):
+            yield max(since, begin), min(until, end)
+    if begin is not None and end is not None:
+        yield from ((begin, begin), (end, end))
+
+
+def extent(timeline: Timeline) -> tuple[datetime, datetime]:
+    """Returns when the first thing happened, and the last."""
+    times = list(_busy(timeline))
+    return min(since for since, _ in times), max(until for _, until in times)
 
 
 def _busy(timeline: Timeline) -> Iterator[tuple[datetime, datetime]]:
@@ -173,7 +198,7 @@ def _acts(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], floa
         return [], 0.0
     ends: list[float] = []
     shapes: list[Shape] = []
-    for act in sorted(timeline.acts, key=lambda act: act.at):
+    for act in sorted((one for one in timeline.acts if timeline.shows(one.at, one.until)), key=lambda act: act.at):
         x = axis.x(act.at)
         wide = 12 + len(act.name) * CHARACTER
         flips = x + wide > RIGHT
@@ -206,9 +231,8 @@ def _participants(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shap
             shapes.append(name(y + 4, f"{len(users) - _MOST_ROWS + 1} others"))
         shapes.append(Line(LEFT, y, RIGHT, y, "row"))
         shapes += _presence(timeline, user, axis, y)
-    for marks in _together(
-        timeline.marks, lambda mark: (rows[mark.user], mark.joined, mark.reason), lambda m: axis.x(m.at)
-    ):
+    shown = [mark for mark in timeline.marks if timeline.shows(mark.at)]
+    for marks in _together(shown, lambda mark: (rows[mark.user], mark.joined, mark.reason), lambda m: axis.x(m.at)):
         mark = marks[0]
         y = top + rows[mark.user] * _ROW + _ROW / 2
         style = "mark" if mark.counted else "mark-refused"
@@ -259,7 +283,7 @@ def _presence(timeline: Timeline, user: str, axis: Axis, y: float) -> Iterator[S
             joined[-1] = (joined[-1][0], right)
         else:
             joined.append((left, right))
-    for left, right in joined:
+    for left, right in ((left, right) for left, right in joined if left < right):
         yield Line(left, y, right, y, "present")
 
 
@@ -277,7 +301,8 @@ class Bar:
 def bars(timeline: Timeline, axis: Axis) -> list[Bar]:
     """Returns the bars of what was performed; their lengths add up to it."""
     made = []
-    for runs in _together(timeline.runs, lambda run: run.until is None, lambda run: axis.x(run.since)):
+    shown = [run for run in timeline.runs if timeline.shows(run.since, run.until or timeline.now)]
+    for runs in _together(shown, lambda run: run.until is None, lambda run: axis.x(run.since)):
         length = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
         right = max(axis.x(run.until or timeline.now) for run in runs)
         made.append(Bar(runs, axis.x(runs[0].since), right, length))
@@ -324,8 +349,9 @@ def _progress(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], 
             shapes.append(Text(LEFT - 12, line + 4, str(target), "tick", "end"))
             drawn.append(line)
     points: list[tuple[float, float]] = [(LEFT, bottom)]
-    highest_at: dict[int, Step] = {int(axis.x(step.at)): step for step in timeline.steps}
-    for step in highest_at.values() if len(timeline.steps) > _MOST_SINGLE else timeline.steps:
+    steps = [step for step in timeline.steps if timeline.window is None or step.at <= timeline.window[1]]
+    highest_at: dict[int, Step] = {int(axis.x(step.at)): step for step in steps}
+    for step in highest_at.values() if len(steps) > _MOST_SINGLE else steps:
         x = axis.x(step.at)
         points += [(x, points[-1][1]), (x, y(step.progress))]
     points.append((RIGHT, points[-1][1]))
@@ -334,6 +360,8 @@ def _progress(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], 
     shapes.append(Polyline(tuple(points), "progress", title=f"progress {last} {timeline.unit}"))
     if len(timeline.steps) <= 80:
         for before, step in pairwise([Step(timeline.steps[0].at, 0), *timeline.steps]):
+            if not timeline.shows(step.at):
+                continue
             gained = step.progress - before.progress
             title = f"+{gained} to {step.progress} {timeline.unit} at {step.at:%H:%M:%S}"
             shapes.append(Glyph(axis.x(step.at), y(step.progress), "dot", "progress-dot", title, path=step.path))
@@ -352,7 +380,7 @@ def _receipt(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], f
         Line(LEFT, bottom, RIGHT, bottom, "row"),
     ]
     for receipts in _together(
-        timeline.receipts,
+        [receipt for receipt in timeline.receipts if timeline.shows(receipt.happened_at, receipt.received_at)],
         lambda receipt: (int(axis.x(receipt.received_at) / _CLOSE), receipt.refused, receipt.repeated),
         lambda receipt: axis.x(receipt.happened_at),
     ):
@@ -373,8 +401,10 @@ def _money(timeline: Timeline, axis: Axis, top: float) -> tuple[list[Shape], flo
         return [], 0.0
     middle, half = top + _MONEY_HEIGHT / 2, _MONEY_HEIGHT / 2 - 4
     flows = sorted(timeline.flows, key=lambda flow: flow.at)
+    if timeline.window is not None:
+        flows = [flow for flow in flows if flow.at <= timeline.window[1]]
     columns: dict[tuple[int, bool], list[Flow]] = {}
-    for flow in flows:
+    for flow in filter(lambda flow: timeline.shows(flow.at), flows):
         columns.setdefault((int(axis.x(flow.at) / _COLUMN), flow.amount > 0), []).append(flow)
     held = 0
     holdings: dict[float, int] = {}
