@@ -20,7 +20,16 @@ from pymongo import MongoClient
 
 from goalsvc.devstack import private_mongod
 from goalsvc.devstack.waiting import holds_within
-from tests.faults.outside import Clients, DevStack, dev_stack, play_livestream, promises_of, settle, violations_of
+from tests.faults.outside import (
+    Clients,
+    DevStack,
+    audited,
+    dev_stack,
+    play_livestream,
+    promises_of,
+    settle,
+    violations_of,
+)
 
 from .only import in_drills
 
@@ -131,8 +140,7 @@ async def _finish(stack: DevStack) -> tuple[list[str], str]:
     assert advanced.status_code == 200, advanced.text
     took, redriven = await settle(clients, stack.addresses, clients.wrong)
     report = (await clients.insist("GET", "/v1/reports/audit")).json()
+    wrong = clients.wrong + violations_of(stack.addresses, [], []) + await audited(clients)
     await clients.close()
-    wrong = clients.wrong + violations_of(stack.addresses, [], [])
-    wrong += [f"{finding['code']}: {finding['message']}" for finding in report["findings"]]
     told += f"; at rest after {took:.1f} s, {redriven} dead letters, {report['transfers']} transfers"
     return wrong, told

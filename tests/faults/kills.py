@@ -18,6 +18,7 @@ from .outside import (
     Clients,
     DevStack,
     PlayedShow,
+    audited,
     dev_stack,
     play_livestream,
     recorded_calls,
@@ -79,6 +80,7 @@ async def play(kills: int, seed: int, livestreams: int, pace: float) -> int:
         wrong = clients.wrong
         took, redriven = await settle(clients, stack.addresses, wrong)
         wrong += violations_of(stack.addresses, shows, await recorded_calls(stack.addresses))
+        wrong += await audited(clients)
         await clients.close()
     for line in wrong:
         print(line)
