@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.commands.api import signed_headers
 from goalsvc.devstack.ports import free_port
-from tests.e2e.goalsvc_api import eventually
+from tests.support.waiting import read_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,7 +59,7 @@ def an_evening(dev: dict[str, Any]) -> Iterator[Evening]:
             items = api.get("/v1/goals", params={"session_id": session["id"]}).raise_for_status().json()["items"]
             return [goal for goal in items if goal["kind"] == "ShowGoal"]
 
-        show = eventually(shows, bool)[0]["id"]
+        show = read_until(shows, bool)[0]["id"]
         send(dev, "member_added", show, "console-alice")
         send(dev, "member_added", show, "mallory")
         now = datetime.fromisoformat(post("/v1/test-clock/advance", {"seconds": 43})["now"])
@@ -69,7 +69,7 @@ def an_evening(dev: dict[str, Any]) -> Iterator[Evening]:
             wallets = [api.get(f"/v1/wallets/{viewer}").json() for viewer in ("console-alice", "console-bob")]
             return [wallet["balance"] for wallet in wallets]
 
-        eventually(balances, lambda found: found == [60, 10])
+        read_until(balances, lambda found: found == [60, 10])
         share = api.get("/v1/transfers", params={"user_id": "console-alice"}).json()["items"][0]["id"]
         event = api.get("/v1/events", params={"goal_id": show}).json()["items"][0]["id"]
         other = post("/v1/sessions", {"user_id": "console-erin"})
@@ -87,7 +87,7 @@ def an_evening(dev: dict[str, Any]) -> Iterator[Evening]:
             bury(documents, [letter])
             clips = a_clip(documents, show, "quarantined"), a_clip(documents, show, "failed", reason="no source")
         redrive = post("/v1/redrives", {"code": "rtc_failed", "reason": "BytePlus is back"})["id"]
-        eventually(lambda: api.get(f"/v1/redrives/{redrive}").json()["state"], lambda state: state == "finished")
+        read_until(lambda: api.get(f"/v1/redrives/{redrive}").json()["state"], lambda state: state == "finished")
         found = {"letter": letter, "clip": clips[0], "failed_clip": clips[1], "redrive": redrive, "endpoint": endpoint}
         yield {**ids, **found, "share": quote(share, safe=""), "event": event}
 

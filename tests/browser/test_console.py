@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 from pymongo import MongoClient
 
-from tests.e2e.goalsvc_api import eventually
+from tests.support.waiting import read_until
 
 from .scene import KEY, PAGES, Evening, bury, logged_in, send
 
@@ -278,7 +278,7 @@ class TestLive:
         expect(state).to_have_text(re.compile("^lost since .*; connecting$"), timeout=15_000)
         with MongoClient[dict[str, Any]](dev["mongodb_url"]) as documents:
             meanwhile(documents, evening["show"], [f"away-{number}" for number in range(5)])
-        eventually(lambda: answers(dev, evening["show"]), bool)
+        read_until(lambda: answers(dev, evening["show"]), bool)
         expect(state).to_have_text("live", timeout=15_000)
         expect(page.get_by_text("away-4")).to_have_count(1, timeout=15_000)
         lines = page.locator("[data-tail] li", has_text="away-").all_inner_texts()

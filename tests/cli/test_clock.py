@@ -9,7 +9,7 @@ import pytest
 
 from goalsvc.commands.api import CommandError
 from goalsvc.commands.clock import seconds_of
-from tests.e2e.goalsvc_api import eventually
+from tests.support.waiting import read_until
 
 from .command_line import Cli
 
@@ -59,7 +59,7 @@ class TestAdvancing:
         told = cli("clock", "advance", "1h1s").out
         assert datetime.fromisoformat(told.split()[-1]) - before >= timedelta(seconds=3601)
         cli("send", "member_removed", "--goal", goal, "--user", "alice")
-        ended = eventually(lambda: own_api.get(f"/v1/goals/{goal}").json(), lambda goal: not goal["active"])
+        ended = read_until(lambda: own_api.get(f"/v1/goals/{goal}").json(), lambda goal: not goal["active"])
         # The test clock goes on by itself, too: what passed between the two commands is part of the show.
         assert 3601 <= ended["progress"] <= (now() - before).total_seconds() + 1
 
@@ -74,7 +74,7 @@ class TestAdvancing:
         }
         goal = own_api.post("/v1/goals", json=body).raise_for_status().json()["id"]
         own_api.post("/v1/test-clock/advance", json={"seconds": 7201}).raise_for_status()
-        eventually(lambda: own_api.get(f"/v1/goals/{goal}").json(), lambda goal: not goal["active"])
+        read_until(lambda: own_api.get(f"/v1/goals/{goal}").json(), lambda goal: not goal["active"])
 
     @pytest.mark.parametrize("seconds", [0, -1, "an hour", 10**12])
     def test_bad_input_moves_nothing(self, own_api: httpx.Client, seconds: Any) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from goalsvc.commands.api import Target
 from goalsvc.commands.trace import read_trace, tree_of
 from tests.deliveries.receiver import a_receiver, response
-from tests.e2e.goalsvc_api import eventually
+from tests.support.waiting import read_until
 
 from .command_line import Cli, assert_one_sentence
 
@@ -29,7 +29,7 @@ def node(kind: str, name: str, *children: dict[str, Any], **more: Any) -> dict[s
 
 def test_the_tree_of_a_join(cli: Cli, show: str) -> None:
     cli("send", "member_added", "--goal", show, "--user", "alice")
-    tree = eventually(lambda: cli("trace", show).out.splitlines(), lambda found: "webhook" in "".join(found))
+    tree = read_until(lambda: cli("trace", show).out.splitlines(), lambda found: "webhook" in "".join(found))
     assert tree[0] == f"goal {show}"
     assert tree[1].startswith("├── call create_goal by key env")
     tree.pop(1)
@@ -43,7 +43,7 @@ def test_the_tree_of_a_join(cli: Cli, show: str) -> None:
 def test_as_json(cli: Cli, api: httpx.Client, show: str) -> None:
     cli("send", "member_added", "--goal", show, "--user", "bob")
     # Traces are written in batches, a moment after the answer.
-    events = eventually(lambda: json.loads(cli("trace", show, "--json").out)["events"], lambda found: len(found) == 2)
+    events = read_until(lambda: json.loads(cli("trace", show, "--json").out)["events"], lambda found: len(found) == 2)
     assert [event["name"] for event in events] == ["create_goal", "member_added"]
     assert events == api.get(f"/v1/goals/{show}/trace").json()["events"]
 
@@ -65,7 +65,7 @@ async def test_all_pages_are_read() -> None:
 
 
 def test_a_goal_to_which_nothing_happened(cli: Cli, show: str) -> None:
-    tree = eventually(lambda: cli("trace", show).out.splitlines()[1:], lambda found: "nothing" not in found[0])
+    tree = read_until(lambda: cli("trace", show).out.splitlines()[1:], lambda found: "nothing" not in found[0])
     assert [line.split()[1:3] for line in tree] == [["call", "create_goal"]]
 
 

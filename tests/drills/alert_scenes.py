@@ -127,26 +127,24 @@ def webhooks_are_late(drill: Drill) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def pusher_is_slow(drill: Drill) -> Iterator[None]:
-    with drill.traffic():
-        drill.stack.pusher.rest_seconds = 1.5
-        try:
-            yield
-        finally:
-            drill.stack.pusher.rest_seconds = 0.0
-            time.sleep(20)
+def pusher_is_slow(drill: Drill) -> AbstractContextManager[None]:
+    return _pusher_in_trouble(drill, rest_seconds=1.5)
+
+
+def pusher_fails(drill: Drill) -> AbstractContextManager[None]:
+    return _pusher_in_trouble(drill, status=500)
 
 
 @contextmanager
-def pusher_fails(drill: Drill) -> Iterator[None]:
+def _pusher_in_trouble(drill: Drill, *, rest_seconds: float = 0.0, status: int = 200) -> Iterator[None]:
+    pusher = drill.stack.pusher
     with drill.traffic():
-        drill.stack.pusher.status = 500
+        pusher.rest_seconds, pusher.status = rest_seconds, status
         try:
             yield
         finally:
-            drill.stack.pusher.status = 200
-            time.sleep(20)
+            pusher.rest_seconds, pusher.status = 0.0, 200
+            time.sleep(20)  # the alerts look back over some time, in which calls must succeed
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,24 +17,13 @@ from goalsvc.devstack.environment import DEFAULTS
 from goalsvc.devstack.ports import HOST
 from goalsvc.devstack.process import bound_to_this_process
 from goalsvc.devstack.waiting import holds_within
+from tests.support.waiting import read_until
 
 from . import soketi
 
 WAIT_SECONDS = 15.0
 
 T = TypeVar("T")
-
-
-def eventually(read: Callable[[], T], condition: Callable[[T], bool], seconds: float = WAIT_SECONDS) -> T:
-    """What `read` gives, once the condition holds for it; fails when that takes too long."""
-    last: list[T] = []
-
-    def holds() -> bool:
-        last[:] = [read()]
-        return condition(last[0])
-
-    assert holds_within(seconds, holds, every=0.02), f"not within {seconds:g} s; at last: {last[0]}"
-    return last[0]
 
 
 def wait_until(moment: datetime) -> None:
@@ -76,7 +65,7 @@ class Platform:
 
     def started(self, goal_id: str) -> datetime:
         """When the goal's clock was started, once it runs."""
-        return datetime.fromisoformat(eventually(lambda: self.goal(goal_id), is_running)["context"]["started"])
+        return datetime.fromisoformat(read_until(lambda: self.goal(goal_id), is_running)["context"]["started"])
 
     @staticmethod
     def _content(response: httpx.Response) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from goalsvc.devstack.ports import HOST
 from goalsvc.domain.channels import goal_channel, presence_stream, private_stream, private_user
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.settings import Settings
+from tests.support.waiting import read_until
 
 from . import soketi
 from .client import PusherClient
 from .conftest import Device, token_of
-from .goalsvc_api import Platform, eventually, is_running, wait_until
+from .goalsvc_api import Platform, is_running, wait_until
 from .soketi import Webhooks
 from .webhook_witness import Witness
 
@@ -56,7 +57,7 @@ def perform(platform: Platform, performer: PusherClient, goal_id: str, seconds: 
 def seconds_by(witness: Witness, goal_id: str) -> set[int]:
     """The whole seconds of one performance by the server's own account, whichever twin of each pair came first."""
     channel = goal_channel(goal_id)
-    eventually(lambda: witness.times_of(channel, *LEAVES), lambda times: len(times) == len(LEAVES))
+    read_until(lambda: witness.times_of(channel, *LEAVES), lambda times: len(times) == len(LEAVES))
     joins, leaves = witness.times_of(channel, *JOINS), witness.times_of(channel, *LEAVES)
     return {(leave - join) // 1000 for join in joins for leave in leaves}
 
@@ -68,8 +69,8 @@ def test_webhooks_arrive_as_the_server_sends_them(
     channel = goal_channel(goal_id)
 
     device(user("alice")).subscribe(channel)
-    eventually(lambda: platform.goal(goal_id), is_running)
-    eventually(lambda: witness.times_of(channel, *JOINS), lambda times: len(times) == len(JOINS))
+    read_until(lambda: platform.goal(goal_id), is_running)
+    read_until(lambda: witness.times_of(channel, *JOINS), lambda times: len(times) == len(JOINS))
 
     together = [sorted(webhook.about(channel)) for webhook in witness.about(channel)]
     assert sorted(together) == ([sorted(JOINS)] if pusher.batched else [[name] for name in sorted(JOINS)])
@@ -100,7 +101,7 @@ def test_a_device_that_dies_leaves(platform: Platform, witness: Witness, device:
 
     stage.kill()
 
-    eventually(lambda: platform.goal(goal_id), lambda goal: not is_running(goal) and goal["progress"] > 0)
+    read_until(lambda: platform.goal(goal_id), lambda goal: not is_running(goal) and goal["progress"] > 0)
     assert platform.goal(goal_id)["progress"] in seconds_by(witness, goal_id)
 
 
@@ -119,7 +120,7 @@ def test_two_devices_of_the_performer_are_one(platform: Platform, witness: Witne
     assert witness.times_of(channel, *LEAVES) == []
 
     phone.unsubscribe(channel)
-    eventually(lambda: platform.goal(goal_id), lambda goal: not is_running(goal) and goal["progress"] > 0)
+    read_until(lambda: platform.goal(goal_id), lambda goal: not is_running(goal) and goal["progress"] > 0)
     assert platform.goal(goal_id)["progress"] in seconds_by(witness, goal_id)
 
 
@@ -153,7 +154,7 @@ def test_a_funded_show_from_the_first_token_to_the_payout(
     assert viewer.wait_for("stream.changed", channel=private_stream(alice)).data["show"] == plan["show"]
     best = viewer.wait_for("livestream.mvps", channel=private_stream(alice)).data["mvps"]
     assert best == [{"user_id": bob, "amount": 600}, {"user_id": carol, "amount": 400}]
-    session = eventually(lambda: platform.read(f"/v1/sessions/{session_id}"), lambda read: read["show_goal_pairs"])
+    session = read_until(lambda: platform.read(f"/v1/sessions/{session_id}"), lambda read: read["show_goal_pairs"])
     show_id = session["show_goal_pairs"][0]["show_goal"]
 
     # when it is performed
@@ -170,9 +171,9 @@ def test_a_funded_show_from_the_first_token_to_the_payout(
         assert (told["kind"], told["level"]) == ("ShowGoal", 1)
 
     # and it is over, and paid to the token
-    show = eventually(lambda: platform.goal(show_id), lambda goal: not goal["active"])
+    show = read_until(lambda: platform.goal(show_id), lambda goal: not goal["active"])
     assert show["progress"] in seconds_by(witness, show_id)
-    assert eventually(lambda: platform.balance(alice), lambda balance: balance >= 1000) == 1000
+    assert read_until(lambda: platform.balance(alice), lambda balance: balance >= 1000) == 1000
     assert platform.balance(bob) == platform.balance(carol) == 0
     assert platform.read(f"/v1/escrows/show_funding:{funding_id}")["balance"] == 0
     streamer.wait_for("wallet.updated", channel=private_user(alice), where=saying(amount=1000, shares=2))
@@ -189,10 +190,10 @@ def test_an_exclusive_pauses_when_its_viewer_goes(platform: Platform, device: De
 
     viewer.subscribe(channel)
     performer.subscribe(channel)
-    eventually(lambda: platform.goal(goal_id), is_running)
+    read_until(lambda: platform.goal(goal_id), is_running)
     viewer.unsubscribe(channel)
 
-    eventually(lambda: platform.goal(goal_id), lambda goal: not is_running(goal))
+    read_until(lambda: platform.goal(goal_id), lambda goal: not is_running(goal))
 
 
 def test_who_is_in_a_channel(

@@ -91,7 +91,7 @@ class TestTheOrder:
                     async def work(session: Any, batch: list[Event] = batch) -> None:
                         await log.write(batch, session)
                         for _ in range(random.randint(0, 20)):  # meanwhile others take places, and commit
-                            await database.ping()
+                            await database.client.admin.command("ping")
 
                     await database.transaction(work)
                 number += count

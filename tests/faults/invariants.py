@@ -6,10 +6,11 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.domain.books import findings_of, legs_of
+from goalsvc.domain.books import legs_of
 from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.goals import PERFORMED, GoalKind
 from goalsvc.domain.ids import derived_id
+from tests.support.books import findings_of
 
 from .machine import Document
 from .oracle import ClockOracle, sums_of

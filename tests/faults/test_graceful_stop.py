@@ -2,14 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
 from random import Random
 
 import pytest
 from redis.asyncio import Redis
 
 from goalsvc.devstack.process import birth_of
-from goalsvc.devstack.waiting import holds_within
+from tests.support.waiting import comes_to_hold
 
 from .outside import Clients, DevStack, PlayedShow, dev_stack, play_livestream, recorded_calls, settle, violations_of
 
@@ -29,10 +28,10 @@ async def stop_under_load(part: str) -> tuple[Clients, list[str]]:
         wrong: list[str] = []
         for number in range(STOPS):
             before = clients.tally.webhooks
-            await until(20.0, lambda before=before: clients.tally.webhooks >= before + 5)  # type: ignore[misc]
+            await comes_to_hold(lambda before=before: clients.tally.webhooks >= before + 5, 20.0, every=0.01)  # type: ignore[misc]
             wrong += await stop(stack, part)
             told = f"{part} is ready again"
-            assert await until(30.0, lambda number=number, told=told: stack.told().count(told) > number)  # type: ignore[misc]
+            assert await comes_to_hold(lambda n=number, text=told: stack.told().count(text) > n, 30.0, every=0.01)  # type: ignore[misc]
         shows: list[PlayedShow] = await asyncio.gather(*playing)
         await settle(clients, stack.addresses, wrong)
         wrong += violations_of(stack.addresses, shows, await recorded_calls(stack.addresses))
@@ -50,16 +49,11 @@ async def stop(stack: DevStack, part: str) -> list[str]:
     birth = birth_of(pid)
     stack.signal(part, signal.SIGTERM)
     wrong = []
-    if not await until(MOST_SECONDS, lambda: birth_of(pid) != birth):
+    if not await comes_to_hold(lambda: birth_of(pid) != birth, MOST_SECONDS, every=0.01):
         wrong.append(f"{part} does not stop within {MOST_SECONDS} s")
     if part == "worker":
         wrong += await left_in_hand(stack)
     return wrong
-
-
-async def until(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether the condition came to hold within that many seconds."""
-    return await asyncio.to_thread(holds_within, seconds, condition)
 
 
 async def left_in_hand(stack: DevStack) -> list[str]:

@@ -5,12 +5,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from goalsvc.integrations.child import Child
+from tests.support.waiting import comes_to_hold
 
 #: Notes its process id and its end, and ends by SIGTERM or when its standard input closes.
 PROGRAM = """
@@ -40,14 +40,6 @@ signal.pause()
 """
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.01)
-
-
 def noted(directory: Path, what: str) -> set[int]:
     return {int(path.name.partition("-")[2]) for path in directory.glob(f"{what}-*")}
 
@@ -59,11 +51,11 @@ def child_of(directory: Path) -> Child:
 async def test_it_is_started_again_when_it_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     child = child_of(tmp_path)
     child.start()
-    await until(lambda: len(noted(tmp_path, "begun")) == 1)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) == 1, 20, every=0.01)
     (first,) = noted(tmp_path, "begun")
     assert child.pid == first
     os.kill(first, signal.SIGKILL)
-    await until(lambda: len(noted(tmp_path, "begun")) == 2)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) == 2, 20, every=0.01)
     assert [r.levelno for r in caplog.records if "starting it again" in r.getMessage()] == [logging.WARNING]
     await child.stop(5.0)
     assert noted(tmp_path, "ended") == noted(tmp_path, "begun") - {first}
@@ -72,7 +64,7 @@ async def test_it_is_started_again_when_it_is_killed(tmp_path: Path, caplog: pyt
 async def test_sigterm_is_passed_on(tmp_path: Path) -> None:
     child = child_of(tmp_path)
     child.start()
-    await until(lambda: len(noted(tmp_path, "begun")) == 1)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) == 1, 20, every=0.01)
     await child.stop(5.0)
     assert noted(tmp_path, "ended") == noted(tmp_path, "begun")
     assert child.pid is None
@@ -81,7 +73,7 @@ async def test_sigterm_is_passed_on(tmp_path: Path) -> None:
 async def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     child = Child("deaf", [sys.executable, "-c", DEAF, str(tmp_path)], {})
     child.start()
-    await until(lambda: len(noted(tmp_path, "begun")) == 1)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) == 1, 20, every=0.01)
     (pid,) = noted(tmp_path, "begun")
     await child.stop(0.1)
     with pytest.raises(ProcessLookupError):
@@ -92,16 +84,17 @@ async def test_it_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None
     parent = f"""
 import asyncio, sys
 from goalsvc.integrations.child import Child
+from tests.support.waiting import comes_to_hold
 async def main():
     Child("c", [sys.executable, "-c", {PROGRAM!r}, {str(tmp_path)!r}], {{}}).start()
     await asyncio.sleep(60)
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent)
-    await until(lambda: len(noted(tmp_path, "begun")) == 1)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) == 1, 20, every=0.01)
     process.kill()
     await process.wait()
-    await until(lambda: len(noted(tmp_path, "ended")) == 1)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "ended")) == 1, 20, every=0.01)
 
 
 async def test_one_that_ends_at_once_is_not_started_all_the_time(tmp_path: Path) -> None:
@@ -111,9 +104,9 @@ async def test_one_that_ends_at_once_is_not_started_all_the_time(tmp_path: Path)
         {},
     )
     child.start()
-    await until(lambda: len(noted(tmp_path, "begun")) >= 3)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) >= 3, 20, every=0.01)
     begun = asyncio.get_running_loop().time()
-    await until(lambda: len(noted(tmp_path, "begun")) >= 4)
+    assert await comes_to_hold(lambda: len(noted(tmp_path, "begun")) >= 4, 20, every=0.01)
     assert asyncio.get_running_loop().time() - begun > 0.5, "it rests longer each time"
     await child.stop(5.0)
 
@@ -121,5 +114,7 @@ async def test_one_that_ends_at_once_is_not_started_all_the_time(tmp_path: Path)
 async def test_one_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     child = Child("missing", ["/nonexistent/program"], {})
     child.start()
-    await until(lambda: any("could not be started" in record.getMessage() for record in caplog.records))
+    assert await comes_to_hold(
+        lambda: any("could not be started" in record.getMessage() for record in caplog.records), 20, every=0.01
+    )
     await child.stop(1.0)

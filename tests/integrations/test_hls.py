@@ -15,7 +15,7 @@ from goalsvc.integrations.hls import (
     Variant,
     parse_playlist,
 )
-from goalsvc.integrations.window import choose_pieces
+from goalsvc.integrations.window import Piece, not_yet, select
 
 URL = "https://cdn.example/live/one/index.m3u8?token=t"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -310,6 +310,16 @@ def stream(count: int, *, ended: bool = False, begins: float = 0, run: int = 0, 
 
 def joined(*playlists: MediaPlaylist, ended: bool = False) -> MediaPlaylist:
     return MediaPlaylist(tuple(segment for playlist in playlists for segment in playlist.segments), 2.0, ended)
+
+
+def choose_pieces(
+    playlist: MediaPlaylist, begins_at: datetime, duration_seconds: float, latest_begin: datetime | None = None
+) -> tuple[Piece, ...]:
+    """What is selected, all of it; raises NotYetError while some is to come."""
+    selection = select(playlist, begins_at, duration_seconds, latest_begin)
+    if not selection.is_nearly_complete and not playlist.ended:
+        raise not_yet(selection)
+    return selection.pieces
 
 
 class TestWindow:

@@ -4,14 +4,14 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 
-from goalsvc.devstack.waiting import holds_within
 from tests.integrator.generated import GeneratedClient, GeneratedListener
+from tests.support.waiting import read_until
 
 T = TypeVar("T")
 
@@ -35,17 +35,6 @@ def listener(http: httpx.Client) -> GeneratedListener:
     return GeneratedListener(http.get("/asyncapi.json").json())
 
 
-def eventually(read: Callable[[], T], condition: Callable[[T], bool]) -> T:
-    last: list[T] = []
-
-    def holds() -> bool:
-        last[:] = [read()]
-        return condition(last[0])
-
-    assert holds_within(20, holds, every=0.05), f"at last: {last}"
-    return last[0]
-
-
 def tell(api: GeneratedClient, name: str, goal_id: str, user_id: str, seconds_ago: float) -> None:
     """Sends a webhook, signed as the operation's description says."""
     event = {"name": name, "channel": f"presence-enc-goal@{goal_id}", "user_id": user_id}
@@ -60,7 +49,7 @@ def assert_told_as_documented(stack: dict[str, Any], listener: GeneratedListener
         recorded: list[dict[str, Any]] = httpx.get(f"{stack['pusher_url']}/recorded", trust_env=False).json()
         return recorded
 
-    notices = eventually(told, lambda notices: set(expected) <= {notice["name"] for notice in notices})
+    notices = read_until(told, lambda notices: set(expected) <= {notice["name"] for notice in notices})
     for notice in notices:
         for channel in notice["channels"]:
             listener.check(channel, notice["name"], notice["data"])
@@ -78,13 +67,13 @@ def test_a_show(stack: dict[str, Any], api: GeneratedClient, listener: Generated
     api.call("deposit_tokens", user_id="i-viewer", body={"amount": 100}, idempotency_key="i-deposit")
     contribution = {"user_id": "i-viewer", "amount": 100}
     api.call("contribute_to_a_fundinggoal", goal_id=funding["id"], body=contribution, idempotency_key="i-1")
-    pairs = eventually(
+    pairs = read_until(
         lambda: api.call("read_a_session", session_id=session["id"])["show_goal_pairs"], lambda pairs: bool(pairs)
     )
     show = pairs[0]["show_goal"]
     tell(api, "member_added", show, "i-streamer", 400)
     tell(api, "member_removed", show, "i-streamer", 0)
-    eventually(lambda: api.call("read_a_wallet", user_id="i-streamer")["balance"], lambda balance: balance == 100)
+    read_until(lambda: api.call("read_a_wallet", user_id="i-streamer")["balance"], lambda balance: balance == 100)
     assert api.call("read_an_escrow", escrow_id=f"show_funding:{funding['id']}")["balance"] == 0
     assert api.call("read_a_goal", goal_id=show)["active"] is False
     assert api.call("who_contributed_most", goal_id=funding["id"])["items"] == [{"user_id": "i-viewer", "amount": 100}]
@@ -105,18 +94,18 @@ def test_an_exclusive(stack: dict[str, Any], api: GeneratedClient, listener: Gen
     request = api.call("create_a_goal", body=plan)
     assert api.call("read_a_wallet", user_id="x-viewer")["balance"] == 0
     api.call("agree_to_a_request", goal_id=request["id"])
-    pairs = eventually(
+    pairs = read_until(
         lambda: api.call("read_a_session", session_id=session["id"])["exclusive_goal_pairs"], lambda pairs: bool(pairs)
     )
     exclusive = pairs["x-viewer"]["exclusive_goal"]
     held = f"exclusive:{exclusive}"
-    eventually(lambda: api.call("read_an_escrow", escrow_id=held)["balance"], lambda balance: balance == 301)
+    read_until(lambda: api.call("read_an_escrow", escrow_id=held)["balance"], lambda balance: balance == 301)
     assert api.call("may_this_viewer_watch", session_id=session["id"], viewer_id="x-viewer")
     tell(api, "member_added", exclusive, "x-streamer", 200)
     tell(api, "member_removed", exclusive, "x-streamer", 0)
-    eventually(lambda: api.call("read_a_goal", goal_id=exclusive)["progress"], lambda progress: progress == 200)
+    read_until(lambda: api.call("read_a_goal", goal_id=exclusive)["progress"], lambda progress: progress == 200)
     api.call("end_a_goal", goal_id=exclusive)
-    eventually(lambda: api.call("read_an_escrow", escrow_id=held)["balance"], lambda balance: balance == 0)
+    read_until(lambda: api.call("read_an_escrow", escrow_id=held)["balance"], lambda balance: balance == 0)
     assert api.call("read_a_wallet", user_id="x-streamer")["balance"] == 301 * 200 // 360
     assert api.call("read_a_wallet", user_id="x-viewer")["balance"] == 301 - 301 * 200 // 360
     assert_told_as_documented(stack, listener, "stream.authorized", "exclusive.closed", "goal.ended", "wallet.updated")

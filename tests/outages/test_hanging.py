@@ -9,6 +9,7 @@ import pytest
 
 from goalsvc.devstack.waiting import holds_within
 from tests.faults.outside import Clients, DevStack, dev_stack, play_livestream, recorded_calls, settle, violations_of
+from tests.support.waiting import comes_to_hold
 
 pytestmark = pytest.mark.real
 
@@ -25,9 +26,13 @@ def readiness(stack: DevStack) -> tuple[int, dict[str, str]]:
     return answer.status_code, answer.json()
 
 
-async def until(seconds: float, stack: DevStack, ready: bool) -> bool:
-    """Whether readiness came to say so within that time."""
-    return await asyncio.to_thread(holds_within, seconds, lambda: (readiness(stack)[0] == 200) is ready)
+async def notices(stack: DevStack, *, ready: bool) -> bool:
+    """Whether readiness came to say so in time."""
+    return await comes_to_hold(lambda: asyncio.to_thread(says, stack, ready), NOTICED_SECONDS, every=0.01)
+
+
+def says(stack: DevStack, ready: bool) -> bool:
+    return (readiness(stack)[0] == 200) is ready
 
 
 @pytest.mark.parametrize("part", HANGING)
@@ -39,7 +44,7 @@ async def test_readiness_tells_and_all_heals_by_itself(part: str) -> None:
         assert await asyncio.to_thread(holds_within, 30.0, lambda: clients.tally.webhooks >= 3)
         stack.signal(part, signal.SIGSTOP)
         try:
-            assert await until(NOTICED_SECONDS, stack, ready=False)
+            assert await notices(stack, ready=False)
             status, told = await asyncio.to_thread(readiness, stack)
             assert status == 503
             assert told.pop(HANGING[part]).startswith("unreachable")
@@ -48,7 +53,7 @@ async def test_readiness_tells_and_all_heals_by_itself(part: str) -> None:
             assert healthy.status_code == 200
         finally:
             stack.signal(part, signal.SIGCONT)
-        assert await until(NOTICED_SECONDS, stack, ready=True)
+        assert await notices(stack, ready=True)
         shows = await asyncio.gather(*playing)
         await settle(clients, stack.addresses, clients.wrong)
         wrong = clients.wrong + violations_of(stack.addresses, shows, await recorded_calls(stack.addresses))

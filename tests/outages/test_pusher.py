@@ -12,6 +12,7 @@ from pymongo import MongoClient
 from goalsvc.errors import ServiceDownError
 from goalsvc.integrations.breaker import Breaker
 from tests.stories.scenes import Show, a_funded_show, a_karaoke
+from tests.support.waiting import comes_to_hold
 from tests.world import World, open_world
 
 pytestmark = pytest.mark.real
@@ -64,18 +65,6 @@ async def played(
         yield opened
 
 
-async def until(seconds: float, holds: Any) -> bool:
-    """Whether that came to hold within that time."""
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                if holds():
-                    return True
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        return False
-
-
 async def shows_on(world: World, number: int) -> list[Show]:
     shows = [await world.given(a_funded_show(earnings=2)) for _ in range(number)]
     for show in shows:
@@ -93,7 +82,7 @@ async def test_money_does_not_wait_for_it(played: tuple[World, Pusher], state: s
     pusher.told.clear()
     for show in shows:
         await world.performer_leaves(show)
-    paid = await until(15.0, lambda: all(world.escrow(show.escrow_id) == 0 for show in shows))
+    paid = await comes_to_hold(lambda: all(world.escrow(show.escrow_id) == 0 for show in shows), 15.0, every=0.02)
     assert paid, "a payout waits for Pusher"
     assert pusher.told == []
 
@@ -116,7 +105,7 @@ async def test_what_waits_makes_few_calls_and_few_lines_and_no_dead_letter(
     for _ in range(20):
         for goal in goals:
             await world.performs(goal, seconds=7)
-    assert await until(15.0, lambda: all(world.progress(goal) == 140 for goal in goals))
+    assert await comes_to_hold(lambda: all(world.progress(goal) == 140 for goal in goals), 15.0, every=0.02)
     assert pusher.calls <= 30, "calls fail at once while the service does not work"
     assert len([record for record in caplog.records if record.levelno >= logging.INFO]) <= 10
 

@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from beanie import init_beanie
 from mongomock import filtering
 from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
+from pymongo.errors import OperationFailure
 
 from goalsvc.context import WorkerContext
 from goalsvc.domain.events import Event
@@ -194,11 +195,12 @@ def settings_with(**values: Any) -> Settings:
 
 
 def _mend_mongomock() -> None:
-    """Three things that it cannot do.
+    """Four things that it cannot do.
 
     PyMongo hands `sort` to a bulk update also where none is asked for: mongomock 4.3 does not know the word. And a collection
     with other options is not asynchronous any more: here no write waits for a disk anyway, so it is the same collection. And
-    `$type` knows neither a list of types nor those that no test stores.
+    `$type` knows neither a list of types nor those that no test stores. And a change stream is refused, as by a server that
+    is no replica set.
     """
     builder: Any = BulkOperationBuilder
     collection: Any = AsyncMongoMockCollection
@@ -208,8 +210,12 @@ def _mend_mongomock() -> None:
         assert sort is None, "mongomock cannot sort"
         known(self, *args, **kwargs)
 
+    def refuse_watch(self: object, *args: object, **options: object) -> NoReturn:
+        raise OperationFailure("The $changeStream stage is only supported on replica sets", 40573)
+
     builder.add_update = add_update
     collection.with_options = lambda self, **options: self
+    collection.watch = refuse_watch
     one_of: Any = filtering._type_op
 
     def type_of(value: Any, types: Any, in_array: bool = False) -> bool:

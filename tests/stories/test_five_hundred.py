@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from goalsvc.devstack.environment import DEFAULTS, PrivatePart, environment_for
 from goalsvc.devstack.ports import HOST, free_port, http_status
 from goalsvc.devstack.process import bound_to_this_process
 from tests.integrations.stub_server import StubAnswer, StubRequest, open_stub_server
+from tests.support.waiting import comes_to_hold
 
 pytestmark = pytest.mark.real
 
@@ -101,19 +103,16 @@ async def two_apis(
                 await stack.enter_async_context(running(["serve", "--port", str(port)], environment, logs / "api"))
             await stack.enter_async_context(running(["worker"], environment, logs / "worker"))
             for port in ports:
-                await until(lambda port=port: http_status(port, "/readyz") == 200)
+                await comes_true(lambda port=port: http_status(port, "/readyz") == 200)  # type: ignore[misc]
             try:
                 yield Stack([f"http://{HOST}:{port}" for port in ports], documents[name], notices)
             finally:
                 documents.drop_database(name)
 
 
-async def until(holds: Any) -> None:
-    """Waits for a condition."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not await asyncio.to_thread(holds):
-        assert monotonic() < deadline, "the condition never came true"
-        await asyncio.sleep(0.02)
+async def comes_true(condition: Callable[[], bool]) -> None:
+    """Waits, beside the event loop, until the condition holds."""
+    assert await comes_to_hold(partial(asyncio.to_thread, condition), PATIENCE_SECONDS, every=0.02)
 
 
 async def test_five_hundred_viewers_fund_a_show_within_two_seconds(
@@ -144,7 +143,7 @@ async def test_five_hundred_viewers_fund_a_show_within_two_seconds(
         assert max(answer.json()["progress"] for answer in answers) == TARGET
 
         owing = {"promises.0": {"$exists": True}}
-        await until(lambda: stack.told("stream.changed") and database["goals"].find_one(owing) is None)
+        await comes_true(lambda: bool(stack.told("stream.changed")) and database["goals"].find_one(owing) is None)
         goal = database["goals"].find_one({"_id": ObjectId(funding)})
         assert (goal["progress"], goal["active"]) == (TARGET, False)
         (show,) = database["goals"].find({"_cls": "Goal.ShowGoal"})

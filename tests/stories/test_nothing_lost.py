@@ -1,11 +1,8 @@
 """Crashes, repeats, an emptied Redis: every promise is fulfilled, and fulfilled once (docs/specification.md#promises)."""
 
-import asyncio
-from collections.abc import Callable
-from time import monotonic
-
 import pytest
 
+from tests.support.waiting import comes_to_hold
 from tests.world import World, joined, left, occupied, vacated
 
 from .scenes import Show, a_funded_show, a_funding, a_request, an_exclusive, contributes
@@ -242,15 +239,7 @@ class TestRealWorkers:
         await world.after(seconds=400)
         await world.performer_leaves(show)
         if moment == "meanwhile":
-            await eventually(lambda: world.all("transfers", {"_id": {"$regex": "^escrow-"}}) != [])
+            assert await comes_to_hold(lambda: world.all("transfers", {"_id": {"$regex": "^escrow-"}}) != [])
         await world.empties_redis()
         await world.settle(patience=SWEPT_SECONDS)
         assert_show_is_over(world, show)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Waits until the condition holds, with a deadline."""
-    deadline = monotonic() + 10
-    while not condition():
-        assert monotonic() < deadline
-        await asyncio.sleep(0.001)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from bson import Code, ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -127,3 +127,23 @@ LONGEST_TARGET_SECONDS = 86_400
 def level_of(levels: Sequence[Level], progress: int) -> int:
     """How many levels that progress has reached."""
     return sum(level.target <= progress for level in levels)
+
+
+class HasLevels:
+    """Something with a progress and levels: a goal, and what is told of one."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        levels: Sequence[Level]
+        progress: int
+
+    @property
+    def level(self) -> int:
+        """How many levels are reached."""
+        return level_of(self.levels, self.progress)
+
+    @property
+    def target(self) -> int | None:
+        """The threshold of the last level; None without levels."""
+        return self.levels[-1].target if self.levels else None

@@ -119,16 +119,6 @@ def select(
     return Selection(_runs_of(chosen), skip, duration_seconds, missing, wait)
 
 
-def choose_pieces(
-    playlist: MediaPlaylist, begins_at: datetime, duration_seconds: float, latest_begin: datetime | None = None
-) -> tuple[Piece, ...]:
-    """What `select` finds, in pieces; raises NotYetError also while not all of it has been streamed."""
-    selection = select(playlist, begins_at, duration_seconds, latest_begin)
-    if not selection.is_nearly_complete and not playlist.ended:
-        raise not_yet(selection)
-    return selection.pieces
-
-
 def not_yet(selection: Selection) -> NotYetError:
     """The error that says how much is missing."""
     return NotYetError(

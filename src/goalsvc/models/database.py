@@ -78,10 +78,6 @@ class Database:
         """Ends the transactions that killed processes left open; how many. Raises PyMongoError."""
         return await end_abandoned(self.client)
 
-    async def ping(self) -> None:
-        """Asks the primary whether it is there; raises PyMongoError when it is not."""
-        await self.client[self.name].command("ping")
-
     async def commits(self) -> None:
         """Writes in a transaction and commits it; raises PyMongoError or LedgerBusyError when that cannot be done."""
         collection = self.client[self.name]["readiness"]

@@ -17,10 +17,10 @@ from goalsvc.domain.goals import (
     ClockTimes,
     Conditions,
     GoalKind,
+    HasLevels,
     Level,
     Metadata,
     UserId,
-    level_of,
 )
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
@@ -50,7 +50,7 @@ _CLOCK_FIELDS = {"_cls": 1, "context": 1, "clock": 1, "exp": 1, "progress": 1, "
 _PERFORMED_CLS = frozenset(kind.cls for kind in PERFORMED)
 
 
-class Goal(HasPromises):
+class Goal(HasPromises, HasLevels):
     """Something with a progress and levels. Read it freely; change it only by the methods that say what they do."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -92,16 +92,6 @@ class Goal(HasPromises):
         return document.get("_cls") in CLASSES
 
     # -- what can be read -----------------------------------------------------------------------------------------
-
-    @property
-    def level(self) -> int:
-        """How many levels are reached."""
-        return level_of(self.levels, self.progress)
-
-    @property
-    def target(self) -> int | None:
-        """The threshold of the last level; None without levels."""
-        return self.levels[-1].target if self.levels else None
 
     @property
     def performance(self) -> GoalClock:

@@ -104,7 +104,7 @@ class Keyring:
                     async for change in changes:
                         if not _only_a_use(change):
                             await self.refresh()
-            except (PyMongoError, NotImplementedError, TypeError) as error:
+            except PyMongoError as error:
                 log.debug("API keys are polled: no change stream (%s)", error)
             await asyncio.sleep(self._poll_seconds)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from goalsvc.domain.channels import OCCUPIED, VACATED, Channel
-from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, Level, Metadata, level_of
+from goalsvc.domain.goals import ClockTimes, Conditions, GoalKind, HasLevels, Level, Metadata, level_of
 
 PUSHER = "ext.pusher"
 LEADERBOARDS = "features.leaderboards"
@@ -49,7 +49,7 @@ class ChannelVacated(PresenceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoalEvent:
+class GoalEvent(HasLevels):
     """Something happened to a goal. `event_id` is the same when it is announced again after a crash."""
 
     signal: ClassVar[str] = LEADERBOARDS
@@ -74,16 +74,6 @@ class GoalEvent:
     def viewer_id(self) -> str | None:
         """For whom it is, when it is for one viewer."""
         return self.conditions.exclusive_to or self.metadata.viewer_id
-
-    @property
-    def level(self) -> int:
-        """How many levels are reached."""
-        return level_of(self.levels, self.progress)
-
-    @property
-    def target(self) -> int | None:
-        """The threshold of the last level; None for a goal without levels."""
-        return self.levels[-1].target if self.levels else None
 
     @property
     def target_reached(self) -> bool:
