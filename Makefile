@@ -26,8 +26,8 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: setup ## play a whole show on real parts, from signed webhook to payout and clip
 	$(BIN)/goalsvc demo
 
-test: setup ## run all tests; those that need node are skipped where there is none
-	$(BIN)/python -m pytest
+test: setup client-code ## run all tests, on up to four processors; those that need node are skipped where there is none
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-fast: setup ## pure and in-memory tests, under a minute
 	$(BIN)/python -m pytest -q tests/domain tests/signals tests/house tests/receivers tests/test_coalescer.py

@@ -19,10 +19,22 @@ from goalsvc.domain.promises import Job
 from goalsvc.errors import SettingsError
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL
-from goalsvc.tasks.arq_queue import ArqQueue, body_of, deserialize, job_of, serialize, wake_key
+from goalsvc.tasks.arq_queue import (
+    BODY,
+    RUNNING,
+    TRIES,
+    ArqQueue,
+    body_of,
+    deserialize,
+    job_of,
+    script,
+    serialize,
+    wake_key,
+)
 from goalsvc.tasks.signing import JobSigner, RefusedJobError
 from tests.receivers.fakes import NOW, FakeClock
 
+LANE = Lane.MONEY
 NOW_MS = to_epoch_milliseconds(NOW)
 SIGNER = JobSigner(["secret"])
 
@@ -167,6 +179,23 @@ async def tokens(redis: Redis, lane: Lane = Lane.MONEY) -> int:
     return len(await redis.execute_command("LRANGE", wake_key(lane.queue), 0, -1))  # type: ignore[no-untyped-call]
 
 
+async def claimed(redis: Redis) -> dict[str, tuple[int, int]]:
+    """Claims what is due, as a worker does: by id the argument `amount` and the number of the try."""
+    args: list[str | int] = [10, 12_000, RUNNING, BODY, TRIES]
+    _, *jobs = await redis.register_script(script("claim"))(keys=[LANE.queue, wake_key(LANE.queue)], args=args)
+    bodies = [SIGNER.verified(job_id.decode(), body) for job_id, body in zip(jobs[::4], jobs[1::4], strict=True)]
+    amounts = [deserialize(body)["k"].get("amount", 0) for body in bodies]
+    return {
+        job_id.decode(): (amount, tried) for job_id, amount, tried in zip(jobs[::4], amounts, jobs[2::4], strict=True)
+    }
+
+
+async def finished(redis: Redis, job_id: str, again_after_milliseconds: int = -1) -> None:
+    """Notes the end of a job's run, as a worker does."""
+    args: list[str | int] = [RUNNING, BODY, TRIES, job_id, again_after_milliseconds, 0]
+    await redis.register_script(script("finish"))(keys=[LANE.queue, wake_key(LANE.queue)], args=args)
+
+
 @pytest.mark.real
 class TestArqQueue:
     async def test_a_job_is_a_body_and_a_place_in_the_queue(self, queue: ArqQueue, redis: Redis) -> None:
@@ -232,6 +261,49 @@ class TestArqQueue:
         await queue.flush()
         assert (await waiting(redis))["j"] > 3000
         assert b"amount\x01" in await redis.get("arq:job:j")
+
+    async def test_a_job_that_is_enqueued_while_it_runs_is_run_again(self, queue: ArqQueue, redis: Redis) -> None:
+        """The run may have fulfilled its promise just before the promise was made anew."""
+        queue.enqueue(Job("j", "transfer", {"amount": 1}))
+        await queue.flush()
+        assert await claimed(redis) == {"j": (1, 1)}
+        queue.enqueue(Job("j", "transfer", {"amount": 2}))
+        await queue.flush()
+        assert await claimed(redis) == {}, "not beside the first"
+        await finished(redis, "j")
+        assert await claimed(redis) == {"j": (2, 1)}
+        await finished(redis, "j")
+        assert await redis.keys("arq:*") == []
+
+    async def test_it_is_run_again_when_it_is_due(self, queue: ArqQueue, redis: Redis) -> None:
+        queue.enqueue(Job("j", "transfer", {"amount": 1}))
+        await queue.flush()
+        await claimed(redis)
+        queue.enqueue(Job("j", "transfer", {"amount": 2}, due_at=NOW + timedelta(hours=30)))
+        await queue.flush()
+        await finished(redis, "j")
+        assert (await waiting(redis))["j"] == pytest.approx(30 * 3600, abs=60)
+        assert await redis.pttl("arq:job:j") == pytest.approx(54 * 3_600_000, abs=60_000)
+
+    async def test_one_that_is_tried_again_anyway_is_not_run_twice(self, queue: ArqQueue, redis: Redis) -> None:
+        queue.enqueue(Job("j", "transfer", {"amount": 1}))
+        await queue.flush()
+        await claimed(redis)
+        queue.enqueue(Job("j", "transfer", {"amount": 1}))
+        await queue.flush()
+        await finished(redis, "j", again_after_milliseconds=0)
+        assert await claimed(redis) == {"j": (1, 2)}
+        await finished(redis, "j")
+        assert await redis.keys("arq:*") == []
+
+    async def test_the_sweep_has_no_job_run_again(self, queue: ArqQueue, redis: Redis) -> None:
+        """A promise is still there while its job runs; the sweep meets it at each look."""
+        queue.enqueue(Job("j", "transfer", {}))
+        await queue.flush()
+        await claimed(redis)
+        assert await queue.offer(Lane.MONEY, [Job("j", "transfer", {})])
+        await finished(redis, "j")
+        assert await redis.keys("arq:*") == []
 
     async def test_without_redis_it_is_lost_but_no_caller_fails(self, redis: Redis, queue: ArqQueue) -> None:
         """Enqueueing is a hint; the sweep finds what was lost."""

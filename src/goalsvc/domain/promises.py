@@ -88,7 +88,7 @@ class PromiseRef:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a task that is to be. The same id is not taken twice while the first is waiting or running."""
+    """One run of a task that is to be. While a job of the same id waits it is not taken; while one runs, it is run after it."""
 
     id: str
     task: str

@@ -142,7 +142,7 @@ class ArqQueue:
         """Returns how many of the jobs are new, or -1 when the lane already holds `most` jobs."""
         now = self._clock.now()
         now_milliseconds = to_epoch_milliseconds(now)
-        given: list[str | int | bytes] = [most, _MOST_TOKENS, BODY]
+        given: list[str | int | bytes] = [most, _MOST_TOKENS, BODY, RUNNING]
         for job in jobs:
             delay = 0 if job.due_at is None else max(0, to_epoch_milliseconds(job.due_at) - now_milliseconds)
             try:
