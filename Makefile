@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: openapi image drivers deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
+.PHONY: client-typescript openapi image drivers deliveries release drills reference client client-code explained docs docs-serve alerts help setup demo test test-fast format media e2e check audit bench events faults faults-short lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -95,6 +95,11 @@ client: client-code ## make the typed Python client from the OpenAPI document, a
 openapi: setup ## lint the OpenAPI document, make clients of it; BASE=commit: breaking changes since then (needs node)
 	.ci/openapi $(BASE)
 
+client-typescript: setup ## make the TypeScript client, test it on `goalsvc dev`, pack it into dist/ (needs node)
+	@command -v npm >/dev/null || { echo "node and npm (20 or newer) are not installed: there is no TypeScript client"; exit 1; }
+	GOALSVC_TEST_TYPESCRIPT=all $(BIN)/python -m pytest -q -rs tests/integrator/test_typescript.py
+	mkdir -p dist && cd clients/typescript && npm pack --silent --pack-destination $(abspath dist)
+
 alerts: ## check and test the alerts (needs promtool)
 	@if command -v promtool >/dev/null; then \
 	  promtool check rules deploy/prometheus/goalsvc.rules.yml && promtool test rules deploy/prometheus/goalsvc.rules.test.yml; \
@@ -126,5 +131,5 @@ lock: ## renew the lock files (needs uv and npm)
 	$(PYTHON) .ci/strip_npm_lock.py tests/e2e/package-lock.json
 
 clean: ## remove what can be made again: environment, caches, node modules (not the data of `goalsvc dev`)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist tests/e2e/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist tests/e2e/node_modules clients/typescript/node_modules clients/typescript/build
 	find src tests bench .ci -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,9 +82,12 @@ def ensure(document: Json) -> bool:
 
 
 def main() -> None:
-    """Makes the package from the goalsvc that is installed."""
+    """Makes the package from the goalsvc that is installed; with `--document FILE`, writes the document for another client."""
     from goalsvc.app import create_app
 
+    if sys.argv[1:2] == ["--document"]:
+        Path(sys.argv[2]).write_text(json.dumps(document_for_client(create_app().openapi())), "utf-8")
+        return
     print("made" if ensure(create_app().openapi()) else "current", file=sys.stderr)
 
 

@@ -38,6 +38,20 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "users": ("last_seen", "erased_at", "byteplus.hls_url"),
     "earnings": ("settled_at", "state"),
 }  # fmt: skip
+#: A service with a closed schema: it knows what the contract names, and drops every other field on saving, for good.
+CLOSED = "a closed schema"
+CONTRACT: Mapping[str, frozenset[str]] = {
+    "goals": frozenset(
+        {"active", "progress", "levels", "conditions", "context", "metadata", "breakdown_id", "exp", "triggerer"}
+        | {"promises", "clock"}
+    ),
+    "sessions": frozenset(
+        {"user_id", "statuses", "status", "show_goal_pairs", "exclusive_goal_pairs", "viewers", "karaoke_goal", "rtc"}
+        | {"promises"}
+    ),
+    "users": frozenset({"username", "tags", "online", "last_seen", "byteplus", "promises"}),
+    "earnings": frozenset({"user_id", "from_user_id", "amount", "created_at"}),
+}
 #: Maps, of which an empty one is an empty array in PHP.
 MAPS = frozenset({"context", "conditions", "viewers", "exclusive_goal_pairs", "status", "rtc", "byteplus"})
 EXTRA: Document = {"kept_by_theirs": {"deep": [1, None, {"a": Decimal128("1.5")}]}, "__v": 0}
@@ -52,6 +66,11 @@ def written_by(writer: str) -> Change:
     """Returns how that driver writes a document of a collection."""
 
     def write(collection: str, document: Document) -> Document:
+        if writer == CLOSED:
+            known = CONTRACT[collection] | {"_id", "_cls"}
+            return {
+                name: value for name, value in document.items() if name in known or name.startswith("_show_funding:")
+            }
         changed = {name: value for name, value in document.items() if name not in OURS}
         for path in OPTIONAL[collection]:
             changed = _with_null(changed, path.split("."))
