@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import jwt
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
@@ -46,6 +47,11 @@ def serve_examples(app: FastAPI) -> None:
     async def example_settings(context: ContextOf, user_id: Annotated[UserIdText, Query()]) -> ExampleSettings:
         """Returns where Pusher is, and a token of that user."""
         return settings_for(context.settings, user_id)
+
+    @app.get("/examples", include_in_schema=False)
+    async def first_page(request: Request) -> RedirectResponse:
+        """Leads to the page with links to the others, which relate to its folder."""
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/examples/index.html", 303)
 
     directory = next(folder for folder in (_BESIDE_THE_SOURCE, _IN_THE_WHEEL) if folder.is_dir())
     app.mount("/examples", StaticFiles(directory=directory, html=True), name="examples")
