@@ -48,6 +48,7 @@ check: setup client-code alerts ## lint, types, import contracts, spelling, aler
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@$(BIN)/codespell --dictionary .ci/words.txt src docs examples deploy $(wildcard *.md)
 
 audit: setup ## what must not be in the repository, and known vulnerabilities of what is installed
 	$(PIP) check

@@ -1,6 +1,6 @@
-"""A lean stand-in for Pusher's and BytePlus's HTTP APIs: accepts every call at once and notes when it arrived.
+"""A lean emulator for Pusher's and BytePlus's HTTP APIs: accepts every call at once and notes when it arrived.
 
-The stand-ins of `goalsvc.devstack` check signatures and limits, which costs more than what is measured here.
+The emulators of `goalsvc.devstack` check signatures and limits, which costs more than what is measured here.
 """
 
 import asyncio

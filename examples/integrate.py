@@ -50,7 +50,7 @@ def main() -> None:
             if event.data["escrow_id"] == f"show_funding:{goal.id}":
                 break
         left = goalsvc.wallet.read_wallet(bob).balance + goalsvc.wallet.read_wallet(carol).balance
-        print(f"nobody performed: {left} of 200 tokens are back")
+        print(f"no one performed: {left} of 200 tokens are back")
 
 
 if __name__ == "__main__":

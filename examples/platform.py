@@ -262,7 +262,7 @@ class Platform:
         await self.goalsvc.post(f"/v1/goals/{request['id']}/agree", None, f"{key} agree")
 
     async def offer_song(self, key: str) -> None:
-        """A song that nobody pays for."""
+        """A song without a payer."""
         body = {
             "kind": "KaraokeGoal",
             "session_id": self.store.fact("session"),

@@ -171,7 +171,8 @@ class TestRefusedWebhooks:
     async def test_are_one_line_a_minute_for_each_kind(self, capsys: pytest.CaptureFixture[str]) -> None:
         async with open_service() as service:
             moments = iter([*(float(n) for n in range(7)), 61.0, 61.5])
-            refusals = service.app.state.refusals = Refusals(10)
+            usual, refusals = service.app.state.refusals, Refusals(10)
+            service.app.state.refusals = refusals
             refusals.lines = logs.Throttle(lambda: next(moments))
             logs.configure(settings_with(log_format="json"))
             for _ in range(5):
@@ -180,7 +181,7 @@ class TestRefusedWebhooks:
             await service.webhook(b"no JSON either")
             await service.webhook(body_of(), secret="wrong")
             await service.webhook(body_of(), secret="wrong")
-            del service.app.state.refusals
+            service.app.state.refusals = usual
         told = [one["message"].split(" (")[0] for one in objects(capsys)]
         assert told == [
             "1 webhook refused: bad_signature",

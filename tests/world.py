@@ -1,6 +1,6 @@
 """The world in which stories are played: the real app, signals, receivers, tasks, database and cache, and one fake clock.
 
-Everything outside is a stand-in that keeps what it was told. A story reads as given / when / then:
+Everything outside is a fake that keeps what it was told. A story reads as given / when / then:
 
 ```python
 show = await world.given(a_funded_show(seconds=360, earnings=3))

@@ -106,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(CrossOrigin)
     app.add_middleware(RequestIds)
-    app.add_middleware(webhook.DirectWebhook)
+    webhook.install(app)
     app.add_middleware(ForgivingPaths)
     errors.install(app)
     app.include_router(error_catalogue.router)

@@ -1,4 +1,4 @@
-"""The app for every test in here, on stand-ins."""
+"""The app for every test in here, on fakes."""
 
 from collections.abc import AsyncIterator
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from goalsvc.api import webhook
 from goalsvc.models.clocks import GoalClocks
 
 from .app import Service
@@ -25,7 +24,7 @@ class SlowDatabase:
 
 
 @pytest.fixture
-def slow_database(monkeypatch: pytest.MonkeyPatch) -> SlowDatabase:
+def slow_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> SlowDatabase:
     slow, move = SlowDatabase(), GoalClocks.move
 
     async def waits(self: GoalClocks, *arguments: object) -> object:
@@ -36,7 +35,7 @@ def slow_database(monkeypatch: pytest.MonkeyPatch) -> SlowDatabase:
         return await move(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(GoalClocks, "move", waits)
-    monkeypatch.setattr(webhook.UNDER_WAY, "most", MOST)
+    monkeypatch.setattr(service.app.state.webhooks_under_way, "most", MOST)
     return slow
 
 
@@ -51,4 +50,4 @@ async def test_webhooks_beyond_the_limit_are_to_be_repeated(service: Service, sl
     slow_database.answers.set()
     assert [answer.status_code for answer in await asyncio.gather(*taken)] == [200] * MOST
     assert (await service.webhook(body_of())).status_code == 200
-    assert webhook.UNDER_WAY.count == 0
+    assert service.app.state.webhooks_under_way.count == 0

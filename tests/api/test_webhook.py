@@ -72,7 +72,7 @@ class TestSignature:
             pytest.param({"X-Pusher-Key": KEY, "X-Pusher-Signature": ""}, id="empty signature"),
             pytest.param({"X-Pusher-Key": "nobody", "X-Pusher-Signature": sign(body_of())}, id="unknown key"),
             pytest.param(
-                {"X-Pusher-Key": "nobody", "X-Pusher-Signature": sign(body_of(), "unknown")}, id="the stand-in secret"
+                {"X-Pusher-Key": "nobody", "X-Pusher-Signature": sign(body_of(), "unknown")}, id="the emulator secret"
             ),
             pytest.param({"X-Pusher-Key": "", "X-Pusher-Signature": sign(body_of(), "")}, id="the empty secret"),
             pytest.param({"X-Pusher-Key": KEY, "X-Pusher-Signature": "0" * 64}, id="wrong signature"),

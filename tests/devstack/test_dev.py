@@ -271,7 +271,7 @@ class TestTheEnd:
     def test_by_a_signal_leaves_no_process(self, start_stack: StartStack, how: signal.Signals) -> None:
         stack = start_stack()
         stack.ready()
-        assert len(stack.processes()) == 7  # five in the JSON, the stand-ins, and itself
+        assert len(stack.processes()) == 7  # five in the JSON, the emulators, and itself
         stack.signal(how)
         assert stack.end() == (0, "")
         assert not stack.processes()

@@ -1,4 +1,4 @@
-"""The stand-ins refuse what Pusher and BytePlus would refuse, and record the rest."""
+"""The emulators refuse what Pusher and BytePlus would refuse, and record the rest."""
 
 import hashlib
 import hmac

@@ -82,7 +82,7 @@ def is_running(goal: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def running_goalsvc(directory: Path, port: int, pusher_port: int) -> Iterator[Platform]:
-    """API, worker and all they need, by `goalsvc dev`, with a Pusher server on that port in place of the stand-in."""
+    """API, worker and all they need, by `goalsvc dev`, with a Pusher server on that port in place of the emulator."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOALSVC_", "AWS_"))}
     environment = {
         **inherited,

@@ -1,7 +1,7 @@
 """The simulated network between goalsvc's processes and everything outside: it takes time, breaks, loses and repeats.
 
 Here are the database connection (Motor's signatures over a database that answers at once), Redis with a worker on it, and
-stand-ins for Pusher, S3, BytePlus and ffmpeg. How bad it all is says `Faults`; `heal` ends it.
+emulators for Pusher, S3, BytePlus and ffmpeg. How bad it all is says `Faults`; `heal` ends it.
 """
 
 import asyncio

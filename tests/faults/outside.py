@@ -480,7 +480,7 @@ def _played(
 
 
 async def recorded_calls(addresses: Mapping[str, Any]) -> list[Document]:
-    """What BytePlus's stand-in was asked to do, oldest first."""
+    """What BytePlus's emulator was asked to do, oldest first."""
     async with httpx.AsyncClient(trust_env=False) as http:
         calls: list[Document] = (await http.get(f"{addresses['byteplus_url']}/recorded")).json()
     return calls

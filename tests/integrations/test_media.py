@@ -648,7 +648,7 @@ class TestStandIn:
 
     @pytest.mark.parametrize("real", [True, False])
     async def test_contract(self, real: bool, origin: Origin) -> None:
-        """What the stand-in and the real cutter have in common."""
+        """What the emulator and the real cutter have in common."""
         cutter: ClipCutter = cutter_with() if real else RecordedCutter()
         async with cutter.cut(origin.playlist(*segments(range(3))), NOON, 2) as made:
             assert made.path.suffix == ".mp4"

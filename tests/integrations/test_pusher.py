@@ -75,9 +75,9 @@ class World:
         self._stub.answer(json.dumps({"users": [{"id": user} for user in users]}).encode())
 
 
-@pytest.fixture(params=["real", "stand-in"])
+@pytest.fixture(params=["real", "emulator"])
 async def world(request: pytest.FixtureRequest, stub: StubServer) -> AsyncIterator[World]:
-    if request.param == "stand-in":
+    if request.param == "emulator":
         yield World(RecordedNotifier(), None)
         return
     async with open_notifier(app_settings(stub.port)) as opened:
@@ -85,7 +85,7 @@ async def world(request: pytest.FixtureRequest, stub: StubServer) -> AsyncIterat
 
 
 class TestContract:
-    """What holds for the real notifier and for its stand-in."""
+    """What holds for the real notifier and for its emulator."""
 
     async def test_one_event_to_several_channels_is_one_call(self, world: World) -> None:
         await world.notifier.trigger(["presence-stream@1", "private-user@1"], "goal.ended", {"goal_id": "g", "n": 1})

@@ -76,13 +76,13 @@ class World:
         self._stub.answering = lambda _: next(answers, StubAnswer(OK))
 
 
-@pytest.fixture(params=["real", "stand-in"])
+@pytest.fixture(params=["real", "emulator"])
 async def world(request: pytest.FixtureRequest, rtc: BytePlusRtc, stub: StubServer) -> World:
     return World(rtc if request.param == "real" else RecordedRtc(), stub)
 
 
 class TestContract:
-    """What holds for the real control and for its stand-in."""
+    """What holds for the real control and for its emulator."""
 
     async def test_calls_in_order(self, world: World) -> None:
         await world.rtc.start_record("room-1", "goal-1")

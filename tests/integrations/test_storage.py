@@ -1,4 +1,4 @@
-"""S3: the real store against moto's server, the stand-in beside it."""
+"""S3: the real store against moto's server, the emulator beside it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -74,7 +74,7 @@ class World:
         return StoredObject(found["Body"].read(), found["ContentType"])
 
 
-@pytest.fixture(params=["real", "stand-in"])
+@pytest.fixture(params=["real", "emulator"])
 async def world(request: pytest.FixtureRequest, store: S3Store, s3: Any) -> World:
     return World(store if request.param == "real" else MemoryStore(), s3)
 
@@ -86,7 +86,7 @@ def file_of(directory: Path, content: bytes) -> Path:
 
 
 class TestContract:
-    """What holds for the real store and for its stand-in."""
+    """What holds for the real store and for its emulator."""
 
     @pytest.mark.parametrize("size", [0, 1, 1000, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 17])
     async def test_every_byte_arrives(self, world: World, tmp_path: Path, size: int) -> None:

@@ -144,7 +144,7 @@ def test_the_example_plays_a_show(stack: dict[str, Any]) -> None:
     assert told[2:] == [
         "one more token is refused: goal_inactive",
         told[3],
-        "nobody performed: 200 of 200 tokens are back",
+        "no one performed: 200 of 200 tokens are back",
     ]
 
 

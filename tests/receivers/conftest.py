@@ -1,4 +1,4 @@
-"""A context of stand-ins for every test in here."""
+"""A context of fakes for every test in here."""
 
 from collections.abc import AsyncIterator
 

@@ -246,7 +246,7 @@ async def _empty_database() -> Any:
 
 @asynccontextmanager
 async def open_stage(receivers: Sequence[Receiver] = RECEIVERS, **values: Any) -> AsyncIterator[Stage]:
-    """An empty database in memory, bound to the documents, and a context of stand-ins around it."""
+    """An empty database in memory, bound to the documents, and a context of fakes around it."""
     database = await _empty_database()
     clock = FakeClock()
     yield Stage(

@@ -130,7 +130,8 @@ async def list_contributions(
     begin: Annotated[Instant | None, Query(alias="from", description="Only those made at or after this.")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Only those made before this.")] = None,
 ) -> Page[EarningView]:
-    """Contributions in the order of their ids, which is the order in which they were made; with `from` or `to` by time."""
+    """Contributions in the order of their ids, which is the order in which they were made; with `from` or `to`, in the order of
+    `created_at`."""
     where: dict[str, object] = {"_id": {"$gt": FIRST_ID}}
     if goal_id is not None:
         where["goal_id"] = ObjectId(goal_id)

@@ -115,7 +115,7 @@ async def _admit_to_goal(channel: Channel, user_id: str) -> None:
 
 
 async def _admit_to_stream(context: Context, channel: Channel, user_id: str) -> None:
-    """A stream's channels are for those whom its session admits; before and between livestreams anybody may wait there."""
+    """A stream's channels are for those whom its session admits; before and between livestreams any user may wait there."""
     if channel.about == user_id:
         return
     session = await Session.latest_of(channel.about)

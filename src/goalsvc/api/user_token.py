@@ -37,7 +37,7 @@ def user_of(token: str, settings: Settings, published: Sequence[VerifyingKey] = 
         log.error(
             "no user is let in: no GOALSVC_JWT_KEY with GOALSVC_JWT_ALGORITHM, and no key of GOALSVC_JWT_JWKS_URL"
         )
-        raise unauthorized("no user token can be verified here")
+        raise unauthorized("user tokens cannot be verified: this goalsvc has no key for them")
     try:
         claims = _claims_of(token, keys, settings)
     except jwt.ExpiredSignatureError:
@@ -48,7 +48,7 @@ def user_of(token: str, settings: Settings, published: Sequence[VerifyingKey] = 
     except (jwt.PyJWTError, ValueError, TypeError):
         # A key that is not of the algorithm's form; what is wrong with it is not for the caller.
         log.exception("no user is let in: a GOALSVC_JWT_KEY does not fit GOALSVC_JWT_ALGORITHM")
-        raise unauthorized("no user token can be verified here") from None
+        raise unauthorized("user tokens cannot be verified: this goalsvc has no key for them") from None
     subject = claims["sub"]
     if isinstance(subject, int) and not isinstance(subject, bool):
         subject = str(subject)

@@ -12,7 +12,7 @@ from secrets import token_bytes
 from time import perf_counter
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import Counter, Histogram
 from pymongo.errors import PyMongoError
 from starlette._utils import get_route_path
@@ -306,9 +306,6 @@ class WebhooksUnderWay:
             self.count -= 1
 
 
-UNDER_WAY = WebhooksUnderWay(MOST_UNDER_WAY)
-
-
 class Refusals:
     """Refused webhooks in the trace: a root without a goal, with the reason, the key's name and the size; never the body."""
 
@@ -337,12 +334,10 @@ class Refusals:
         context.recorder.trace(segment_document(Origin.new(), None, None, now, node))
 
 
-def _refusals_of(request: Request) -> Refusals:
-    state = request.app.state
-    if not hasattr(state, "refusals"):
-        state.refusals = Refusals(_MOST_REFUSALS)
-    found: Refusals = state.refusals
-    return found
+def install(app: FastAPI) -> None:
+    """Gives the app what its webhooks share, and has them answered first."""
+    app.state.webhooks_under_way, app.state.refusals = WebhooksUnderWay(MOST_UNDER_WAY), Refusals(_MOST_REFUSALS)
+    app.add_middleware(DirectWebhook)
 
 
 @contextmanager
@@ -367,12 +362,14 @@ async def answer_webhook(request: Request) -> Response:
         at, events = parse(body, now)
     except WebError as error:
         WEBHOOKS.labels(error.code).inc()
-        _refusals_of(request).record(context, request, error, size)
+        refusals: Refusals = request.app.state.refusals
+        refusals.record(context, request, error, size)
         raise
     app_key = request.headers["x-pusher-key"]
     parent = accepted_traceparent(request.headers.get("traceparent"))
     LATENESS.observe((now - at).total_seconds())
-    with UNDER_WAY.one_more(), DURATION.time(), _counted_outages():
+    under_way: WebhooksUnderWay = request.app.state.webhooks_under_way
+    with under_way.one_more(), DURATION.time(), _counted_outages():
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             if len(events) == 1:
                 reports = [await take(context, events[0], at, app_key, body, parent)]

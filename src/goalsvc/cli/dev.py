@@ -26,7 +26,7 @@ def run(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one line of JSON once all is ready.")] = False,
 ) -> None:
-    """Run everything on this machine, on real parts: MongoDB, Valkey, S3, stand-ins for Pusher and BytePlus, API, worker."""
+    """Run everything on this machine, on real parts: MongoDB, Valkey, S3, emulators for Pusher and BytePlus, API, worker."""
     if context.invoked_subcommand is not None:
         return
     from goalsvc.devstack import run_dev

@@ -162,7 +162,7 @@ class Tails:
                 tail.take(change)
 
     async def _skip(self, begin: str) -> None:
-        """Tells the tails that wanted to begin there that changes are missing, and lets them begin now."""
+        """Tells the tails whose place is lost that changes are missing, and lets them begin now."""
         with suppress(PyMongoError):
             gap = Gap(await place_now())
             for tail in self._tails:

@@ -1,7 +1,7 @@
 """What `goalsvc dev` starts: every part that goalsvc needs, private to this machine, watched and started again.
 
 Tests use the same parts by themselves: `private_mongod`, `private_valkey` and `private_s3` are context managers, the
-stand-ins in `goalsvc.devstack.standins` can be served in the test's own process.
+emulators in `goalsvc.devstack.standins` can be served in the test's own process.
 """
 
 from importlib import import_module
@@ -36,7 +36,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Our own child processes (the S3 endpoint, the stand-ins) import this package too: they shall not pay for all of it.
+    # Our own child processes (the S3 endpoint, the emulators) import this package too: they shall not pay for all of it.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the parts of the stage saw and hold: the stand-ins' records, the bucket, the database."""
+"""What the parts of the stage saw and hold: the emulators' records, the bucket, the database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping

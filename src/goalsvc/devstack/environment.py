@@ -37,7 +37,7 @@ DEFAULTS: Mapping[str, str] = {
     "GOALSVC_HLS_ALLOW_PRIVATE": "true",
     "GOALSVC_WEBHOOK_ALLOW_PRIVATE": "true",
     "GOALSVC_TEST_EVENTS": "on",
-    # The stand-in for Pusher says that no user is in any channel: a show that is played by hand would lose its clock.
+    # The emulator for Pusher says that no user is in any channel: a show that is played by hand would lose its clock.
     "GOALSVC_RECONCILE_PATIENCE": "86400",
 }
 """What `dev` sets unless the environment does."""
@@ -49,7 +49,7 @@ def private_parts(given: Mapping[str, str]) -> list[PrivatePart]:
 
 
 def environment_for(given: Mapping[str, str], ports: Mapping[PrivatePart, int], api_port: int) -> dict[str, str]:
-    """The whole environment of the API, the worker and the stand-ins, given the ports of the private parts."""
+    """The whole environment of the API, the worker and the emulators, given the ports of the private parts."""
     set_here = {"GOALSVC_API_URL": f"http://{HOST}:{api_port}", **DEFAULTS}
     fixed: dict[str, str] = {}  # goes together with a private part's address
     if (port := ports.get(PrivatePart.MONGOD)) is not None:

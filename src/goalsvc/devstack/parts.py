@@ -70,7 +70,7 @@ def s3_part(port: int, buckets: Sequence[str], environment: Mapping[str, str]) -
 
 
 def standins_part(pusher_port: int | None, byteplus_port: int | None, environment: Mapping[str, str]) -> Part:
-    """The stand-ins for Pusher's and BytePlus's HTTP APIs, in one process; keys and secrets as in `environment`."""
+    """The emulators for Pusher's and BytePlus's HTTP APIs, in one process; keys and secrets as in `environment`."""
     ports = {"--pusher-port": pusher_port, "--byteplus-port": byteplus_port}
     wanted = {option: port for option, port in ports.items() if port is not None}
     words = [word for option, port in wanted.items() for word in (option, str(port))]
@@ -78,7 +78,7 @@ def standins_part(pusher_port: int | None, byteplus_port: int | None, environmen
     def is_ready(_pid: int) -> bool:
         return all(http_status(port, "/recorded?limit=1") == 200 for port in wanted.values())
 
-    return Part("stand-ins", (sys.executable, "-m", "goalsvc.devstack.standins", *words), is_ready, environment)
+    return Part("emulators", (sys.executable, "-m", "goalsvc.devstack.standins", *words), is_ready, environment)
 
 
 def api_part(command: Sequence[str], port: int, environment: Mapping[str, str], needs: frozenset[str]) -> Part:

@@ -66,7 +66,7 @@ class Outbound:
             await self._session.close()
 
     async def _open(self) -> "aiohttp.ClientSession":
-        # With the first call: loading it is a tenth of the start of an API process, which may never call anybody.
+        # With the first call: loading it is a tenth of the start of an API process, which may never call a service.
         authorities = await asyncio.to_thread(load)
         import aiohttp
 

@@ -92,7 +92,7 @@ def select(
     if not there:
         if playlist.ended:
             raise ClipImpossibleError("the stream holds no seconds at all")
-        raise NotYetError("the stream holds no seconds yet", max(playlist.target_duration_seconds, 0.5))
+        raise NotYetError("the stream has no segment yet", max(playlist.target_duration_seconds, 0.5))
     first, edge = _beginning(there[0][1]), _ending(there[-1][1])
     latest = begins_at + timedelta(seconds=duration_seconds)
     if max(latest, latest_begin or latest) <= first:

@@ -153,7 +153,7 @@ async def _settle_earnings(claimed: Mapping[ObjectId, _Settling], now: datetime,
             raise NotPromisedError(f"escrow {share.escrow_id} holds no earning {earning_id}")
         check_amount(earning)
         if (order.amount, order.fee) != split(earning["amount"], fee_bps if share.paid else 0):
-            raise NotPromisedError(f"earning {earning_id} is of {earning['amount']} tokens")
+            raise NotPromisedError(f"earning {earning_id}: the transfer must be of its {earning['amount']} tokens")
         if not share.paid and str(earning.get("from_user_id")) != share.user_id:
             raise NotPromisedError(f"earning {earning_id} is not from user {share.user_id}")
         state = SETTLED_STATE[share.way]

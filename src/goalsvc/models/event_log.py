@@ -232,7 +232,7 @@ class EventLog:
         return FeedPage(found, found[-1]["sequence"] if full else max(begin, position))
 
     async def page_back(self, before: int | None, where: Mapping[str, object], limit: int) -> PastPage:
-        """The events before that place that match, the newest first; from the newest on where `before` is None."""
+        """Returns the matching events before that place, the newest first; without a place, the newest of all."""
         end = await self.number() + 1 if before is None else before
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
         query = collection.find({**where, "sequence": {"$gt": 0, "$lt": end}}).sort("sequence", DESCENDING)

@@ -123,7 +123,7 @@ class Goal(HasPromises, HasLevels):
 
     @property
     def participants(self) -> set[str]:
-        """Whose presence in the goal's channel is its performance: the performer's and, exclusive, the viewer's."""
+        """The users whose presence in the channel is the performance: the performer, and the viewer of an ExclusiveGoal."""
         users = {self.metadata.user_id}
         if self.kind is GoalKind.EXCLUSIVE:
             users |= {user for user in (self.conditions.exclusive_to, self.metadata.viewer_id) if user}

@@ -84,7 +84,7 @@ class Missing:
 
 
 async def what_is_missing(database: Any, wanted: Wanted) -> Missing:
-    """Returns the indexes of the collection that are missing, and its ending if it is another."""
+    """Returns the collection's missing indexes, and its time to live where that has another value."""
     known = await _known(database[wanted.collection])
     retired = RETIRED.get(wanted.collection, ())
     keys = {_keys_of(index) for name, index in known.items() if name not in retired}

@@ -57,7 +57,7 @@ PROMISES: Expression = {"$ifNull": ["$promises", []]}
 
 
 def promises_without(promise_id: str) -> Expression:
-    """All that the document owes but this."""
+    """Returns the document's promises but this one."""
     return {"$filter": {"input": PROMISES, "as": "p", "cond": {"$ne": ["$$p.id", promise_id]}}}
 
 

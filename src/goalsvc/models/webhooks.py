@@ -62,7 +62,7 @@ class WebhookEndpoint(Document):
 
     @classmethod
     async def rotate(cls, endpoint_id: str, secret: str, now: datetime) -> Self | None:
-        """Replaces the secret; the one before remains valid for a day. None when there is no such endpoint."""
+        """Replaces the secret; the one before remains valid for a day. Returns None when there is no such endpoint."""
         ends = now + ROTATION
         olds = {
             "$map": {

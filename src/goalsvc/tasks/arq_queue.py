@@ -184,7 +184,7 @@ def job_of(job_id: str, name: str, arguments: Mapping[str, Any]) -> Job:
 
 
 async def hasten(redis: Redis, seconds: float) -> None:
-    """Makes every job that waits for its time due earlier by that many seconds: a test clock has been moved."""
+    """Brings the due time of each waiting job forward by that many seconds, because the test clock was advanced."""
     for lane in Lane:
         waiting = await redis.zrange(lane.queue, 0, -1, withscores=True)
         async with redis.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""Stand-ins for Pusher's and BytePlus's HTTP APIs, which check what they are sent as the real ones do and record it.
+"""Emulators for Pusher's and BytePlus's HTTP APIs, which check what they are sent as the real ones do and record it.
 
 Beside the real API each has a few endpoints of its own, for tests and demos:
 

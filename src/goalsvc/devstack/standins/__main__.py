@@ -17,7 +17,7 @@ from goalsvc.devstack.standins.webhooks import Subscriber
 
 
 def main() -> None:
-    """Serves the stand-ins that have been given a port."""
+    """Serves the emulators that have been given a port."""
     options = argparse.ArgumentParser(prog="goalsvc.devstack.standins")
     options.add_argument("--pusher-port", type=int)
     options.add_argument("--byteplus-port", type=int)

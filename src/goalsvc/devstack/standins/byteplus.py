@@ -1,4 +1,4 @@
-"""A stand-in for BytePlus's OpenAPI: verifies the signature, answers in its form, records the calls.
+"""An emulator for BytePlus's OpenAPI: verifies the signature, answers in its form, records the calls.
 
 The signature is computed here once more and by itself, not by goalsvc's own signing code, so that a mistake there is
 found out here.
@@ -44,9 +44,9 @@ class BytePlusStandIn(StandIn):
         raw = await request.body()
         if trouble := await self.meet_trouble():
             code = trouble.error or "InternalError"
-            return _answer(request, trouble.status or 503, code, "the stand-in was told to refuse")
+            return _answer(request, trouble.status or 503, code, "the emulator was told to refuse")
         if wrong := self._what_is_wrong_with_the_signature(request, raw):
-            return _answer(request, 401, wrong, "the stand-in cannot accept the signature")
+            return _answer(request, 401, wrong, "the emulator cannot accept the signature")
         action = request.query_params.get("Action", "")
         if not action or "Version" not in request.query_params:
             return _answer(request, 400, "MissingParameter", "Action and Version are required")

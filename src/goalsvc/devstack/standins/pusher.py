@@ -86,7 +86,7 @@ class PusherStandIn(StandIn):
     async def _answer(self, request: Request, read: Any) -> Response:
         raw = await request.body()
         if trouble := await self.meet_trouble():
-            return PlainTextResponse(trouble.error or "the stand-in was told to refuse", trouble.status or 503)
+            return PlainTextResponse(trouble.error or "the emulator was told to refuse", trouble.status or 503)
         try:
             self._authenticate(request, raw)
             body = _json_object(raw)
@@ -100,7 +100,7 @@ class PusherStandIn(StandIn):
     async def _channels(self, request: Request) -> Response:
         """The occupied channels; with `info=user_count`, which needs a `filter_by_prefix` of presence channels, their users."""
         if trouble := await self.meet_trouble():
-            return PlainTextResponse(trouble.error or "the stand-in was told to refuse", trouble.status or 503)
+            return PlainTextResponse(trouble.error or "the emulator was told to refuse", trouble.status or 503)
         prefix, info = (request.query_params.get(name, "") for name in ("filter_by_prefix", "info"))
         try:
             self._authenticate(request, b"")
@@ -120,7 +120,7 @@ class PusherStandIn(StandIn):
 
     async def _users(self, request: Request) -> Response:
         if trouble := await self.meet_trouble():
-            return PlainTextResponse(trouble.error or "the stand-in was told to refuse", trouble.status or 503)
+            return PlainTextResponse(trouble.error or "the emulator was told to refuse", trouble.status or 503)
         channel = request.path_params["channel"]
         try:
             self._authenticate(request, b"")

@@ -1,4 +1,4 @@
-"""What both stand-ins share: they record what they accept, and can be told to make trouble."""
+"""What both emulators share: they record what they accept, and can be told to make trouble."""
 
 import asyncio
 from collections import deque
@@ -62,7 +62,7 @@ class Trouble:
 
 
 class StandIn:
-    """The endpoints that every stand-in has beside those that it stands in for."""
+    """The endpoints that every emulator has beside those that it stands in for."""
 
     def __init__(self) -> None:
         self.recording = Recording()

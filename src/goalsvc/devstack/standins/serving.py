@@ -1,4 +1,4 @@
-"""Serves a stand-in from a thread: of a test's process, or of the process that `goalsvc dev` starts for them."""
+"""Serves an emulator from a thread: of a test's process, or of the process that `goalsvc dev` starts for them."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ from goalsvc.devstack.waiting import holds_within
 
 @contextlib.contextmanager
 def serving(app: ASGIApp, port: int | None = None) -> Iterator[str]:
-    """Serves one stand-in's `app` from a thread of this process and gives its URL, without a slash at the end."""
+    """Serves one emulator's `app` from a thread of this process and gives its URL, without a slash at the end."""
     port = port or free_port()
     config = uvicorn.Config(
         app,
@@ -27,12 +27,12 @@ def serving(app: ASGIApp, port: int | None = None) -> Iterator[str]:
     )
     server = uvicorn.Server(config)
     # Off the main thread uvicorn leaves the signal handlers alone.
-    thread = threading.Thread(target=server.run, name=f"stand-in:{port}", daemon=True)
+    thread = threading.Thread(target=server.run, name=f"emulator:{port}", daemon=True)
     thread.start()
     try:
         holds_within(10, lambda: server.started or not thread.is_alive())
         if not server.started:
-            raise OSError(f"the stand-in could not be served on {HOST}:{port}")
+            raise OSError(f"the emulator could not be served on {HOST}:{port}")
         yield f"http://{HOST}:{port}"
     finally:
         server.should_exit = True
