@@ -6,7 +6,7 @@ Time is the simulation's: to sleep is to let so much of it pass, and nobody wait
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -190,6 +190,9 @@ async def funded_show(simulation: Simulation, number: int) -> None:
         amount = max(1, int(target * random.choice([0.3, 0.34, 0.5, 0.5] if sure else [0.1, 0.3, 0.5, 1.0])))
         gifts.append(asyncio.create_task(_give(simulation, goal_id, random.choice(viewers), amount, gift)))
     await asyncio.gather(*gifts)
+    if random.random() < 0.3:
+        await simulation.connection.until_no_transaction()
+        _redate_earnings(simulation, ObjectId(goal_id))
     show_id = str(derived_id(ObjectId(goal_id), "show"))
     for _ in range(60):
         if ObjectId(show_id) in simulation.inside.peek("goals"):
@@ -200,6 +203,29 @@ async def funded_show(simulation: Simulation, number: int) -> None:
     if random.random() < 0.3 and not sure:
         await simulation.end_goal(random.choice([goal_id, show_id]) if random.random() < 0.5 else goal_id)
     await afterwards
+
+
+def _redate_earnings(simulation: Simulation, goal_id: ObjectId) -> None:
+    """Another service changes when tokens are said to have been given: long ago, in time to come, at no time."""
+    random = simulation.random
+    for earning_id in [
+        each for each, found in simulation.inside.peek("earnings").items() if found["goal_id"] == goal_id
+    ]:
+        at = random.choice([datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC), None, "long ago"])
+        simulation.inside["earnings"].update_one({"_id": earning_id}, {"$set": {"created_at": at}})
+
+
+def _owe_much(simulation: Simulation, goal_id: ObjectId) -> None:
+    """The goal owes hundreds of notices, as one of an earlier version may."""
+    now, many = simulation.clock.now(), simulation.random.randrange(100, 400)
+    promises = []
+    for number in range(many):
+        event_id = f"owed-{goal_id}-{number}"
+        simulation.known.owed_notices.add(event_id)
+        notice = {"channels": [f"private-user@{STREAMER}"], "event": "wallet.updated", "data": {"event_id": event_id}}
+        owed = {"id": event_id, "task": "deliver_notice", "arguments": notice, "at": now, "parent": ""}
+        promises.append(owed)
+    simulation.inside["goals"].update_one({"_id": goal_id}, {"$push": {"promises": {"$each": promises}}})
 
 
 async def _give(simulation: Simulation, goal_id: str, viewer: str, amount: int, gift: int) -> None:
@@ -243,6 +269,10 @@ async def direct(simulation: Simulation, number: int) -> None:
     )
     if goal_id is None:
         return  # the livestream is over
+    if random.random() < 0.1:
+        await simulation.connection.until_no_transaction()
+        if ObjectId(goal_id) in simulation.inside.peek("goals"):
+            _owe_much(simulation, ObjectId(goal_id))
     await perform(simulation, goal_id, targets[-1] * random.choice([0.3, 0.9, 1.3]))
     if random.random() < 0.3:
         await simulation.end_goal(goal_id)

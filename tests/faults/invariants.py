@@ -226,6 +226,8 @@ _TOLD = {"goal.progressed": "goal.progress.updated", "goal.ended": "goal.ended"}
 def _notices(simulation: Simulation) -> Iterator[str]:
     """Clients were told of every progress, every end and every payment, at least once."""
     told = {(notice.event, notice.data.get("event_id")) for notice in simulation.pusher.told}
+    if not simulation.restored and (untold := simulation.known.owed_notices - {str(event_id) for _, event_id in told}):
+        yield f"{len(untold)} notices of an earlier version were never told: {sorted(untold)[:3]}"
     last_told: dict[str, int] = {}
     for notice in simulation.pusher.told:
         if notice.event == "goal.progress.updated":

@@ -79,8 +79,6 @@ class Faults:
     stale: int = 0
     # by how many seconds the clocks of the processes are off at most
     skew: float = 0.0
-    # documents of other services, any field of which is odd
-    odd: int = 0
 
     @classmethod
     def random(cls, random: Random) -> "Faults":
@@ -110,7 +108,6 @@ class Faults:
             skew=random.choice([0.0, MOST_SKEW_SECONDS]),
             killed_after_commit=some(0.05),
             restored=int(random.random() < 0.1),
-            odd=random.choice([0, 0, 0, random.randrange(1, 12)]),
         )
 
     def heal(self) -> None:

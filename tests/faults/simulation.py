@@ -125,7 +125,6 @@ class Figures:
     dead_letters: int = 0
     crowd: int = 0
     restores: int = 0
-    odd_documents: int = 0
     virtual_seconds: float = 0.0
 
     def add(self, other: "Figures") -> None:
@@ -156,6 +155,8 @@ class Known:
     """By goal: its `fee_bps`."""
     contributions: list[Contribution] = field(default_factory=list)
     agreed: set[str] = field(default_factory=set)
+    owed_notices: set[str] = field(default_factory=set)
+    """Ids of the notices that an earlier version promised in a goal."""
     untimed: dict[str, int] = field(default_factory=dict)
     """Exclusives without a target that another service made, with what it put into their escrow."""
 
@@ -450,7 +451,23 @@ class Simulation:
             self.known.fees[identity] = fee_bps
         return identity
 
+    async def _post_once(self, path: str, plan: Mapping[str, Any], key: str) -> Answer:
+        """Makes something under a key, now and then by two requests at once, which get one answer."""
+        times = 2 if self.network.strikes(self.faults.duplicated) else 1
+        answers = await asyncio.gather(*(self.insist("POST", path, plan, key) for _ in range(times)))
+        taken = [answer for answer in answers if answer.status == 201]
+        if len({answer.body["id"] for answer in taken}) > 1:
+            self.violations.append(f"POST {path} was answered in different ways under one key: {answers}")
+        return taken[0] if taken else answers[0]
+
     async def _make_goal(self, plan: Mapping[str, Any], mark: str) -> str | None:
+        if self.random.random() < 0.5:
+            answer = await self._post_once("/v1/goals", plan, f"goal-{mark}")
+            assert answer.status in (201, 402, 409), answer
+            made = [each for each in self.inside.peek("goals").values() if each["metadata"].get("client_mark") == mark]
+            if len(made) > 1:
+                self.violations.append(f"one key has made {len(made)} goals: {plan}")
+            return str(answer.body["id"]) if answer.status == 201 else None
         while True:
             with suppress(ProcessDiedError):
                 answer = await self.ask("POST", "/v1/goals", plan)
@@ -487,7 +504,11 @@ class Simulation:
         await self.insist("POST", f"/v1/goals/{goal_id}/decline")
 
     async def begin_session(self, room: str | None) -> None:
-        """Begins the livestream. A client that got no answer looks whether it has begun before it asks again."""
+        """Begins the livestream. A client without a key that got no answer looks whether it has begun before it asks again."""
+        if self.random.random() < 0.5:
+            plan = {"user_id": STREAMER, "rtc": room and {"room_id": room}}
+            self.session_id = (await self._post_once("/v1/sessions", plan, "session")).body["id"]
+            return
         while True:
             with suppress(ProcessDiedError):
                 plan = {"user_id": STREAMER, "rtc": room and {"room_id": room}}
