@@ -6,7 +6,7 @@ from bson import ObjectId
 from goalsvc.models.clip import Asset
 from tests.world import World
 
-from .conftest import FROM_HERE
+from .conftest import FROM_HERE, a_key, log_in
 
 
 async def test_an_endpoint_shows_its_deliveries_and_delivers_again(world: World, operator: httpx.AsyncClient) -> None:
@@ -23,6 +23,31 @@ async def test_an_endpoint_shows_its_deliveries_and_delivers_again(world: World,
     assert again.headers["location"] == f"/console/deliveries/{endpoint['id']}?did=replay-events"
     wrong = await operator.post("/console/act/replay-events", data={**fields, "since": "soon"}, headers=FROM_HERE)
     assert wrong.status_code == 422
+    await world.call("DELETE", f"/v1/webhook-endpoints/{endpoint['id']}")
+
+
+async def test_a_goal_and_its_events_say_what_became_of_them_at_the_endpoints(
+    world: World, operator: httpx.AsyncClient, browser: httpx.AsyncClient
+) -> None:
+    session = await world.post("/v1/sessions", {"user_id": "alice"})
+    levels = [{"title": "Ukulele", "target": 60}]
+    show = await world.post("/v1/goals", {"kind": "ShowGoal", "session_id": session["id"], "levels": levels})
+    await world.settle()
+    assert "no endpoint selects it" in (await operator.get(f"/console/goals/{show['id']}")).text
+    endpoint = await world.post("/v1/webhook-endpoints", {"url": "https://backend.example.com/", "types": ["goal.*"]})
+    (event,) = (await world.get(f"/v1/events?goal_id={show['id']}"))["items"]
+    await world.post(f"/v1/events/{event['id']}/resend", {})
+    world.database.deliveries.update_one({}, {"$set": {"attempts": [{"status": 503, "ms": 5.0}]}})
+    goal = (await operator.get(f"/console/goals/{show['id']}")).text
+    assert f"/console/events/{event['id']}" in goal
+    for text in (goal, (await operator.get(f"/console/events/{event['id']}")).text):
+        assert f"/console/deliveries/{endpoint['id']}" in text
+        assert "pending, 503" in text
+    await log_in(browser, (await a_key(world, "read"))["key"])
+    for path in (f"/goals/{show['id']}", f"/events/{event['id']}"):
+        text = (await browser.get(f"/console{path}")).text
+        assert "goal.created" in text
+        assert endpoint["id"] not in text, "deliveries need the scope admin, as in the API"
     await world.call("DELETE", f"/v1/webhook-endpoints/{endpoint['id']}")
 
 

@@ -12,11 +12,12 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.console import access, acting, administration, explaining, live, redriving, watching
 from goalsvc.console.acts import fields_of, offered
-from goalsvc.console.instants import instants_in
+from goalsvc.console.instants import instants_in, timed
 from goalsvc.console.operating import read_operation
 from goalsvc.console.pictures import balance, evening, ribbon
 from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import evenings, finding, money, overview, rows
+from goalsvc.console.queries.deliveries import deliveries_of
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.ranges import RangeOf
@@ -35,6 +36,7 @@ from goalsvc.models.why import explain_goal, explain_transfer
 
 _MOST_TREE_SEGMENTS = 120
 _MOST_MARKS = 100
+_MOST_EVENTS = 8
 _LATELY = timedelta(minutes=15)
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -116,7 +118,11 @@ async def show_goal(request: Request, caller: Operator, goal_id: str, shown: Ran
     found = await goal_page(identity, context.clock.now()) if identity is not None else None
     if found is None:
         return missing(request, caller, f"goal {goal_id}")
-    drawn = shown.of(found.timeline)
+    drawn, audited = shown.of(found.timeline), Scope.ADMIN in caller.scopes
+    events = timed(
+        await read_operation(request, caller, "/v1/events", goal_id=goal_id, order="desc", limit=_MOST_EVENTS)
+    )
+    told = await deliveries_of([event["id"] for event in events["items"]]) if audited else {}
     tested = context.settings.test_events == "on"
     acts = fields_of(found.goal.active, found.goal.kind, paid=found.paid, tested=tested)
     return page(
@@ -136,7 +142,9 @@ async def show_goal(request: Request, caller: Operator, goal_id: str, shown: Ran
         window=drawn.window,
         whole=timelines.extent(found.timeline),
         marks=[mark for mark in found.timeline.marks if drawn.shows(mark.at)],
-        audited=Scope.ADMIN in caller.scopes,
+        audited=audited,
+        events=events,
+        told=told,
         acts=offered(caller, *acts),
     )
 
