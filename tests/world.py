@@ -745,7 +745,7 @@ async def open_world(
             cutter=cutter(clock) if cutter is not None else RecordedCutter(),
         )
         app = create_app(settings)
-        app.state.context, app.state.resources = context, resources
+        app.state.context, app.state.resources = context, replace(resources, store=store)
         app.state.keyring = Keyring(context.clock)
         app.state.webhook_secrets = settings.webhook_secrets
         app.state.stopping = Stopping()
