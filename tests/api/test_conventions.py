@@ -329,7 +329,7 @@ class TestChangingAGoal:
             ({"metadata": {"price": 1}}, "metadata.price"),
             ({"metadata": {"$set": 1}}, "metadata.$set"),
             ({"levels": []}, "levels"),
-            ({"levels": [{"target": 5}, {"target": 5}]}, "body"),
+            ({"levels": [{"target": 5}, {"target": 5}]}, "levels"),
             ({"levels": [{"target": 86_401}]}, "levels.0.target"),
             ({"active": False}, "active"),
         ],
@@ -424,6 +424,7 @@ class TestSearch:
             "user:bob": {("account", "/v1/transfers?account=user:bob")},
             deposited["id"]: {("transfer", f"/v1/transfers/{deposited['id']}")},
             key["id"]: {("key", f"/v1/keys/{key['id']}")},
+            "alice": {("session", f"/v1/sessions/{session_id}")},  # streams, and is no stored user
             "nothing": set(),
         }
         for text, found in expected.items():

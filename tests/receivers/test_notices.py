@@ -117,7 +117,7 @@ class TestNotifyGoalProgressUpdated:
 
     async def test_owes_what_pusher_never_will_take(self, stage: Stage) -> None:
         """The task becomes a dead letter with the reason; the goal's progress is not held up by it."""
-        levels = tuple(Level(title="x" * 256, target=target) for target in range(1, 101))
+        levels = tuple(Level(title="x" * 256, target=target) for target in range(1, 401))
         event = goal_event(GoalProgressed, GoalKind.SHOW, levels=levels)
         assert debt_of(await deliver(stage, notify_goal_progress_updated, event)).task == "deliver_notice"
         assert stage.notifier.notices == []

@@ -25,6 +25,14 @@ class TestRequest:
         request = await world.given(a_request(price=1000))
         assert (world.balance("bob"), world.escrow(request.escrow_id)) == (0, 1000)
 
+    async def test_tells_its_viewer_that_the_price_has_gone_out(self, world: World) -> None:
+        request = await world.given(a_request(price=100))
+        await world.settle()
+        (told,) = world.told("wallet.updated")
+        assert (told["user_id"], told["direction"], told["amount"]) == (request.viewer, "debit", 100)
+        (transfer,) = world.database.transfers.find({"_id": told["transfer_id"]})
+        assert (transfer["from_user_id"], transfer["credit"]) == (request.viewer, f"escrow:{told['escrow_id']}")
+
     async def test_that_cannot_be_afforded_is_not_made(self, world: World) -> None:
         request = await world.given(a_request(price=1000))
         second = await world.call("POST", "/v1/goals", request.body)

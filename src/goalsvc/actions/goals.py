@@ -22,14 +22,17 @@ from goalsvc.domain.escrow import WHOLE_BPS, escrow_account, tag_of, trigger_esc
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, Conditions, GoalKind, Level, Metadata, ShowPlan
 from goalsvc.domain.ids import USER_ID, USER_ID_RULE
 from goalsvc.domain.orders import Order
+from goalsvc.domain.promises import Promise
 from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
 from goalsvc.models.events import of_goal
 from goalsvc.models.exclusivity import Parties
 from goalsvc.models.goal import KINDS, Goal
 from goalsvc.models.session import Session
+from goalsvc.signals.notices import WalletUpdated
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.events import promise_of
+from goalsvc.tasks.notices import deliver_notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,10 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
     )
     _check_kind(goal, viewer)
     cause = context.origin.cause.about(str(goal_id))
-    told = promise_of(of_goal("goal.created", goal, now, cause), now, context.origin)
-    goal.promises = [told]
+    goal.promises = [promise_of(of_goal("goal.created", goal, now, cause), now, context.origin)]
+    if goal.kind is GoalKind.TRIGGER and metadata.price:
+        goal.promises.append(_debit_told(context, goal_id, metadata.price, viewer or "", now))
+    promised = [promise.id for promise in goal.promises]
     try:
         if goal.kind is GoalKind.TRIGGER and metadata.price:
             await _hold(context, goal, metadata.price, viewer or "")
@@ -92,7 +97,7 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
             await _begin_exclusive(context, goal, Parties(plan.session_id, viewer, session.user_id))
         else:
             await goal.insert()
-        enqueue_promises(context, goal, [told.id])
+        enqueue_promises(context, goal, promised)
     except DuplicateKeyError:  # a concurrent repeat of the same call was faster
         goal = await known_goal(goal_id)
     return goal
@@ -230,6 +235,23 @@ async def _hold(context: Context, goal: Goal, price: int, viewer: str) -> None:
         await goal.insert(session=session)
 
     await context.ledger.post(order, context.clock.now(), insert)
+
+
+def _debit_told(context: Context, goal_id: ObjectId, price: int, viewer: str, now: datetime) -> Promise:
+    """The promise to tell the viewer that the price has left their wallet (`wallet.updated`)."""
+    escrow_id = trigger_escrow(goal_id)
+    transfer_id = f"hold-{escrow_id}"
+    notice = WalletUpdated(
+        event_id=transfer_id,
+        user_id=viewer,
+        direction="debit",
+        amount=price,
+        escrow_id=escrow_id,
+        transfer_id=transfer_id,
+        at=now,
+    )
+    arguments = {"channels": notice.channels_of(viewer), "event": notice.event, "data": notice.data()}
+    return Promise.of(f"{notice.event}:{transfer_id}", deliver_notice.name, arguments, now, context.origin)
 
 
 async def _embed(session: Session, goal: Goal, viewer: str | None) -> None:

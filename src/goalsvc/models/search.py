@@ -75,7 +75,8 @@ async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
             _Place("delivery", Delivery, {"_id": text}),
         ]
     found = await asyncio.gather(*map(_look, places))
-    return list(dict.fromkeys(one for batch in found for one in batch))
+    known = list(dict.fromkeys(one for batch in found for one in batch))
+    return known or await _look(_Place("session", Session, {"user_id": text}))  # a streamer who is no stored user
 
 
 async def _look(place: _Place) -> list[Found]:

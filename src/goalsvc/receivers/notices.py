@@ -34,6 +34,7 @@ from goalsvc.signals.notices import (
     StreamAuthorizedForViewer,
     StreamChanged,
     WalletUpdated,
+    shortened,
 )
 from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks.notices import LATE_PROGRESS, notify_progress
@@ -90,7 +91,7 @@ async def notify_viewer_change_stream_for_show(context: Context, event: GoalProg
     plan = event.metadata.show
     notice = StreamChanged.of(
         event,
-        show=ShowNotice(title=plan.title, target=plan.target) if plan else None,
+        show=ShowNotice(title=shortened(plan.title), target=plan.target) if plan else None,
         show_goal_id=str(derived_id(ObjectId(event.goal_id), "show")) if plan else None,
     )
     return await _tell(context, notice, notice.channels_of(event.streamer_id))

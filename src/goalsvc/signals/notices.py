@@ -4,6 +4,7 @@ Receivers send these and nothing else, and `/asyncapi.json` is made from them, s
 cannot differ. Notices are at least once: the same `event_id` twice is the same notice.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,16 +75,40 @@ class Notice(_Part):
 # -- goals ------------------------------------------------------------------------------------------------------------
 
 
+#: How long the titles of all levels may be in one notice: Pusher takes 10 KB, and 100 levels need 4 KB besides.
+_TITLES_BYTES = 4_500
+_TITLE_BYTES = 1_024
+
+
+def _json_bytes(text: str) -> int:
+    """The length of the text in JSON, without its quotes."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) - 2
+
+
+def shortened(text: str, most: int = _TITLE_BYTES) -> str:
+    """The text; what is longer in JSON than so many bytes is cut and ends with `…`."""
+    size = kept = 0
+    for character in text:
+        size += _json_bytes(character)
+        if size > most:
+            return f"{text[:kept]}…"
+        if size <= most - len("…".encode()):
+            kept += 1
+    return text
+
+
 class LevelNotice(_Part):
-    """A threshold of a goal."""
+    """A threshold of a goal. Where the titles of all levels are over 4,500 bytes, each ends with `…` where it is cut."""
 
     title: str = Field(examples=["Ukulele medley"])
     target: int = Field(description="Seconds, or tokens for a FundingGoal.", examples=[360])
 
     @classmethod
     def of_levels(cls, levels: Sequence[Level]) -> tuple[Self, ...]:
-        """The thresholds of a goal, as clients are told them."""
-        return tuple(cls(title=level.title, target=level.target) for level in levels)
+        """The thresholds of a goal, as clients are told them: long titles of many levels are cut, so that Pusher takes them."""
+        whole = sum(_json_bytes(level.title) for level in levels) <= _TITLES_BYTES
+        share = _TITLES_BYTES if whole else _TITLES_BYTES // len(levels)
+        return tuple(cls(title=shortened(level.title, share), target=level.target) for level in levels)
 
 
 class ShowNotice(_Part):
