@@ -56,7 +56,7 @@ audit: setup ## what must not be in the repository, and known vulnerabilities of
 	$(BIN)/python .ci/advisories.py
 
 events: setup ## follow the event log while eight writers write 100,000 events
-	GOALSVC_TEST_EVENTS=100000 $(BIN)/python -m pytest -q --timeout 1800 tests/events/test_log.py -k eight_writers
+	GOALSVC_TEST_LOGGED=100000 $(BIN)/python -m pytest -q --timeout 1800 tests/events/test_log.py -k eight_writers
 
 deliveries: setup ## deliver 1,000 events to an endpoint that fails half of the time
 	GOALSVC_TEST_DELIVERIES=1000 $(BIN)/python -m pytest -q --timeout 1800 tests/deliveries/test_courier.py -k half_of_the_time

@@ -69,6 +69,7 @@ NONSENSE: Mapping[str, str] = {
     "log_format": "xml",
     "task_tries": "0",
     "promise_sweep_seconds": "soon",
+    "platform_fee_bps": "10001",
     "jwt_leeway": "-1",
     "jwt_jwks_url": "id.example.com",
     "trace_days": "forever",

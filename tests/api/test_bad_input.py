@@ -53,6 +53,10 @@ GOALS: list[Any] = [
     pytest.param(FUNDING_BODY | {"session_id": "1"}, "session_id", id="session_id no id"),
     pytest.param(FUNDING_BODY | {"session_id": None}, "session_id", id="session_id null"),
     pytest.param({"kind": "ShowGoal", "levels": LEVELS}, "session_id", id="no session_id"),
+    *(
+        pytest.param(FUNDING_BODY | {"fee_bps": fee}, "fee_bps", id=f"a fee of {fee!r}")
+        for fee in (10_001, 10**9, -1, 1.5, "100", True)
+    ),
     pytest.param(FUNDING_BODY | {"levels": []}, "levels", id="no levels"),
     pytest.param(SHOW_BODY | {"levels": []}, "levels", id="a show without levels"),
     pytest.param(FUNDING_BODY | {"levels": {}}, "levels", id="levels an object"),

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 WRITERS = 8
 #: `make events` sets it to 100,000.
-EVENTS = int(os.environ.get("GOALSVC_TEST_EVENTS", "4000"))
+EVENTS = int(os.environ.get("GOALSVC_TEST_LOGGED", "4000"))
 
 
 def event(goal: str, number: int, **more: Any) -> Event:

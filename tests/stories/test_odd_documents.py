@@ -19,6 +19,7 @@ from goalsvc.domain.escrow import ISSUER, escrow_account
 from goalsvc.domain.orders import Order
 from goalsvc.domain.promises import Job
 from goalsvc.domain.reading import whole
+from goalsvc.worker import periodic_tasks
 from tests.stories.scenes import Show, a_funded_show
 from tests.support import documents as odd
 from tests.world import World, joined, left, open_world
@@ -278,6 +279,46 @@ async def test_documents_as_any_driver_writes_them(odd_world: World, data: st.Da
         response = await world.call("POST", f"{path}/end")
         assert response.status_code < 500, response.text
     await world.work()
+
+
+UNSET = [None, odd.ODD_VALUES["Go's zero time"], "", {}]
+
+
+@pytest.mark.parametrize("unset", UNSET, ids=str)
+async def test_what_runs_by_the_clock_reads_what_is_not_set(odd_world: World, unset: object) -> None:
+    """A session that goes on, a show without `begin_by`, one that has not begun, a user who is not erased; next to odd ones."""
+    world = odd_world
+    now, long_ago = world.clock.now(), world.clock.now() - timedelta(days=3)
+    past = {"begin_by": now - timedelta(hours=1), "exp": unset, "active": True, "promises": [], "clock": None}
+    begun = {"started": unset, "paused": unset, "last_updated": unset}
+    # Their ids are as old as what they say, so that the session is idle.
+    idle, unbegun, free = (ObjectId.from_datetime(long_ago + timedelta(seconds=n)) for n in range(3))
+    conditions = {"session_id": ObjectId()}
+    world.database.sessions.insert_one(
+        odd.session(_id=idle, user_id="carol", statuses={"started": long_ago, "ended": unset})
+    )
+    world.database.goals.insert_many(
+        [
+            odd.goal("ShowGoal", _id=unbegun, context=begun, conditions=conditions) | past,
+            odd.goal("ShowGoal", _id=free, context=begun, conditions=conditions) | past | {"begin_by": unset},
+            *variants(odd.goal("ShowGoal", context=begun) | past, 1, 30),
+        ]
+    )
+    world.database.sessions.insert_many(variants(odd.session(statuses={"started": long_ago, "ended": unset}), 2, 30))
+    world.database.users.insert_one(odd.user(erased_at=unset, last_seen=unset, online=False))
+    (listed,) = [each for each in await lists(world, "/v1/sessions?open=true&user_id=carol") if each["id"] == str(idle)]
+    assert "ended" not in listed["statuses"]
+    assert (await world.call("PUT", "/v1/users/alice", {"username": "Alice"})).status_code == 200
+    assert [each["id"] for each in await lists(world, "/v1/users?order=asc")] == ["alice"]
+    await tells(world, {"name": "channel_occupied", "channel": "private-user@alice"})
+    assert world.all("users")[0]["online"] is True
+
+    for each in periodic_tasks(world.context.settings):
+        await runs(world, each.task.name)
+    ended = world.database.sessions.find_one({"_id": idle})
+    assert ended is not None
+    assert ended["statuses"]["ended"] == now
+    assert [world.goal(str(one))["active"] for one in (unbegun, free)] == [False, True]
 
 
 @pytest.mark.parametrize("writer", sorted(odd.WRITERS))
