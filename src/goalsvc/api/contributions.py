@@ -95,7 +95,19 @@ class Contributor(BaseModel):
     "/goals/{goal_id}/contributions",
     status_code=201,
     summary="Contribute to a FundingGoal",
-    responses=responses(401, 402, 404, 409, 422, 503),
+    responses=responses(
+        401,
+        402,
+        404,
+        409,
+        422,
+        503,
+        causes={
+            402: "The viewer does not have that many tokens (`insufficient_funds`); nothing was moved.",
+            409: "The goal is no FundingGoal (`wrong_goal_kind`), has ended or reached its target (`goal_inactive`), or the "
+            "Idempotency-Key was used for another body (`transfer_conflict`).",
+        },
+    ),
 )
 @repeated_by_the_ledger
 @requires(Scope.WRITE)

@@ -77,7 +77,11 @@ async def list_dead_letters(
     return Page.of(rows, lambda letter: DeadLetterView.of(letter, present.get(letter.id)))
 
 
-@router.post("/{letter_id:path}/redrive", summary="Try a dead letter again", responses=responses(401, 404, 409, 503))
+@router.post(
+    "/{letter_id:path}/redrive",
+    summary="Try a dead letter again",
+    responses=responses(401, 404, 409, 503, causes={409: "It has been tried again before (`already_redriven`)."}),
+)
 @requires(Scope.OPERATE)
 async def redrive(
     context: ContextOf,

@@ -249,9 +249,9 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """The errors of an operation, for its OpenAPI description."""
-    causes = {
+def responses(*statuses: int, causes: Mapping[int, str] | None = None) -> dict[int | str, dict[str, object]]:
+    """The errors of an operation, for its OpenAPI description; `causes` says what one means there, where that is more."""
+    usual = {
         400: "The request is not of the documented form.",
         401: "The API key is missing or wrong.",
         402: "The wallet does not hold that many tokens; nothing was moved.",
@@ -264,4 +264,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
         503: "The database or Redis cannot be reached, or is too busy; nothing was changed. Try again.",
     }
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": causes[status], "content": content} for status in statuses}
+    return {
+        status: {"description": (causes or {}).get(status, usual[status]), "content": content} for status in statuses
+    }

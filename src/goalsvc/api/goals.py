@@ -42,7 +42,27 @@ class AgreeBody(BaseModel):
     user_id: UserIdText | None = Field(default=None, description="Who agrees; the streamer if absent.")
 
 
-@router.post("", status_code=201, summary="Create a goal", responses=responses(401, 402, 404, 409, 422, 503))
+_CREATION = {
+    402: "The viewer does not have the request's price (`insufficient_funds`); nothing was made.",
+    404: "There is no such session (`not_found`).",
+    409: "The session has ended (`session_ended`); an ExclusiveGoal: one goes on in the session (`exclusive_running`), "
+    "or elsewhere for this viewer (`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
+}
+_AGREED_NO_MORE = "The request was agreed to, declined or ended before (`goal_inactive`), or"
+_AGREEMENT = {
+    409: f"{_AGREED_NO_MORE} has expired (`goal_expired`); it is no TriggerGoal (`wrong_goal_kind`); the session has "
+    "ended (`session_ended`); an exclusive goes on in the session (`exclusive_running`), or elsewhere for this viewer "
+    "(`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
+}
+_REFUSAL = {409: f"{_AGREED_NO_MORE} it is no TriggerGoal (`wrong_goal_kind`)."}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a goal",
+    responses=responses(401, 402, 404, 409, 422, 503, causes=_CREATION),
+)
 @requires(Scope.WRITE)
 async def create_goal(context: ContextOf, call: CallOf, body: NewGoal) -> AnyGoal:
     """Creates a goal of any kind in an open session. A TriggerGoal's price goes from the viewer into escrow at once."""
@@ -135,14 +155,20 @@ async def change_goal(context: ContextOf, goal_id: IdText, body: GoalPatch) -> A
     return _shown(await change(context, ObjectId(goal_id), changed))
 
 
-@router.post("/{goal_id}/end", summary="End a goal", responses=responses(401, 404, 409, 422, 503))
+@router.post(
+    "/{goal_id}/end",
+    summary="End a goal",
+    responses=responses(401, 404, 409, 422, 503, causes={409: "The goal has ended before (`goal_inactive`)."}),
+)
 @requires(Scope.OPERATE)
 async def end_goal(context: ContextOf, call: CallOf, goal_id: IdText) -> AnyGoal:
     """Ends the goal now. A clock that runs is paused first, so that its seconds count; then the escrow is settled."""
     return _shown(await actions.end_goal(context, call, ObjectId(goal_id)))
 
 
-@router.post("/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503))
+@router.post(
+    "/{goal_id}/agree", summary="Agree to a request", responses=responses(401, 404, 409, 422, 503, causes=_AGREEMENT)
+)
 @requires(Scope.OPERATE)
 async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBody | None = None) -> AnyGoal:
     """Agrees to a TriggerGoal: its ExclusiveGoal begins, and the hold becomes that one's escrow.
@@ -154,7 +180,9 @@ async def agree(context: ContextOf, call: CallOf, goal_id: IdText, body: AgreeBo
     return _shown(await actions.agree(context, call, ObjectId(goal_id), body.user_id if body else None))
 
 
-@router.post("/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503))
+@router.post(
+    "/{goal_id}/decline", summary="Decline a request", responses=responses(401, 404, 409, 422, 503, causes=_REFUSAL)
+)
 @requires(Scope.OPERATE)
 async def decline(context: ContextOf, call: CallOf, goal_id: IdText) -> AnyGoal:
     """Declines a TriggerGoal: the viewer gets the tokens back."""

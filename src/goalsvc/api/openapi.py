@@ -312,52 +312,6 @@ ANSWERS: dict[str, object] = {
     "GET /readyz": {"mongodb": "ok", "redis": "ok"},
 }
 
-_AGREED_NO_MORE = "The request was agreed to, declined or ended before (`goal_inactive`), or"
-
-#: What an error means at one operation, where that is more than what it means everywhere.
-CAUSES: dict[str, dict[int, str]] = {
-    "POST /notify/pusher": {
-        400: "Not JSON, or not of this form: `detail` names the field (`malformed_webhook`); or older than 15 minutes "
-        "(`stale_webhook`).",
-        401: "`X-Pusher-Key` names no configured app, or `X-Pusher-Signature` does not sign this body (`bad_signature`).",
-        413: "The body is over `GOALSVC_WEBHOOK_LIMIT_BYTES` (256 KiB) (`too_large`).",
-        503: "An event could not be handled, or the database cannot be reached (`unavailable`): Pusher repeats the webhook.",
-    },
-    "POST /pusher/auth": {
-        400: "The body is neither a form nor a JSON object (`malformed`).",
-        401: "The user's token is missing, expired, not yet valid, unsigned, signed by another key or algorithm, or names "
-        "no user (`unauthorized`).",
-        403: "The channel is none of ours, or not this user's to join (`forbidden`); or the goal is not active "
-        "(`goal_inactive`).",
-        404: "The channel is about a goal that does not exist (`not_found`).",
-        413: "The body is over 8 KiB (`too_large`).",
-        422: "`socket_id` or `channel_name` is missing or malformed (`invalid`).",
-    },
-    "POST /v1/sessions/{session_id}/end": {409: "The session has ended before (`session_ended`)."},
-    "POST /v1/goals": {
-        402: "The viewer does not have the request's price (`insufficient_funds`); nothing was made.",
-        404: "There is no such session (`not_found`).",
-        409: "The session has ended (`session_ended`); an ExclusiveGoal: one goes on in the session (`exclusive_running`), "
-        "or elsewhere for this viewer (`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
-    },
-    "POST /v1/goals/{goal_id}/end": {409: "The goal has ended before (`goal_inactive`)."},
-    "POST /v1/goals/{goal_id}/contributions": {
-        402: "The viewer does not have that many tokens (`insufficient_funds`); nothing was moved.",
-        409: "The goal is no FundingGoal (`wrong_goal_kind`), has ended or reached its target (`goal_inactive`), or the "
-        "Idempotency-Key was used for another body (`transfer_conflict`).",
-    },
-    "POST /v1/goals/{goal_id}/agree": {
-        409: f"{_AGREED_NO_MORE} has expired (`goal_expired`); it is no TriggerGoal (`wrong_goal_kind`); the session has "
-        "ended (`session_ended`); an exclusive goes on in the session (`exclusive_running`), or elsewhere for this viewer "
-        "(`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
-    },
-    "POST /v1/goals/{goal_id}/decline": {409: f"{_AGREED_NO_MORE} it is no TriggerGoal (`wrong_goal_kind`)."},
-    "POST /v1/wallets/{user_id}/deposits": {
-        409: "The Idempotency-Key was used for another body (`transfer_conflict`)."
-    },
-    "POST /v1/dead-letters/{letter_id}/redrive": {409: "It has been tried again before (`already_redriven`)."},
-}
-
 
 def describe(app: FastAPI) -> dict[str, object]:
     """The app's OpenAPI 3.1 document: what FastAPI finds in the code, with examples and causes."""
@@ -391,11 +345,11 @@ def describe(app: FastAPI) -> dict[str, object]:
 
 
 def _describe_answers(operation: str, answers: dict[str, Any], schemas: dict[str, Any]) -> None:
-    if "422" in answers:  # FastAPI adds its own form of it, which is never sent
-        answers["422"] = errors.responses(422)[422]
+    if errors.PROBLEM_JSON not in answers.get("422", {}).get("content", {errors.PROBLEM_JSON: None}):
+        answers["422"] = errors.responses(422)[422]  # FastAPI adds its own form of it, which is never sent
     for status, answer in answers.items():
         if errors.PROBLEM_JSON in answer.get("content", {}):
-            cause = CAUSES.get(operation, {}).get(int(status), answer["description"])
+            cause = answer["description"]
             content = answer["content"][errors.PROBLEM_JSON] | {"example": _problem_example(int(status), cause)}
             answers[status] = {"description": cause, "content": {errors.PROBLEM_JSON: content}}
     success = next(status for status in answers if status.startswith("2"))

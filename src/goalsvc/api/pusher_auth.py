@@ -146,6 +146,16 @@ class Authorisation(BaseModel):
     )
 
 
+_CAUSES = {
+    400: "The body is neither a form nor a JSON object (`malformed`).",
+    401: "The user's token is missing, expired, not yet valid, unsigned, signed by another key or algorithm, or names "
+    "no user (`unauthorized`).",
+    403: "The channel is none of ours, or not this user's to join (`forbidden`); or the goal is not active "
+    "(`goal_inactive`).",
+    404: "The channel is about a goal that does not exist (`not_found`).",
+    413: "The body is over 8 KiB (`too_large`).",
+    422: "`socket_id` or `channel_name` is missing or malformed (`invalid`).",
+}
 _FIELDS: dict[str, object] = {
     "socket_id": {"type": "string", "description": "Pusher's id of the connection.", "examples": ["1234.1234"]},
     "channel_name": {
@@ -193,7 +203,7 @@ _EXAMPLES: dict[str, object] = {
                 }
             }
         },
-        **responses(400, 401, 403, 404, 413, 422, 503),
+        **responses(400, 401, 403, 404, 413, 422, 503, causes=_CAUSES),
     },
     openapi_extra={
         "requestBody": {

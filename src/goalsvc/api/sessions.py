@@ -77,7 +77,11 @@ async def read_session(session_id: IdText) -> SessionView:
     return SessionView.of(await known_session(ObjectId(session_id)))
 
 
-@router.post("/{session_id}/end", summary="End a session", responses=responses(401, 404, 409, 422, 503))
+@router.post(
+    "/{session_id}/end",
+    summary="End a session",
+    responses=responses(401, 404, 409, 422, 503, causes={409: "The session has ended before (`session_ended`)."}),
+)
 @requires(Scope.OPERATE)
 async def end_session(context: ContextOf, call: CallOf, session_id: IdText) -> SessionView:
     """Ends the livestream now, and its open goals with it: what was performed is paid, the rest refunded."""

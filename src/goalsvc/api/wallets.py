@@ -40,7 +40,12 @@ class DepositBody(ParticularsBody):
 
 
 @router.post(
-    "/wallets/{user_id}/deposits", status_code=201, summary="Deposit tokens", responses=responses(401, 409, 422, 503)
+    "/wallets/{user_id}/deposits",
+    status_code=201,
+    summary="Deposit tokens",
+    responses=responses(
+        401, 409, 422, 503, causes={409: "The Idempotency-Key was used for another body (`transfer_conflict`)."}
+    ),
 )
 @repeated_by_the_ledger
 @requires(Scope.MONEY)

@@ -234,6 +234,15 @@ async def take(
     return report
 
 
+_CAUSES = {
+    400: "Not JSON, or not of this form: `detail` names the field (`malformed_webhook`); or older than 15 minutes "
+    "(`stale_webhook`).",
+    401: "`X-Pusher-Key` names no configured app, or `X-Pusher-Signature` does not sign this body (`bad_signature`).",
+    413: "The body is over `GOALSVC_WEBHOOK_LIMIT_BYTES` (256 KiB) (`too_large`).",
+    503: "An event could not be handled, or the database cannot be reached (`unavailable`): Pusher repeats the webhook.",
+}
+
+
 @router.post(
     "/notify/pusher",
     summary="Pusher's webhook",
@@ -241,7 +250,7 @@ async def take(
     response_class=Response,
     responses={
         200: {"description": "Every event's effects are durable, or durably promised."},
-        **responses(400, 401, 413, 503),
+        **responses(400, 401, 413, 503, causes=_CAUSES),
     },
     openapi_extra={
         "security": [{"PusherKey": [], "PusherSignature": []}],

@@ -130,7 +130,7 @@ class ReplayBody(BaseModel):
 
 
 class ReplayView(BaseModel):
-    """What is delivered once more."""
+    """How many events are delivered once more, and where to go on."""
 
     events: int = Field(description="How many events.", examples=[42])
     next: datetime | None = Field(default=None, description="`since` of the next call, when there are more.")

@@ -27,7 +27,7 @@ class Leases:
         return taken is not None
 
     async def keep(self, name: str, seconds: float) -> bool:
-        """Returns whether the lease still is this holder's; it is for at least that time from now. Raises RedisError."""
+        """Returns whether the lease still belongs to this holder; it then does so for that time from now. Raises RedisError."""
         return bool(
             await self._keep(keys=[f"goalsvc:lease:{name}"], args=[self._holder, max(1, round(seconds * 1000))])
         )

@@ -162,7 +162,7 @@ class _Decryption:
         self._held = b""
 
     def update(self, chunk: bytes) -> bytes:
-        """What can be decrypted so far; the last block is held back, because it may be padding."""
+        """Returns what can be decrypted so far; the last block is held back, because it may be padding."""
         plain = self._held + self._decryptor.update(chunk)
         self._held = plain[-_KEY_BYTES:]
         return plain[:-_KEY_BYTES]

@@ -134,7 +134,7 @@ class UnreadablePromise:
 
 
 class HasPromises(Sharing):
-    """A document that can owe tasks."""
+    """A document that can hold promises of tasks."""
 
     promises: list[Promise] = []
 

@@ -206,7 +206,7 @@ class Share:
         goal = await Goal.by_id(doc_id)
         viewer = (goal.conditions.exclusive_to or goal.metadata.viewer_id) if goal is not None else None
         if viewer is None:
-            raise NotFoundError(f"transfer {self.payout['_id']}: there is no earning and no viewer {doc_id}")
+            raise NotFoundError(f"transfer {self.payout['_id']}: no earning and no viewer has the id {doc_id}")
         return viewer
 
     async def _leg(

@@ -30,7 +30,7 @@ def breaks(axis: Axis, bottom: float) -> Iterator[Shape]:
 
 
 def name(y: float, text: str) -> Text:
-    """Returns the name of a lane, left of it."""
+    """Returns the text that names a lane, to its left."""
     return Text(LEFT - 12, y, text, "lane", "end")
 
 
