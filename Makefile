@@ -79,13 +79,13 @@ image: ## build the container image with docker, podman or buildah, and try it
 	.ci/image
 
 docs: setup ## build the documentation site into dist/site, strictly; `make docs-serve` serves it
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 reference: setup ## write docs/reference and docs/llms.txt anew from the code
 	$(BIN)/python -m tests.house.reference
 
 docs-serve: setup ## serve the documentation on this machine
-	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8008
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8008
 
 client-code: setup
 	@$(BIN)/python clients/python/generate.py

@@ -119,6 +119,31 @@ class TestExactness:
         assert seen.numbers == frames_from(3.4, 6)
         assert_in_step(seen, 3.4)
 
+    @pytest.mark.parametrize(
+        ("coder", "more"),
+        [
+            pytest.param(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"), (), id="HEVC"),
+            pytest.param(("-c:v", "libsvtav1", "-preset", "12"), (), id="AV1"),
+            pytest.param(("-c:v", "libx264", "-preset", "ultrafast"), ("-ac", "6"), id="5.1"),
+        ],
+    )
+    async def test_other_codecs(
+        self, origin: Origin, cut: Cutting, tmp_path: Path, coder: Sequence[str], more: Sequence[str]
+    ) -> None:
+        reel = film(tmp_path, 12, coder=coder, more=more, fmp4=True)
+        origin.clock.at = after(20)
+        _, seen = await cut(origin.add("/live.m3u8", Show(reel, "a/")), after(3.4), 6)
+        assert seen.numbers == frames_from(3.4, 6)
+        assert_in_step(seen, 3.4)
+
+    async def test_timestamps_that_wrap(self, origin: Origin, cut: Cutting, tmp_path: Path) -> None:
+        """After 33 bits at 90 kHz they begin at 0 again: here in the middle of the clip."""
+        reel = film(tmp_path, 12, more=("-output_ts_offset", f"{2**33 / 90_000 - 6:.3f}"))
+        origin.clock.at = after(20)
+        _, seen = await cut(origin.add("/live.m3u8", Show(reel, "a/")), after(3.4), 6)
+        assert seen.numbers == frames_from(3.4, 6)
+        assert_in_step(seen, 3.4)
+
 
 class TestWindows:
     @pytest.mark.parametrize(("window", "rewind"), [(3, 0), (3, 3), (4, 5), (7, 10)])
@@ -484,7 +509,7 @@ class TestSound:
             asyncio.to_thread(remux, plain, tmp_path / "p", "-an", "-copyts", "-muxdelay", "0"),
             asyncio.to_thread(remux, plain, tmp_path / "s", "-vn", "-copyts", "-muxdelay", "0"),
         )
-        origin.clock.at = after(41)
+        origin.clock.at = after(41.4)  # a playlist without dates ends within a second
         origin.add("/p.m3u8", Show(picture, "p/", dated=not tags, tags=tags or {}))
         head = () if dated else ("#EXT-X-VERSION:3",)
         origin.add("/s.m3u8", Show(sound, "s/", dated=dated, lag=lag, head=head, tags=tags or {}))
