@@ -808,7 +808,9 @@ def app() -> FastAPI:
     # Dependencies that are plain functions would run in threads, which no seed could order.
     fastapi.dependencies.utils.run_in_threadpool = here  # type: ignore[assignment, attr-defined]
     made = create_app(settings())
+    of_app = made.state  # what is counted in the app itself
     made.state = _StateOfProcess()  # type: ignore[assignment]
+    made.state.webhooks_under_way, made.state.refusals = of_app.webhooks_under_way, of_app.refusals
     return made
 
 
