@@ -1,5 +1,7 @@
 """The private minute: asked for, agreed to, performed or not, and settled to the token."""
 
+from typing import Any
+
 import pytest
 from bson import ObjectId
 
@@ -69,6 +71,17 @@ class TestRequest:
         refused = await world.call("POST", f"/v1/goals/{request.id}/agree", {"user_id": request.viewer})
         assert (refused.status_code, refused.json()["code"]) == (409, "self_payment")
         assert world.goal(request)["active"] is True
+
+    async def test_of_the_streamer_who_would_pay_themselves_is_refused(self, world: World) -> None:
+        request = await world.given(a_request(price=100))
+        await world.deposits(request.streamer, 100)
+        stored: Any = request.body["metadata"]
+        metadata = {**stored, "viewer_id": request.streamer}
+        refused = await world.call("POST", "/v1/goals", {**request.body, "metadata": metadata})
+        assert (refused.status_code, refused.json()["code"]) == (409, "self_payment")
+        assert world.balance(request.streamer) == 100
+        free = {**request.body, "metadata": {**metadata, "price": 0}}
+        assert (await world.call("POST", "/v1/goals", free)).status_code == 201
 
     async def test_agreed_to_twice_or_then_declined(self, world: World) -> None:
         request = await world.given(a_request())
