@@ -21,6 +21,7 @@ from hashlib import sha256
 from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import fastapi.dependencies.utils
 from beanie import init_beanie
@@ -31,6 +32,7 @@ from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
 from goalsvc import request_id
+from goalsvc.api.webhook import MOST_UNDER_WAY, Refusals, WebhooksUnderWay
 from goalsvc.app import create_app
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.context import WorkerContext
@@ -772,6 +774,17 @@ class _StateOfProcess:
     """`app.state`: what the process in which this is asked has opened."""
 
     webhook_secrets: Mapping[str, str] = {KEY: SECRET}
+    refusals = Refusals(0)
+
+    def __init__(self) -> None:
+        self._under_way: WeakKeyDictionary[Process, WebhooksUnderWay] = WeakKeyDictionary()
+
+    @property
+    def webhooks_under_way(self) -> WebhooksUnderWay:
+        """The count of a process dies with it."""
+        process = PROCESS.get()
+        assert process is not None
+        return self._under_way.setdefault(process, WebhooksUnderWay(MOST_UNDER_WAY))
 
     @property
     def context(self) -> WorkerContext:
