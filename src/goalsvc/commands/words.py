@@ -2,8 +2,9 @@
 
 
 def counted(number: int, thing: str) -> str:
-    """The number with its thing: `1 event`, `2 events`, `3 tries`."""
+    """The number with its thing: `1 event`, `2 events`, `3 tries`, `4 days`."""
     if number == 1:
         return f"1 {thing}"
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith("x") else f"{thing}s"
+    after_consonant = thing.endswith("y") and thing[-2] not in "aeiou"
+    plural = f"{thing[:-1]}ies" if after_consonant else f"{thing}es" if thing.endswith("x") else f"{thing}s"
     return f"{number} {plural}"
