@@ -66,9 +66,9 @@ class Drill:
             yield client.get_default_database()
 
     @contextmanager
-    def traffic(self, *, late_seconds: float = 0.0, forged: bool = False) -> Iterator[None]:
+    def traffic(self, *, late_seconds: float = 0.0, forged: bool = False) -> Iterator["Traffic"]:
         """Joins and leaves of the performer, five a second, until the block is left."""
-        over = threading.Event()
+        over, traffic = threading.Event(), Traffic()
 
         def go_on() -> None:
             number = 0
@@ -78,18 +78,32 @@ class Drill:
                     at = int((time.time() - late_seconds) * 1000)
                     body, headers = signed("member_added" if joins else "member_removed", goal, "alice", at)
                     with suppress(httpx.HTTPError):
-                        client.post("/notify/pusher", content=body + b" " * forged, headers=headers)
+                        answer = client.post("/notify/pusher", content=body + b" " * forged, headers=headers)
+                        traffic.taken += answer.status_code == 200
                     number += 1
 
         thread = threading.Thread(target=go_on, daemon=True)
         thread.start()
         try:
-            yield
+            yield traffic
         finally:
             over.set()
             thread.join(20)
             for goal in self.goals:  # no clock runs on
                 assert send(self.client, "member_removed", goal, "alice", int(time.time() * 1000)) == 200
+
+
+@dataclass
+class Traffic:
+    """Webhooks that a scene sends."""
+
+    taken: int = 0
+    """How many were answered 200."""
+
+    def goes_on(self, webhooks: int) -> None:
+        """Waits until that many more were answered 200."""
+        enough = self.taken + webhooks
+        assert holds_within(120, lambda: self.taken >= enough, every=0.1)
 
 
 @dataclass(frozen=True)
@@ -103,8 +117,8 @@ class Scene:
 @contextmanager
 def mongod_is_gone(drill: Drill) -> Iterator[None]:
     (mongod,) = drill.mongod.members
-    with drill.traffic():
-        time.sleep(5)
+    with drill.traffic() as traffic:
+        traffic.goes_on(25)
         mongod.kill()
         try:
             yield
@@ -112,7 +126,7 @@ def mongod_is_gone(drill: Drill) -> Iterator[None]:
             mongod.start()
             mongod.wait_until_ready()
             drill.stack.apis[0].wait_until_ready()
-            time.sleep(5)
+            traffic.goes_on(25)
 
 
 @contextmanager
@@ -138,13 +152,13 @@ def pusher_fails(drill: Drill) -> AbstractContextManager[None]:
 @contextmanager
 def _pusher_in_trouble(drill: Drill, *, rest_seconds: float = 0.0, status: int = 200) -> Iterator[None]:
     pusher = drill.stack.pusher
-    with drill.traffic():
+    with drill.traffic() as traffic:
         pusher.rest_seconds, pusher.status = rest_seconds, status
         try:
             yield
         finally:
             pusher.rest_seconds, pusher.status = 0.0, 200
-            time.sleep(20)  # the alerts look back over some time, in which calls must succeed
+            traffic.goes_on(100)  # the alerts look back over some time, in which calls must succeed
 
 
 @contextmanager
