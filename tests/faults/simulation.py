@@ -762,8 +762,9 @@ async def request(method: str, path: str, headers: Mapping[str, str], body: byte
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
+    served = app()
     try:
-        await app()(scope, receive, send)  # type: ignore[arg-type]
+        await served(scope, receive, send)  # type: ignore[arg-type]
     except Exception as error:  # Starlette raises what it has answered with 500
         return Answer(500, repr(error))
     content = b"".join(message.get("body", b"") for message in sent[1:])
@@ -821,9 +822,7 @@ def app() -> FastAPI:
     # Dependencies that are plain functions would run in threads, which no seed could order.
     fastapi.dependencies.utils.run_in_threadpool = here  # type: ignore[assignment, attr-defined]
     made = create_app(settings())
-    of_app = made.state  # what is counted in the app itself
     made.state = _StateOfProcess()  # type: ignore[assignment]
-    made.state.webhooks_under_way, made.state.refusals = of_app.webhooks_under_way, of_app.refusals
     return made
 
 

@@ -43,6 +43,9 @@ class Commands:
     """What they are made from; watched with `reload`."""
 
 
+_CANCELLED_AGAIN_SECONDS = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class _Options:
     talking: bool
@@ -165,8 +168,11 @@ async def _beside() -> AsyncIterator[Callable[[Coroutine[None, None, None]], Non
     try:
         yield lambda work: tasks.append(asyncio.create_task(work))
     finally:
-        for task in tasks:
-            task.cancel()
+        running = set(tasks)
+        while running:  # PyMongo swallows a cancellation that comes while its connection breaks
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=_CANCELLED_AGAIN_SECONDS)
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
