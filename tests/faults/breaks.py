@@ -415,7 +415,6 @@ BREAKS: tuple[Break, ...] = (
     notices_not_owed,
     key_taken_for_any_body,
     withdrawal_ends_as_each_client_likes,
-    reversal_takes_from_escrows_being_paid,
     reversal_spares_open_escrows,
     income_repays_no_debt,
     fee_rounded_up,

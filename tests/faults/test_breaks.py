@@ -6,7 +6,13 @@ from copy import copy
 
 import pytest
 
-from .breaks import BREAKS, Break, clocks_trusted_to_agree, jobs_are_believed
+from .breaks import (
+    BREAKS,
+    Break,
+    clocks_trusted_to_agree,
+    jobs_are_believed,
+    reversal_takes_from_escrows_being_paid,
+)
 from .machine import MOST_SKEW_SECONDS, Faults
 from .run import play_one
 
@@ -39,6 +45,11 @@ def noticed(broken: Break, faults: Faults) -> int:
 
 def test_a_restored_database_is_noticed() -> None:
     noticed(jobs_are_believed, Faults(restored=1))
+
+
+def test_a_reversal_in_the_middle_of_a_payout_is_noticed() -> None:
+    """Jobs that wait make such middles long enough for a reversal to come."""
+    noticed(reversal_takes_from_escrows_being_paid, Faults(job_delayed=0.5))
 
 
 def test_clocks_that_differ_are_noticed() -> None:
