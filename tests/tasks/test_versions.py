@@ -75,6 +75,19 @@ async def test_a_missing_argument_is_a_dead_letter_that_names_it(busy_world: Wor
     assert letter["reason"].startswith("missing_argument: deactivate_goal: goal_id: required")
 
 
+@pytest.mark.parametrize("arguments", [{}, {"goal_id": "6955d0000000000000000002"}], ids=["none", "no session"])
+async def test_the_death_of_a_job_that_names_nothing_is_one_dead_letter(
+    busy_world: World, arguments: dict[str, Any]
+) -> None:
+    """What follows the death of a recording's task cannot be told of a session that is not named."""
+    busy_world.has_dead_letters = True
+    job = Job("earlier", "StopRecord", arguments)
+    await enqueue(busy_world, job.id, JobSigner([API_KEY]).signed(job.id, body_of(job, 0)))
+    await busy_world.work()
+    assert [letter["task"] for letter in busy_world.all("dead_letters")] == ["StopRecord"]
+    assert [event for event in busy_world.all("events") if event["type"] == "recording.failed"] == []
+
+
 def test_a_worker_of_the_version_before_reads_our_jobs() -> None:
     """It verifies no signature, and finds the task, its arguments and its promise where it looks for them."""
     at = SystemClock().now()

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from bson import ObjectId
+from bson.errors import InvalidId
 from prometheus_client import Counter
 
 from goalsvc import logs
@@ -30,6 +31,7 @@ from goalsvc.domain.trace import (
 )
 from goalsvc.errors import (
     GoalsvcError,
+    MissingArgumentError,
     NotYetError,
     ReceiverFailedError,
     RetryableError,
@@ -259,11 +261,19 @@ class Runner:
         )
         await context.events.write([of_dead_letter(letter)])
         await DeadLetter.bury(letter)
-        task = self._tasks[job.task]
-        if task.after_death is not None:
-            await task.after_death(context, job.arguments)
+        await _tell_of_death(context, self._tasks[job.task], job.arguments)
         if promise is not None and owner is not None:
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
+
+
+async def _tell_of_death(context: Context, task: Task[Any], arguments: Mapping[str, object]) -> None:
+    """Does what follows a job's death, unless its arguments name nothing that it could be done to."""
+    if task.after_death is None:
+        return
+    try:
+        await task.after_death(context, task.arguments_from(arguments))
+    except (MissingArgumentError, InvalidId, TypeError) as error:
+        log.warning("%s is dead, and what should follow is left out: %s", task.name, error)
 
 
 def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
