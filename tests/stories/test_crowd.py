@@ -1,10 +1,13 @@
 """A crowd: what clients are told while many contribute, and when."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from goalsvc.domain.pace import slot_of
+from goalsvc.errors import RetryableError
 from tests.world import World
 
 from .scenes import a_funded_show, a_funding, contributes
@@ -84,6 +87,29 @@ class TestWalletNotices:
             for told in world.told("wallet.updated")
         ]
         assert sorted(told) == [("bob", "debit", 30, 2), ("carol", "debit", 5, 1)]
+
+    async def test_that_are_repeated_say_the_same(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pusher fails in the middle, and others contribute before it is tried again: each event id has one sum."""
+        funding = await world.given(a_funding(target=10_000))
+        for user in ("bob", "carol"):
+            await world.deposits(user, 100)
+        await asyncio.gather(contributes(world, funding, "bob", 10), contributes(world, funding, "carol", 5))
+        send, failed = world.notifier.trigger, []
+
+        async def trigger(channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
+            if event == "wallet.updated" and data["user_id"] == "carol" and not failed:
+                failed.append(data)
+                raise RetryableError("Pusher did not answer")
+            await send(channels, event, data)
+
+        monkeypatch.setattr(world.notifier, "trigger", trigger)
+        await world.work()
+        assert failed
+        await contributes(world, funding, "bob", 7)
+        await world.settle(patience=30)
+        told = [(told["event_id"], told["user_id"], told["amount"]) for told in world.told("wallet.updated")]
+        assert len(told) > len(set(told))
+        assert sorted((user, amount) for _, user, amount in set(told)) == [("bob", 7), ("bob", 10), ("carol", 5)]
 
     async def test_tell_the_streamer_once_of_a_payout(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360, earnings=10))

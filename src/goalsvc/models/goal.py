@@ -74,6 +74,8 @@ class Goal(HasPromises, HasLevels):
 
     payers_told: WholePart = 0
     """Viewers whose contributions raised progress up to this were told of their debits."""
+    payers_upto: WholePart = 0
+    """How far those are told who are being told now."""
     begin_by: Instant | None = None
     """A funded show that has not started by then ends, and is refunded."""
 
@@ -254,6 +256,12 @@ class Goal(HasPromises, HasLevels):
         seal = promise_expression(SEALED, "seal_clock", {"goal_id": str(goal_id)}, until, origin)
         where = {"_id": goal_id, "clock.sealed": {"$ne": True}, "clock.settle_at": None}
         return await Goal.change(where, [{"$set": {"clock.settle_at": until}}, add_promises_stage(array_of(seal))])
+
+    @classmethod
+    async def tell_payers(cls, goal_id: ObjectId, told: int, upto: int) -> bool:
+        """Notes that payers above `told` are told now, up to `upto`; False when another run has noted it."""
+        between = {"$gt": told, "$lte": upto}
+        return await cls.changes({"_id": goal_id, "payers_upto": {"$not": between}}, {"$set": {"payers_upto": upto}})
 
     @classmethod
     async def amend(

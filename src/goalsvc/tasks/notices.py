@@ -82,19 +82,25 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
 async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcome:
     """Sends `wallet.updated` to each viewer who has contributed to the goal since it was sent last, with the sum.
 
-    `above` is the goal's progress then. The promise is fulfilled only while progress is what was told.
+    `above` is the goal's progress then. How far it tells is written first, so that a repeat tells the same sums under the same
+    event ids. The promise is fulfilled only while progress is what was told.
     """
     identity = ObjectId(goal_id)
     goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
+    told = max(above, goal.payers_told)
+    begun = told < goal.payers_upto <= goal.progress
+    upto = goal.payers_upto if begun else goal.progress
     follow_ups: list[FollowUp] = []
-    paid = await Earning.paid_between(identity, max(above, goal.payers_told), goal.progress)
+    paid = await Earning.paid_between(identity, told, upto)
     if paid:
         context.note(notice=WalletUpdated.event)
+        if not begun and not await Goal.tell_payers(identity, told, upto):
+            raise NotYetError("another run tells the payers of this goal", 1.0)
     for payer in paid:
         notice = WalletUpdated(
-            event_id=f"{goal_id}:{goal.progress}:{payer['user_id']}",
+            event_id=f"{goal_id}:{upto}:{payer['user_id']}",
             user_id=payer["user_id"],
             direction="debit",
             amount=payer["amount"],
@@ -111,8 +117,8 @@ async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcom
         except GoalsvcError:
             follow_up = deliver_notice.follow_up(channels=channels, event=notice.event, data=data)
             follow_ups.append(follow_up.called(f"{notice.event}:{notice.event_id}"))
-    if not await Goal.fulfil_at(identity, PAYERS, goal.progress, payers_told=goal.progress):
-        await Goal.changes({"_id": identity}, {"$max": {"payers_told": goal.progress}})
+    if not await Goal.fulfil_at(identity, PAYERS, upto, payers_told=upto):
+        await Goal.changes({"_id": identity}, {"$max": {"payers_told": upto}})
         raise NotYetError("others have contributed meanwhile", 0.001)
     return Done(
         f"{len(paid)} payer{'' if len(paid) == 1 else 's'}", follow_ups=tuple(follow_ups), fulfils=Fulfils.NONE_YET
