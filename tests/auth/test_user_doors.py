@@ -32,8 +32,9 @@ class TestClaims:
 
     @pytest.mark.parametrize(("claim", "seconds"), [("exp", -120), ("nbf", 600)], ids=["expired", "not yet"])
     def test_but_not_more(self, claim: str, seconds: int) -> None:
+        claims: dict[str, Any] = {claim: at(seconds)}
         with pytest.raises(WebError):
-            user_of(token_of("alice", **{claim: at(seconds)}), settings_with())
+            user_of(token_of("alice", **claims), settings_with())
 
     @pytest.mark.parametrize(
         "claims",

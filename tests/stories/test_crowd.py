@@ -94,7 +94,8 @@ class TestWalletNotices:
         for user in ("bob", "carol"):
             await world.deposits(user, 100)
         await asyncio.gather(contributes(world, funding, "bob", 10), contributes(world, funding, "carol", 5))
-        send, failed = world.notifier.trigger, []
+        send = world.notifier.trigger
+        failed: list[Mapping[str, Any]] = []
 
         async def trigger(channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
             if event == "wallet.updated" and data["user_id"] == "carol" and not failed:
