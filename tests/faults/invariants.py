@@ -249,6 +249,7 @@ def _notices(simulation: Simulation) -> Iterator[str]:
             continue  # while Pusher was away, newer progress has taken its place
         if (expected, event_id) not in told:
             yield f"nobody was told {expected} ({event_id}) of {kind} {event['goal_id']}"
+    yield from _debits_told(simulation)
     for transfer in simulation.inside.peek("transfers").values():
         settles = str(transfer["_id"]).startswith(("escrow-", "refund-")) and "to_user_id" in transfer
         settles = settles and "reversal" not in transfer["metadata"]  # what a reversal frees, it takes
@@ -257,6 +258,29 @@ def _notices(simulation: Simulation) -> Iterator[str]:
             event_id = f"{transfer['tags'][0].removeprefix('escrow::')}:escrow.completed"
         if settles and ("wallet.updated", event_id) not in told:
             yield f"nobody was told of transfer {transfer['_id']}"
+
+
+def _debits_told(simulation: Simulation) -> Iterator[str]:
+    """A repeat of what viewers were told of their contributions says the same; nobody is told of more than they gave."""
+    if simulation.restored:
+        return
+    amounts: dict[str, int] = {}
+    told: Counter[tuple[str, str]] = Counter()
+    for notice in simulation.pusher.told:
+        data = notice.data
+        if notice.event != "wallet.updated" or not str(data.get("escrow_id")).startswith("show_funding:"):
+            continue
+        if data["direction"] == "debit" and amounts.setdefault(data["event_id"], data["amount"]) != data["amount"]:
+            yield f"{data['event_id']}: {amounts[data['event_id']]} tokens were told, then {data['amount']}"
+    for event_id, amount in amounts.items():
+        goal_id, _, viewer = event_id.split(":", 2)
+        told[goal_id, viewer] += amount
+    for contribution in simulation.known.contributions:
+        if contribution.taken:
+            told[contribution.goal_id, contribution.user] -= contribution.amount
+    for (goal_id, viewer), excess in told.items():
+        if excess > 0:
+            yield f"{viewer} was told of {excess} tokens more than they gave to {goal_id}"
 
 
 def _completed(simulation: Simulation, goal_id: Any) -> bool:
