@@ -25,7 +25,7 @@ TARGET_SECONDS = 20
 #: What must be seen of a completed show, and how often.
 _WANTED = {
     "transfer": EARNINGS,
-    "wallet.updated": EARNINGS,
+    "wallet.updated": 1,  # the streamer is told once of all shares
     "goal.progress.updated": 1,
     "StopRecord": 1,
     "show ended in the session": 1,

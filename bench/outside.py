@@ -29,10 +29,12 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The event that Pusher is to carry, or the action that BytePlus is to take."""
+        """The event that Pusher is to carry, or the action that BytePlus is to take; empty for a question."""
         action = parse_qs(urlsplit(self.target).query).get("Action")
         if action:
             return action[0]
+        if not self.body:  # reconciliation asks who is in which channel
+            return ""
         name: str = json.loads(self.body).get("name", "")
         return name
 

@@ -235,13 +235,18 @@ def is_good(webhook: Webhook) -> bool:
     return replace(webhook, signature=webhook.signature.lower()) == GOOD
 
 
+def taken_of(service: Service) -> list[Mapping[str, Any]]:
+    """What the trace has, but for the roots of refused webhooks: the first few in a second leave one, without their body."""
+    return [segment for segment in service.stage.recorder.segments if segment["node"]["name"] != "refused"]
+
+
 async def assert_taken(service: Service) -> None:
     """The control: the unchanged webhook is let in, and stops the clock."""
     before = await service.stage.everything()
     answer = await service.post_webhook(GOOD.body, GOOD.headers)
     assert answer.status_code == 200, answer.text
     assert await service.stage.everything() != before
-    assert len(service.stage.recorder.segments) == 2
+    assert len(taken_of(service)) == 2
 
 
 def test_there_are_a_thousand() -> None:
@@ -264,7 +269,7 @@ async def test_no_forgery_is_let_in(service: Service, kind: str, caplog: pytest.
         problem = assert_problem(answer, 401, "bad_signature")
         # Nobody learns what was wrong, and nothing is repeated that could be secret.
         assert problem["detail"] == "X-Pusher-Key and X-Pusher-Signature do not sign this body", forged
-        assert service.stage.recorder.segments == [], forged
+        assert taken_of(service) == [], forged
         assert await service.stage.everything() == before, forged
     assert service.stage.recorder.tracked == {}
     assert service.stage.queue.jobs == []

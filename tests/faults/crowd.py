@@ -90,10 +90,15 @@ class Crowd:
         ]
         over = not goal.get("active", True) or goal["progress"] >= goal["levels"][-1]["target"]
         over = over or ("exp" in goal and goal["exp"] <= self.simulation.latest_now())
-        wrong = [
-            f"{each} was refused while the goal is open" for each in refused if each.user in self.able and not over
-        ]
+        able = set(self.able) - self._charged_back()
+        wrong = [f"{each} was refused while the goal is open" for each in refused if each.user in able and not over]
         return self.wrong + wrong
+
+    def _charged_back(self) -> set[str]:
+        """Those whose deposit somebody wanted reversed by now: they may be unable to pay."""
+        known = self.simulation.known
+        reversed_ids = {intent.path.split("/")[3] for intent in known.intents if intent.verb == "reversal"}
+        return {user for deposit_id, (user, _) in known.deposit_ids().items() if deposit_id in reversed_ids}
 
 
 async def crowd(simulation: Simulation, number: int) -> str | None:

@@ -49,7 +49,7 @@ def test_a_restored_database_is_noticed() -> None:
 
 def test_a_reversal_in_the_middle_of_a_payout_is_noticed() -> None:
     """Jobs that wait make such middles long enough for a reversal to come."""
-    noticed(reversal_takes_from_escrows_being_paid, Faults(job_delayed=0.5))
+    noticed(reversal_takes_from_escrows_being_paid, Faults(job_delayed=0.8))
 
 
 def test_clocks_that_differ_are_noticed() -> None:
