@@ -28,6 +28,9 @@ from goalsvc.devstack.voice import Voice
 from goalsvc.errors import GoalsvcError, SettingsError
 from goalsvc.settings import Settings
 
+#: So long a task that was cancelled may take to end, before it is cancelled again.
+_CANCELLED_AGAIN_SECONDS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Commands:
@@ -41,9 +44,6 @@ class Commands:
     worker: tuple[str, ...] = (sys.executable, "-m", "goalsvc", "worker")
     source: Path = Path(__file__).parents[1]
     """What they are made from; watched with `reload`."""
-
-
-_CANCELLED_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
