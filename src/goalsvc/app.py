@@ -13,7 +13,6 @@ from goalsvc.api import (
     clips,
     contributions,
     dead_letters,
-    docs,
     error_catalogue,
     errors,
     events,
@@ -44,6 +43,7 @@ from goalsvc.api import (
 )
 from goalsvc.api.authentication import KeyFirst, RequestIds, require_api_key
 from goalsvc.api.cors import CrossOrigin
+from goalsvc.api.docs.pages import serve_docs
 from goalsvc.api.draining import STATE, Draining
 from goalsvc.api.limits import BodyLimit
 from goalsvc.api.methods import ReadableMethods
@@ -133,7 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     app.include_router(health.router)
     app.include_router(asyncapi.router)
-    docs.serve_docs(app)
+    serve_docs(app)
 
     def document() -> RawDocument:
         if app.openapi_schema is None:

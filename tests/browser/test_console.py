@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,6 +17,7 @@ from pymongo import MongoClient
 
 from tests.support.waiting import read_until
 
+from .looks import looked_at
 from .scene import KEY, PAGES, Evening, bury, logged_in, send
 
 if TYPE_CHECKING:
@@ -212,38 +213,6 @@ class TestEveryPage:
 
 #: So many pages are looked at side by side: each is a process of the browser, and axe is busy in one at a time.
 TABS = 3
-#: All that axe finds in the light, and what depends on the colours in the dark. The page keeps the promise of it.
-#: Of what a template repeats, the first few are looked at.
-AXE = """() => {
-  const told = (found) => found.violations.map((one) => [one.id, one.nodes[0].html]);
-  const repeated = ["tbody tr:nth-child(n+5)", "ol.story li:nth-child(n+5)", "ul.tree ul ul ul ul"];
-  window.found = axe.run({exclude: repeated.map((one) => [one])}, {resultTypes: ["violations"]}).then(told);
-}"""
-AXE_COLOURS = AXE.replace("{resultTypes:", "{runOnly: ['color-contrast'], resultTypes:")
-
-
-def looked_at(shown: "Mapping[str, Page]") -> dict[str, Any]:
-    """What is wrong with the pages that are open, by their names."""
-    from axe_playwright_python.base import AXE_SCRIPT
-
-    found: dict[str, Any] = {}
-    for page in shown.values():
-        page.evaluate(AXE_SCRIPT)
-        page.evaluate(AXE)
-    for path, page in shown.items():
-        found[path] = page.evaluate("window.found")
-        page.emulate_media(color_scheme="dark")
-        page.evaluate(AXE_COLOURS)
-    for path, page in shown.items():
-        found[f"{path} in the dark"] = page.evaluate("window.found")
-        page.emulate_media(color_scheme="light")
-        wide = page.viewport_size
-        page.set_viewport_size({"width": 320, "height": 640})
-        width = page.evaluate("document.documentElement.scrollWidth")
-        found[f"{path} on a narrow screen"] = [] if width <= 320 else [f"{width} pixels"]
-        if wide is not None:
-            page.set_viewport_size(wide)
-    return {where: wrong for where, wrong in found.items() if wrong}
 
 
 class TestRedriving:

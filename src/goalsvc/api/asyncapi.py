@@ -24,20 +24,23 @@ router = APIRouter()
 Json = dict[str, Any]
 
 DESCRIPTION = """
-What goalsvc tells: **notices** to clients, as Pusher events, and **signals** to receivers inside the process.
+What goalsvc tells: **notices** to clients, as Pusher events, **events** to the platform's backend, and **signals** to
+receivers inside the process.
 
 A client subscribes with pusher-js, which asks `POST /pusher/auth` for each private or presence channel, and binds to the
 names below. Notices are at least once, each with an `event_id` that is the same when it is repeated, and promise no order:
 compare `at`, or `progress`, which never falls. What is absent is left out, never null.
+
+Events are posted to webhook endpoints and can be read as a feed, at least once, in the order of `sequence`.
 
 Signals are blinker signals with string senders. They are listed for those who add a receiver; nothing of them leaves the
 process.
 """
 
 _SIGNALS: Mapping[str, tuple[str, str]] = {
-    PUSHER: ("Presence", "Joins and leaves, as Pusher's webhooks tell of them."),
-    LEADERBOARDS: ("Goals", "What happens to goals."),
-    WALLET: ("The wallet", "What leaves an escrow."),
+    PUSHER: ("Signal: presence", "Joins and leaves, as Pusher's webhooks tell of them."),
+    LEADERBOARDS: ("Signal: goals", "What happens to goals."),
+    WALLET: ("Signal: the wallet", "What leaves an escrow."),
 }
 
 _CHANNEL_KEYS: Mapping[Address, str] = {
@@ -116,8 +119,8 @@ def asyncapi_document() -> Json:
                 "description": "Inside goalsvc: the API's and the workers' own processes.",
             },
         },
-        "channels": {**_pusher_channels(), **_signal_channels(), **_event_channels()},
-        "operations": {**_pusher_operations(), **_signal_operations(), **_event_operations()},
+        "channels": {**_pusher_channels(), **_event_channels(), **_signal_channels()},
+        "operations": {**_pusher_operations(), **_event_operations(), **_signal_operations()},
         "components": {"messages": messages, "schemas": schemas},
     }
 

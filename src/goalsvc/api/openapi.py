@@ -20,7 +20,7 @@ Every error is `application/problem+json` (RFC 9457) with a stable `code`. Lists
 ask again with `cursor=` for the next page. Query parameters that an operation does not have are refused. Amounts are whole
 tokens, durations whole seconds, times ISO 8601 in UTC.
 
-What goalsvc tells clients through Pusher is described at [`/asyncapi.json`](/asyncapi.json) (AsyncAPI 3).
+What goalsvc tells, through Pusher and to webhook endpoints, is read at `/docs/events` (AsyncAPI 3: `/asyncapi.json`).
 
 ### A first show
 1. `PUT /v1/users/{id}`, then `POST /v1/sessions`: the livestream begins.
