@@ -1,6 +1,7 @@
 """What the tests of documents and the stories share: the real mongod and Valkey, and a world to play in."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,7 +18,9 @@ DRIVER = os.environ.get("GOALSVC_TEST_DRIVER", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for one that no code of ours can avoid."""
+    """Warnings are errors, but for one that no code of ours can avoid. What tests start heeds Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has what it starts in the background do
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Beanie's lazy_model reads `model_fields` of an instance: https://github.com/BeanieODM/lazy_model/issues
     config.addinivalue_line("filterwarnings", "ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
 

@@ -74,7 +74,7 @@ API_KEY = "world-api-key"
 #: More turns than this are no settling any more: something goes round in circles.
 MOST_TURNS = 500
 #: How long real workers may take to have nothing left to do.
-REAL_SECONDS = 20.0
+REAL_SECONDS = 60.0
 
 SENDERS: Mapping[str, Kind] = {
     "member_added": "join",

@@ -61,7 +61,10 @@ def following(stack: dict[str, Any], *words: str) -> Iterator["subprocess.Popen[
         yield process
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        try:
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
         assert (process.returncode, errors) == (0, "")
 
 

@@ -51,11 +51,22 @@ SLEEPS = "import signal; signal.pause()"
 
 class TestSupervisor:
     async def test_gives_up_on_a_part_that_keeps_dying(self, tmp_path: Path) -> None:
-        told = Told()
+        seen_ready = tmp_path / "seen ready"
+        program = f"""
+import pathlib, time
+while not pathlib.Path({str(seen_ready)!r}).exists():
+    time.sleep(0.01)
+raise SystemExit('no way')
+"""
+
+        def tell(line: str) -> None:
+            if "hasty is ready" in line:
+                seen_ready.touch()
+
         supervisor = Supervisor(
-            [part("hasty", "raise SystemExit('no way')"), part("calm", SLEEPS)],
+            [part("hasty", program), part("calm", SLEEPS)],
             tmp_path,
-            tell=told,
+            tell=tell,
             running_changed=lambda _pids: None,
             longest_pause_seconds=0.01,
         )

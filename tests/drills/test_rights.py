@@ -158,7 +158,8 @@ def valkey_as(*words: str, directory: Path) -> Iterator[str]:
 
 
 def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with valkey_as("--cluster-enabled", "yes", directory=tmp_path) as url:
+    words = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with valkey_as(*words, directory=tmp_path) as url:
         with closing(Redis.from_url(url)) as node:
             while_down = redis_complaint(url)
             command(node, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
