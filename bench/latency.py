@@ -138,9 +138,7 @@ async def complete_show(lab: Lab, sender: Sender) -> tuple[float, dict[str, floa
 
 async def _watch(lab: Lab, goal_id: ObjectId, seen: Settlement, watching: asyncio.Event) -> None:
     """Follows the database and notes the effects that are documents."""
-    wanted: list[dict[str, Any]] = [
-        {"$match": {"ns.coll": {"$in": ["transfers", "tracking_events", "goals", "sessions"]}}}
-    ]
+    wanted: list[dict[str, Any]] = [{"$match": {"ns.coll": {"$in": ["transfers", "events", "goals", "sessions"]}}}]
     async with await lab.mongo[_DATABASE].watch(wanted, max_await_time_ms=1000) as stream:
         await stream.try_next()  # opens it
         watching.set()
@@ -156,7 +154,7 @@ def _effect_of(change: dict[str, Any], goal_id: ObjectId) -> str | None:
     match collection, change["operationType"]:
         case "transfers", "insert":
             return "transfer"
-        case "tracking_events", "insert" if str(identity).startswith("escrow.completed:"):
+        case "events", "insert" if change["fullDocument"].get("type") == "escrow.completed":
             return "escrow.completed"
         case "goals", "update" if identity == goal_id and updated.get("active") is False:
             return "goal inactive"

@@ -95,6 +95,11 @@ def readable_promises(document: Mapping[str, object] | None) -> list[Promise]:
     return found
 
 
+def _owing(named: Mapping[str, object], before: datetime, after: datetime | None) -> dict[str, object]:
+    due_at: dict[str, object] = {"$lte": before} if after is None else {"$gt": after, "$lte": before}
+    return {"promises": {"$elemMatch": {"task": named, "at": due_at}}}
+
+
 def _read(entry: object) -> Promise:
     """Raises ValidationError when a field is unreadable without which a promise is none."""
     return read_leniently(Promise.model_validate, mapping(entry))[0]
@@ -139,6 +144,12 @@ class HasPromises(Sharing):
     promises: list[Promise] = []
 
     @classmethod
+    async def owes(cls, before: datetime, after: datetime, tasks: Sequence[str]) -> bool:
+        """Returns whether any document may owe a promise of these tasks that became due after `after` and until `before`."""
+        where = _owing({"$in": list(tasks)}, before, after)
+        return await cls.get_motor_collection().find_one(where, {"_id": 1}) is not None
+
+    @classmethod
     async def overdue(
         cls,
         before: datetime,
@@ -153,9 +164,8 @@ class HasPromises(Sharing):
         Only promises of `tasks`, or of other tasks than `but_tasks`; of at most `most` documents (0: all). Nothing but the
         promises is read, so whatever else a document holds keeps no promise from being found.
         """
-        due_at: dict[str, object] = {"$lte": before} if after is None else {"$gt": after, "$lte": before}
         named: dict[str, object] = {"$in": list(tasks)} if tasks else {"$nin": list(but_tasks)}
-        where = {"promises": {"$elemMatch": {"task": named, "at": due_at}}}
+        where = _owing(named, before, after)
         wanted = {"_id": 1, "_cls": 1, "promises": 1}
         async for document in cls.get_motor_collection().find(where, wanted).limit(most):
             if not cls.is_ours(document):

@@ -9,7 +9,7 @@ looks at everything.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -56,10 +56,14 @@ def make_sweep(owing: Mapping[str, type[HasPromises]], tasks: Sequence[Task[obje
         """Enqueues every promise that has been due for longer than `GOALSVC_PROMISE_SWEEP_SECONDS`."""
         overdue = context.clock.now() - timedelta(seconds=context.settings.promise_sweep_seconds)
         found, whole = 0, False
-        for lane, names in lanes.items():
-            if names:
-                swept = await _sweep_lane(context, owing, lane, names, overdue)
-                found, whole = found + swept[0], whole or swept[1]
+        since = {lane: await _since(context, lane) for lane, names in lanes.items() if names}
+        if await _nothing_is_due(owing, known, since.values(), overdue):
+            for lane in since:
+                await context.queue.note_swept(lane, overdue, None)
+            return Returned(Reason.ALREADY_DONE)
+        for lane, after in since.items():
+            found += await _sweep_lane(context, owing, lane, lanes[lane], after, overdue)
+            whole = whole or after is None
         if whole:
             found += await _look_at_unknown(context, owing, known, overdue, logged)
         return Done(f"{found} promises") if found else Returned(Reason.ALREADY_DONE)
@@ -67,12 +71,37 @@ def make_sweep(owing: Mapping[str, type[HasPromises]], tasks: Sequence[Task[obje
     return sweep_promises
 
 
-async def _sweep_lane(
-    context: Context, owing: Mapping[str, type[HasPromises]], lane: Lane, names: Sequence[str], overdue: datetime
-) -> tuple[int, bool]:
-    """Returns how many promises were found, and whether all were looked at."""
+async def _since(context: Context, lane: Lane) -> datetime | None:
+    """Returns since when what became due is to be looked at; None when everything is."""
     looked_until = await context.queue.swept_until(lane)
-    since = None if looked_until is None else looked_until - _OVERLAP
+    return None if looked_until is None else looked_until - _OVERLAP
+
+
+async def _nothing_is_due(
+    owing: Mapping[str, type[HasPromises]],
+    known: Sequence[str],
+    since: Collection[datetime | None],
+    overdue: datetime,
+) -> bool:
+    """Returns whether no lane has anything: one question for each collection, where the lanes ask one each."""
+    after = [each for each in since if each is not None]
+    if len(after) < len(since):
+        return False
+    for model in owing.values():
+        if await model.owes(overdue, min(after), known):
+            return False
+    return True
+
+
+async def _sweep_lane(
+    context: Context,
+    owing: Mapping[str, type[HasPromises]],
+    lane: Lane,
+    names: Sequence[str],
+    since: datetime | None,
+    overdue: datetime,
+) -> int:
+    """Returns how many promises were found."""
     found, began = 0, monotonic()
     for collection, model in owing.items():
         batch: list[Job] = []
@@ -84,13 +113,13 @@ async def _sweep_lane(
             batch.append(job_for(PromiseRef(collection, document_id, promise.id), promise))
             if len(batch) == _BATCH:
                 if not await context.queue.offer(lane, batch):
-                    return found, since is None  # the lane is full, or Redis is: the next run goes on
+                    return found  # the lane is full, or Redis is: the next run goes on
                 batch = []
         if batch and not await context.queue.offer(lane, batch):
-            return found, since is None
+            return found
     whole_again = max(_WHOLE_SECONDS, _WHOLE_SHARE * (monotonic() - began)) if since is None else None
     await context.queue.note_swept(lane, overdue, whole_again)
-    return found, since is None
+    return found
 
 
 async def _look_at_unknown(
