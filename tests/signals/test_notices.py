@@ -36,6 +36,13 @@ def test_a_hundred_long_titles_fit(character: str) -> None:
     assert all(level.title.endswith("…") and level.title.strip("…" + character) == "" for level in told.levels)
 
 
+def test_of_a_thousand_levels_the_first_hundred_are_told() -> None:
+    levels = [Level(title="☃" * 256, target=number) for number in range(1, 1001)]
+    told = notice(levels)
+    assert len(json.dumps(told.data(), ensure_ascii=False).encode()) <= PUSHER_TAKES
+    assert [level.target for level in told.levels] == list(range(1, 101))
+
+
 def test_titles_that_fit_are_whole() -> None:
     levels = [Level(title="☃" * 256, target=1), Level(title="Ukulele", target=2)]
     assert [level.title for level in notice(levels).levels] == ["☃" * 256, "Ukulele"]

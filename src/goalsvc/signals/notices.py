@@ -75,7 +75,8 @@ class Notice(_Part):
 # -- goals ------------------------------------------------------------------------------------------------------------
 
 
-#: How long the titles of all levels may be in one notice: Pusher takes 10 KB, and 100 levels need 4 KB besides.
+#: The most levels of a notice, and how long all their titles may be: Pusher takes 10 KB, and 100 levels need 4 KB besides.
+_MOST_LEVELS = 100
 _TITLES_BYTES = 4_500
 _TITLE_BYTES = 1_024
 
@@ -98,14 +99,18 @@ def shortened(text: str, most: int = _TITLE_BYTES) -> str:
 
 
 class LevelNotice(_Part):
-    """A threshold of a goal. Where the titles of all levels are over 4,500 bytes, each ends with `…` where it is cut."""
+    """A threshold of a goal. Where the titles of all levels are over 4,500 bytes, each ends with `…` where it is cut.
+
+    Of a goal of another service with more than 100 levels, the first 100 are told.
+    """
 
     title: str = Field(examples=["Ukulele medley"])
     target: int = Field(description="Seconds, or tokens for a FundingGoal.", examples=[360])
 
     @classmethod
     def of_levels(cls, levels: Sequence[Level]) -> tuple[Self, ...]:
-        """The thresholds of a goal, as clients are told them: long titles of many levels are cut, so that Pusher takes them."""
+        """The thresholds of a goal, as clients are told them: cut where Pusher would not take all of it."""
+        levels = levels[:_MOST_LEVELS]
         whole = sum(_json_bytes(level.title) for level in levels) <= _TITLES_BYTES
         share = _TITLES_BYTES if whole else _TITLES_BYTES // len(levels)
         return tuple(cls(title=shortened(level.title, share), target=level.target) for level in levels)
