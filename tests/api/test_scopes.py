@@ -13,6 +13,7 @@ from goalsvc.app import create_app
 from goalsvc.domain.call import Scope
 from goalsvc.settings import Settings
 from tests.receivers.fakes import NOW
+from tests.support.waiting import comes_to_hold
 
 from .app import Service
 from .test_errors import assert_problem
@@ -146,8 +147,12 @@ class TestKeys:
     async def test_its_use_is_noted(self, service: Service) -> None:
         key = await key_with(service, "read")
         await service.stranger.get("/v1/goals", headers=bearer(key))
-        read = await service.client.get(f"/v1/keys/{key['id']}")
-        assert read.json()["last_used_at"] is not None
+
+        async def noted() -> bool:
+            read = await service.client.get(f"/v1/keys/{key['id']}")
+            return read.json()["last_used_at"] is not None
+
+        assert await comes_to_hold(noted)
 
     @pytest.mark.parametrize(
         "body",
