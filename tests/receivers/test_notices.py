@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.outcome import Done, Reason
 from goalsvc.receivers.notices import (
     notify_goal_ended,
@@ -117,8 +117,7 @@ class TestNotifyGoalProgressUpdated:
 
     async def test_owes_what_pusher_never_will_take(self, stage: Stage) -> None:
         """The task becomes a dead letter with the reason; the goal's progress is not held up by it."""
-        levels = tuple(Level(title="x" * 256, target=target) for target in range(1, 401))
-        event = goal_event(GoalProgressed, GoalKind.SHOW, levels=levels)
+        event = replace(goal_event(GoalProgressed, GoalKind.SHOW), event_id="e" * 11_000)
         assert debt_of(await deliver(stage, notify_goal_progress_updated, event)).task == "deliver_notice"
         assert stage.notifier.notices == []
 
