@@ -1,6 +1,6 @@
 """`/docs` to try calls (Swagger UI), `/docs/reading` to read them (ReDoc), `/docs/events` to read messages (AsyncAPI).
 
-All that the pages load comes from here, so that they look right without the internet and tell nobody who reads them.
+All that the pages load comes from here: they look right without the internet, and no other server learns who reads them.
 """
 
 from functools import cache
