@@ -336,16 +336,16 @@ async def untimed_exclusive(simulation: Simulation, number: int) -> None:
     viewer, price, goal_id = f"u-{number}-y", random.randrange(1, 3000), ObjectId()
     await simulation.deposit(viewer, WEALTH)
     escrow = exclusive_escrow(goal_id)
-    await simulation.fill_escrow(
-        Order(
-            transfer_id=f"hold-{escrow}",
-            debit=user_account(viewer),
-            credit=escrow_account(escrow),
-            amount=price,
-            tags=[f"escrow::{escrow}"],
-            from_user_id=viewer,
-        )
+    hold = Order(
+        transfer_id=f"hold-{escrow}",
+        debit=user_account(viewer),
+        credit=escrow_account(escrow),
+        amount=price,
+        tags=[f"escrow::{escrow}"],
+        from_user_id=viewer,
     )
+    if not await simulation.fill_escrow(hold):
+        return
     simulation.known.untimed[str(goal_id)] = price
     simulation.inside["goals"].insert_one(
         {

@@ -41,7 +41,7 @@ from goalsvc.domain.moves import Move
 from goalsvc.domain.orders import Order
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.presence import join_mark, leave_mark
-from goalsvc.errors import GoalsvcError
+from goalsvc.errors import GoalsvcError, InsufficientFundsError
 from goalsvc.integrations.pace import NoticePace
 from goalsvc.models import idempotency
 from goalsvc.models.audit import AuditEvent
@@ -482,15 +482,18 @@ class Simulation:
                 if goal.get("metadata", {}).get("client_mark") == mark:
                     return str(identity)
 
-    async def fill_escrow(self, order: Order) -> None:
-        """Moves tokens as another service would."""
+    async def fill_escrow(self, order: Order) -> bool:
+        """Moves tokens as another service would; whether the payer had them (a restore may have taken them away)."""
         ledger = Ledger(Database(self.connection, "simulated"))
         while True:
             await self._in_this_world()
-            with suppress(PyMongoError, GoalsvcError):
+            try:
                 await ledger.post(order, self.clock.now())
-                return
-            await asyncio.sleep(0.5)
+                return True
+            except InsufficientFundsError:
+                return False
+            except (PyMongoError, GoalsvcError):
+                await asyncio.sleep(0.5)
 
     async def end_goal(self, goal_id: str) -> None:
         await self.insist("POST", f"/v1/goals/{goal_id}/end")
