@@ -45,9 +45,11 @@ class ExternalServiceError(RetryableError):
 class ServiceDownError(ExternalServiceError):
     """A service as a whole does not work at the moment; no other call would do better. Its work waits; tries do not count."""
 
-    def __init__(self, service: str, message: str, after_seconds: float = 2.0) -> None:
+    def __init__(self, service: str, message: str, after_seconds: float = 2.0, *, probed: bool = False) -> None:
         super().__init__(service, message)
         self.after_seconds = after_seconds
+        self.probed = probed
+        """Whether another call finds out at this moment if the service works again."""
 
 
 class LedgerBusyError(RetryableError):

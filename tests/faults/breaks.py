@@ -327,10 +327,7 @@ def transfers_untold() -> Any:
 def waiting_for_a_service_counts_as_tries() -> Any:
     """What waits for a service that does not work is dead after seven tries."""
 
-    async def no_rest(*_args: Any) -> None:
-        return None
-
-    return patch.object(Runner, "_rest_while_down", no_rest)
+    return patch.object(runner, "_rest_while_down", lambda *_: None)
 
 
 @contextmanager

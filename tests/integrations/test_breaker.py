@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from goalsvc.errors import ExternalServiceError, ServiceDownError
-from goalsvc.integrations.breaker import FAILURES, LONGEST_REST_SECONDS, Breaker, Breakers
+from goalsvc.integrations.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker, Breakers
 
 
 class Time:
@@ -68,14 +68,22 @@ def test_a_refused_call_shows_that_the_service_works(breaker: Breaker) -> None:
     assert not breaker.is_down
 
 
+def test_while_it_rests_no_call_probes_it(breaker: Breaker) -> None:
+    go_down(breaker)
+    with pytest.raises(ServiceDownError) as refused, breaker.call():
+        raise AssertionError("a probe")
+    assert not refused.value.probed
+
+
 def test_one_call_at_a_time_probes_it(breaker: Breaker, time: Time) -> None:
     go_down(breaker)
     time.at += 60
     assert breaker.calls_now(64) == 1
     with breaker.call():
         assert breaker.calls_now(64) == 0
-        with pytest.raises(ServiceDownError), breaker.call():
+        with pytest.raises(ServiceDownError) as refused, breaker.call():
             raise AssertionError("a second probe")
+        assert (refused.value.probed, refused.value.after_seconds) == (True, FIRST_REST_SECONDS)
     assert (breaker.is_down, breaker.calls_now(64)) == (False, 64)
 
 

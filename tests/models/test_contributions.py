@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -174,6 +175,18 @@ async def test_a_goal_that_ends_in_the_middle(world: World) -> None:
     assert len(world.all("earnings")) == found["made"]
     await world.settle()
     assert sum(world.balance(name) for name in names) == 200
+
+
+async def test_what_one_process_refused_as_too_late_no_process_takes_whose_clock_is_behind(world: World) -> None:
+    """The same request in two processes: a client that was told no must not find later that it was yes."""
+    funding = await world.given(a_funding(target=10_000, lasts=60))
+    exp = world.clock.now() + timedelta(seconds=60)
+    await world.deposits("bob", 100)
+    late = Contributions(database_of(world), lambda: exp + timedelta(seconds=1), allow_self_payment=False)
+    assert await outcomes(process(world).make(of(funding, "bob", 5), NOWHERE)) == {"made": 1}
+    assert await outcomes(late.make(of(funding, "bob", 7, key="twice"), NOWHERE)) == {"goal_inactive": 1}
+    assert await outcomes(process(world).make(of(funding, "bob", 7, key="twice"), NOWHERE)) == {"goal_inactive": 1}
+    check(world, funding, 5)
 
 
 async def test_a_batch_that_fails_as_a_whole_is_made_one_by_one(world: World) -> None:

@@ -10,11 +10,14 @@ from bson import ObjectId
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.lanes import Lane
+from goalsvc.domain.origin import NOWHERE
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job
+from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError
 from goalsvc.models.clip import Asset, AssetState, Post
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.goal import Goal
 from goalsvc.models.session import Rtc
 from goalsvc.models.user import User
 from goalsvc.tasks import ALL
@@ -204,12 +207,12 @@ class TestClipLivestreamAsAsset:
 
     async def test_when_it_is_given_up_the_asset_has_failed(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
-        arguments = clip_debt(await create(stage)).arguments
-        stage.cutter.troubles = [ClipImpossibleError("gone")]
-        job = Job("c", "clip_livestream_as_asset", arguments, promise=f"goals/{GOAL}/clip_livestream_as_asset")
+        owed = clip_debt(await create(stage))
+        job = Job("c", owed.task, owed.arguments, promise=f"goals/{GOAL}/{owed.id}")
         for _ in range(2):  # as after a crash before the promise was settled
-            assert await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1) is None
+            await Goal.add_promises(GOAL, [TracedFollowUp(owed, NOWHERE)], NOW)
             stage.cutter.troubles = [ClipImpossibleError("gone")]
+            assert await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1) is None
             stage.clock.advance(seconds=1)
         assert (await asset()).state is AssetState.FAILED
         (told,) = [event for event in stage.events.written.values() if event.type == "clip.failed"]

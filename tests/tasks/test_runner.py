@@ -275,6 +275,15 @@ class TestRetry:
         (letter,) = await letters()
         assert letter.reason == "external_service: pusher: HTTP 500"
 
+    async def test_while_another_call_probes_it_the_wait_is_short(self, stage: Stage) -> None:
+        """However old the promise is: in a moment it is known whether the service works again."""
+        await a_goal_that_owes("example")
+        stage.clock.advance(seconds=3600)
+        error = ServiceDownError("pusher", "does not work at the moment", 1.0, probed=True)
+        again = await runner_of(a_task(raising(error))).run(stage.context, job(), 1)
+        assert again is not None
+        assert 1.0 <= again.after_seconds <= 1.5
+
     async def test_each_failed_try_stands_in_the_trace(self, stage: Stage) -> None:
         await a_goal_that_owes("example")
         runner = runner_of(a_task(raising(ExternalServiceError("pusher", "503"))))
@@ -284,6 +293,37 @@ class TestRetry:
         assert [(node["outcome"], node["reason"]) for node in nodes] == [
             ("failed", "external_service: pusher: 503")
         ] * 2
+
+
+class TestOver:
+    """A job that fails although its promise is no longer held: another run of it kept the promise, or buried it."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [ServiceDownError("pusher", "HTTP 500"), ExternalServiceError("pusher", "503"), InvalidError("x", "never")],
+    )
+    async def test_it_is_dropped(self, context: WorkerContext, error: GoalsvcError) -> None:
+        await a_goal_that_owes("other")
+        assert await runner_of(a_task(raising(error))).run(context, job(), context.settings.task_tries) is None
+        assert (await letters(), await promised()) == ([], ["other"])
+
+    async def test_so_is_one_whose_document_has_expired(self, context: WorkerContext) -> None:
+        where = "presence_notices/0123/user.entered:1"
+        gone = job(id=where, promise=where, arguments={})
+        runner = runner_of(a_task(raising(ServiceDownError("pusher", "HTTP 500"))))
+        assert await runner.run(context, gone, context.settings.task_tries) is None
+        assert await letters() == []
+
+    async def test_not_one_whose_goal_was_deleted(self, context: WorkerContext) -> None:
+        """Nobody else will say that its work was not done."""
+        assert await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(), 1) is None
+        assert [letter.id for letter in await letters()] == [PROMISE]
+
+    async def test_nor_one_whose_promises_cannot_be_read(self, context: WorkerContext) -> None:
+        await a_goal_that_owes("other")
+        await Goal.get_motor_collection().update_one({"_id": GOAL}, {"$set": {"promises.0.task": 7}})
+        assert await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(), 1) is None
+        assert [letter.id for letter in await letters()] == [PROMISE]
 
 
 class TestDeadLetter:

@@ -114,7 +114,8 @@ class Breaker:
             return
         wait = self._probe_at - self._now()
         if self._probing or wait > 0:
-            raise ServiceDownError(self.service, "does not work at the moment", max(wait, FIRST_REST_SECONDS))
+            rest = max(wait, FIRST_REST_SECONDS)
+            raise ServiceDownError(self.service, "does not work at the moment", rest, probed=self._probing)
         self._probing = True
 
     def end(self, seconds: float, error: BaseException | None) -> None:

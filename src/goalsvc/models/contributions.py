@@ -194,7 +194,7 @@ class Contributions:
     async def _decide(self, batch: Sequence[_Waiting], session: DatabaseSession) -> _Decided:
         """Within a transaction: decides these contributions, and writes what follows from those that are taken."""
         waiting, decided, now = self._still_waiting(batch), _Decided(), self._now()
-        documents = await _touch(_goals_of(waiting), session)
+        documents = await _touch(_goals_of(waiting), now, session)
         made = await _made_before([one.contribution.transfer_id for one in waiting], session)
         balances = await _balances_of({one.contribution.user_id for one in waiting}, session)
         refusals: dict[ObjectId, GoalsvcError] = {}
@@ -232,7 +232,7 @@ class Contributions:
         if goal.kind is not GoalKind.FUNDING:
             raise ConflictError("wrong_goal_kind", f"a {goal.kind} takes no contributions; a FundingGoal does")
         funding = Funding(
-            open=goal.active and (goal.exp is None or goal.exp > now),
+            open=goal.active and (goal.exp is None or goal.exp > max(now, goal.decided_at or now)),
             progress=goal.progress,
             target=goal.target or 0,
             streamer=goal.metadata.user_id,
@@ -275,9 +275,15 @@ def _busy() -> LedgerBusyError:
     return LedgerBusyError("too many contributions to this goal are under way; repeat this one with the same key")
 
 
-async def _touch(goal_ids: Sequence[ObjectId], session: DatabaseSession) -> dict[ObjectId, Mapping[str, object]]:
-    """Writes to these goals, so that no other transaction changes them any more; the documents by id."""
-    goals, mark = Goal.get_motor_collection(), {"$set": {"batch_id": ObjectId()}}
+async def _touch(
+    goal_ids: Sequence[ObjectId], now: datetime, session: DatabaseSession
+) -> dict[ObjectId, Mapping[str, object]]:
+    """Writes to these goals, so that no other transaction changes them any more; the documents by id.
+
+    Each remembers the latest time by which contributions to it were decided: where the clocks of processes differ, none
+    takes what another has refused because the goal's time was over.
+    """
+    goals, mark = Goal.get_motor_collection(), {"$set": {"batch_id": ObjectId()}, "$max": {"decided_at": now}}
     if len(goal_ids) == 1:
         document = await goals.find_one_and_update({"_id": goal_ids[0]}, mark, session=session)
         return {} if document is None else {goal_ids[0]: document}

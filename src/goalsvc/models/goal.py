@@ -72,6 +72,9 @@ class Goal(HasPromises, HasLevels):
     changed_at: Instant | None = None
     """When a caller changed it last."""
 
+    decided_at: Instant | None = None
+    """The latest time, by the clock of any process, by which contributions to it were decided."""
+
     payers_told: WholePart = 0
     """Viewers whose contributions raised progress up to this were told of their debits."""
     payers_upto: WholePart = 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 from pymongo import ReturnDocument
@@ -142,6 +142,9 @@ class HasPromises(Sharing):
     """A document that can hold promises of tasks."""
 
     promises: list[Promise] = []
+
+    expires: ClassVar[bool] = False
+    """Whether such a document is removed when its time is over, and what it owes with it."""
 
     @classmethod
     async def owes(cls, before: datetime, after: datetime, tasks: Sequence[str]) -> bool:

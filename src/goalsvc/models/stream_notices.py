@@ -30,6 +30,7 @@ class PresenceNotice(HasPromises):
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     _identity: ClassVar[type] = str
+    expires: ClassVar[bool] = True
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
     stream: UserId = ""

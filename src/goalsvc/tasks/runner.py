@@ -197,20 +197,24 @@ class Runner:
             # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
             await self._add(context, owner, attempt.follow_ups)
         error = attempt.error
-        final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
         if isinstance(error, NotYetError):
             # No failure: the task knows what it waits for, and how long that may last.
             return TryAgain(error.after_seconds, failed=False)
+        document = await self._read(owner) if owner is not None else None
+        named = f"{task.name}{_of_goal(job, arguments)}"
+        if job.promise is not None and owner is not None and self._is_over(owner, document):
+            log.info("%s failed (try %d), but is not promised any more: %s", named, tried, _told(error))
+            return None
         if isinstance(error, ServiceDownError):
-            rest = await self._rest_while_down(context, owner, task, error)
+            rest = _rest_while_down(context, owner, document, task, error)
             if rest is not None:
                 return TryAgain(rest, failed=False)
+        final = isinstance(error, GoalsvcError) and not isinstance(error, RetryableError)
         if not final and tried < (task.retry.tries or context.settings.task_tries):
-            log.info("%s%s failed (try %d): %s", task.name, _of_goal(job, arguments), tried, _told(error))
+            log.info("%s failed (try %d): %s", named, tried, _told(error))
             return TryAgain(task.retry.rest_seconds(tried))
-        named = f"{task.name}{_of_goal(job, arguments)}"
         log.error("%s is dead after try %d: %s", named, tried, _told(error), exc_info=error)
-        await self._bury(context, job, owner, _told(error), tried)
+        await self._bury(context, job, owner, document, _told(error), tried)
         return None
 
     async def _read(self, owner: PromiseRef) -> HasPromises | None:
@@ -220,27 +224,26 @@ class Runner:
             log.warning("a promise cannot be removed: %s", error.message)
             return None
 
-    async def _rest_while_down(
-        self, context: Context, owner: PromiseRef | None, task: Task[object], error: ServiceDownError
-    ) -> float | None:
-        """Returns how long a promise waits for a service that does not work, or None when it has waited long enough."""
-        document = await self._read(owner) if owner is not None else None
-        promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
-        if promise is None:
-            return None
-        age = (context.clock.now() - promise.at).total_seconds()
-        if age > task.retry.patience_seconds:
-            return None
-        rest = max(error.after_seconds, min(age / 4, task.retry.longest_seconds))
-        return rest * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
+    def _is_over(self, owner: PromiseRef, document: HasPromises | None) -> bool:
+        """Returns whether the document stands and no longer holds the promise: another run kept it, or buried it."""
+        if document is None:
+            return self._owing[owner.collection].expires
+        return not document.faults and document.promise(owner.promise_id) is None
 
-    async def _bury(self, context: Context, job: Job, owner: PromiseRef | None, reason: str, tries: int) -> None:
+    async def _bury(
+        self,
+        context: Context,
+        job: Job,
+        owner: PromiseRef | None,
+        document: HasPromises | None,
+        reason: str,
+        tries: int,
+    ) -> None:
         """Writes the dead letter first and removes the promise then: a crash in between leaves both, never neither.
 
         A job that is one of many (a share of an escrow) takes the promise of all of them with it: a redrive of that promise
         runs again those that are missing.
         """
-        document = await self._read(owner) if owner is not None else None
         if owner is not None and document is not None and document.faults:
             reason = f"{reason} (unreadable in {owner.collection}/{owner.document_id}: {'; '.join(document.faults)})"
         promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
@@ -264,6 +267,26 @@ class Runner:
         await _tell_of_death(context, self._tasks[job.task], job.arguments)
         if promise is not None and owner is not None:
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
+
+
+def _rest_while_down(
+    context: Context,
+    owner: PromiseRef | None,
+    document: HasPromises | None,
+    task: Task[object],
+    error: ServiceDownError,
+) -> float | None:
+    """Returns how long a promise waits for a service that does not work, or None when it has waited long enough."""
+    promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
+    if promise is None:
+        return None
+    age = (context.clock.now() - promise.at).total_seconds()
+    if age > task.retry.patience_seconds:
+        return None
+    rest = error.after_seconds
+    if not error.probed:
+        rest = max(rest, min(age / 4, task.retry.longest_seconds))
+    return rest * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
 
 
 async def _tell_of_death(context: Context, task: Task[Any], arguments: Mapping[str, object]) -> None:
