@@ -32,6 +32,16 @@ async def test_a_viewer_comes_and_goes_once_however_often_it_is_told(world: Worl
     assert [one["user_id"] for one in world.told("user.left")] == ["4711"]
 
 
+async def test_a_notice_that_waited_is_not_told_after_a_later_one(world: World) -> None:
+    """While Pusher is away each notice rests for another time: the viewer who has left must not seem to be there."""
+    await world.hears(entered("bob"))
+    await world.after(seconds=1)
+    await world.hears({**entered("bob"), "name": "member_removed"})
+    await world.settle()
+    assert [one["user_id"] for one in world.told("user.left")] == ["bob"]
+    assert world.told("user.entered") == []
+
+
 async def test_a_user_is_online_until_he_leaves(world: World) -> None:
     await world.call("PUT", "/v1/users/alice", {"username": "Alice"})
     begun = world.clock.now()

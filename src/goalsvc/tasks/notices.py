@@ -9,10 +9,12 @@ from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.pace import slot_of, slot_start
+from goalsvc.domain.promises import PromiseRef
 from goalsvc.errors import GoalsvcError, NotYetError, RetryableError
 from goalsvc.models.goal import Goal
+from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.models.wallet import Earning
-from goalsvc.signals.notices import GoalProgressUpdated, WalletUpdated
+from goalsvc.signals.notices import GoalProgressUpdated, UserEntered, UserLeft, WalletUpdated
 from goalsvc.tasks import announcements
 from goalsvc.tasks.task import task
 
@@ -21,8 +23,13 @@ from goalsvc.tasks.task import task
 async def deliver_notice(
     context: Context, *, channels: Sequence[str], event: str, data: Mapping[str, object]
 ) -> Outcome:
-    """Sends a notice to Pusher; at least once, so its data has an `event_id`. One that newer progress supersedes is dropped."""
+    """Sends a notice to Pusher; at least once, so its data has an `event_id`.
+
+    One that newer progress supersedes is dropped, and so is a presence notice that another one has replaced meanwhile.
+    """
     if event == GoalProgressUpdated.event and await _is_superseded(data):
+        return Returned(Reason.OVERTAKEN)
+    if event in _OF_PRESENCE and await _is_replaced(context.promise):
         return Returned(Reason.OVERTAKEN)
     context.note(notice=event)
     await context.notifier.trigger(channels, event, data)
@@ -36,6 +43,17 @@ async def _is_superseded(data: Mapping[str, object]) -> bool:
         return False
     goal = await Goal.by_id(ObjectId(goal_id))
     return goal is not None and goal.progress > progress
+
+
+_OF_PRESENCE = frozenset({UserEntered.event, UserLeft.event})
+
+
+async def _is_replaced(promise: PromiseRef | None) -> bool:
+    """Whether the stream was told, or is to be told something later of this viewer, or it is too late to tell anything."""
+    if promise is None or promise.collection != PresenceNotice.get_settings().name:
+        return False
+    notice = await PresenceNotice.read(promise.document_id)
+    return notice is None or notice.promise(promise.promise_id) is None
 
 
 #: Ids of the promises: a goal holds one of each, however long Pusher does not work.
