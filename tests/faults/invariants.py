@@ -25,7 +25,7 @@ def violations_of(simulation: Simulation) -> list[str]:
     """Everything that is wrong; empty when nothing is."""
     contents = simulation.inside.contents()
     goals = {goal["_id"]: goal for goal in contents.get("goals", [])}
-    found = list(simulation.violations)
+    found = [*simulation.violations, *simulation.connection.wrong]
     found += _progress(simulation, goals)
     found += _ends(simulation, goals)
     found += _money(simulation, contents, goals)

@@ -150,6 +150,8 @@ class DatabaseInside(Protocol):
 
 
 Watcher = Callable[[], None]
+#: MongoDB's transactionLifetimeLimitSeconds.
+_LONGEST_TRANSACTION_SECONDS = 60.0
 
 
 class Connection:
@@ -165,6 +167,8 @@ class Connection:
         #: Called after every transaction that was committed: transfers are made in transactions only.
         self.on_commit: list[Watcher] = []
         self.calls = 0
+        self.wrong: list[str] = []
+        """Transactions that were still open after a minute, which MongoDB aborts: they wait for themselves."""
 
     def __getitem__(self, name: str) -> "Collection":
         return Collection(self, self._inside[name])
@@ -235,8 +239,14 @@ class Connection:
         self.end(session, self._inside.abort)
 
     async def _until_free(self, session: "Session | None") -> None:
-        while self._ended is not None and self._open is not None and self._open is not session:
-            await self._ended.wait()
+        while self._ended is not None and (held := self._open) is not None and held is not session:
+            try:
+                async with asyncio.timeout(_LONGEST_TRANSACTION_SECONDS):
+                    await self._ended.wait()
+            except TimeoutError:
+                if self._open is held:
+                    self.wrong.append("a transaction was open for a minute: something in it does not take its session")
+                    self.abort(held)
 
     def _tell(self) -> None:
         for watcher in self.watchers:

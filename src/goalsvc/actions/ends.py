@@ -97,7 +97,7 @@ async def _end(
         changes["ended_by"] = call.idempotency
     goal = await Goal.deactivate(goal_id, now, context.origin, extra=extra, session=session, **changes)
     if goal is None:
-        found = await known_goal(goal_id)
+        found = await known_goal(goal_id, session)
         if call.made(_mark(found)):
             return found
         _refuse_ended(found, now)

@@ -288,9 +288,9 @@ class Goal(HasPromises, HasLevels):
     # -- finding --------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def by_id(cls, goal_id: object) -> "Goal | None":
+    async def by_id(cls, goal_id: object, session: DatabaseSession | None = None) -> "Goal | None":
         """The goal of that id, of whatever kind."""
-        return await Goal.read(goal_id)
+        return await Goal.read(goal_id, session)
 
     @classmethod
     async def active_in(cls, session_id: object, most: int) -> "list[Goal]":

@@ -284,9 +284,12 @@ class HasPromises(Sharing):
         return bool((await healing(cls, where["_id"], lambda: collection.update_one(where, update))).matched_count)
 
     @classmethod
-    async def read(cls, document_id: object) -> Self | None:
+    async def read(cls, document_id: object, session: DatabaseSession | None = None) -> Self | None:
         """The document of that id, if it is one of goalsvc's; past Beanie's query builder for the same reason."""
-        found = await cls.shared().read(document_id)
+        if session is None:
+            found = await cls.shared().read(document_id)
+        else:
+            found = await cls.get_motor_collection().find_one({"_id": document_id}, session=session)
         return None if found is None or not cls.is_ours(found) else cls.parse(found)
 
     def promise(self, promise_id: str) -> Promise | None:

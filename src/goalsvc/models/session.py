@@ -343,10 +343,7 @@ class Session(HasPromises):
     @classmethod
     async def by_id(cls, session_id: object, session: DatabaseSession | None = None) -> "Session | None":
         """Returns the session of that id; `session` is the transaction of MongoDB in which it is read."""
-        if session is None:
-            return await cls.read(session_id)
-        found = await cls.get_motor_collection().find_one({"_id": session_id}, session=session)
-        return None if found is None or not cls.is_ours(found) else cls.parse(found)
+        return await cls.read(session_id, session)
 
     @classmethod
     async def rtc_of(cls, session_id: object) -> Rtc | None:
