@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from goalsvc.domain.goals import Level
 from goalsvc.domain.promises import Promise
-from goalsvc.domain.reading import instant, read_leniently, whole, whole_part
+from goalsvc.domain.reading import ZERO_TIME, instant, read_leniently, whole, whole_part
 from goalsvc.models.session import Rtc, ShowPair, Statuses
 
 WHOLE_NUMBERS = [
@@ -143,6 +143,13 @@ def test_one_odd_value_spoils_nothing_else(path: tuple[str, ...], odd: object) -
     if not faults:
         return
     assert all(fault.split(":")[0].split(".")[0] == top for fault in faults), faults
+
+
+def test_what_has_no_value_in_the_hand_of_gos_driver_is_no_fault() -> None:
+    unset = {**GOOD, "statuses": {"started": WHEN, "ended": ZERO_TIME}, "levels": [{"title": "one", "target": ""}]}
+    found, faults = read_leniently(Everything.model_validate, unset)
+    assert (found.statuses.started, found.statuses.ended) == (WHEN, None)
+    assert (found.levels, faults) == ([], ("levels.0: target: required",))
 
 
 def test_items_without_what_they_need_are_left_out_and_named() -> None:

@@ -307,6 +307,12 @@ class TestOver:
         assert await runner_of(a_task(raising(error))).run(context, job(), context.settings.task_tries) is None
         assert (await letters(), await promised()) == ([], ["other"])
 
+    async def test_also_where_something_else_in_the_goal_cannot_be_read(self, context: WorkerContext) -> None:
+        await a_goal_that_owes("other")
+        await Goal.get_motor_collection().update_one({"_id": GOAL}, {"$set": {"exp": "soon"}})
+        assert await runner_of(a_task(raising(InvalidError("x", "never")))).run(context, job(), 1) is None
+        assert await letters() == []
+
     async def test_so_is_one_whose_document_has_expired(self, context: WorkerContext) -> None:
         where = "presence_notices/0123/user.entered:1"
         gone = job(id=where, promise=where, arguments={})

@@ -115,7 +115,8 @@ Text = Annotated[str, Strict()]
 def read_leniently(validate: Callable[[object], T], document: Mapping[str, object]) -> tuple[T, tuple[str, ...]]:
     """Returns what `validate` makes of the document without the values that it refuses, and the faults found in them.
 
-    A fault is `path: rule`. Raises ValidationError when the document lacks what every document of its class must have.
+    A fault is `path: rule`; what Go's driver writes into a field that has no value is none. Raises ValidationError when the
+    document lacks what every document of its class must have.
     """
     faults: dict[str, None] = {}
     for _ in range(_MOST_ROUNDS):
@@ -127,8 +128,9 @@ def read_leniently(validate: Callable[[object], T], document: Mapping[str, objec
             if not bad:
                 raise
             for path in sorted(bad, key=lambda each: [(isinstance(part, int), part) for part in each], reverse=True):
+                if not _is_unset(_value_at(document, path)):
+                    faults[f"{dotted(path)}: {bad[path].removeprefix('Value error, ')}"] = None
                 document = _without(document, path)
-                faults[f"{dotted(path)}: {bad[path].removeprefix('Value error, ')}"] = None
     return validate(document), tuple(faults)
 
 
@@ -165,6 +167,18 @@ def _existing(document: Any, location: Sequence[int | str]) -> Path:
             return tuple(location[:depth])
         value = value[step]
     return tuple(location)
+
+
+def _value_at(document: Any, path: Path) -> object:
+    value = document
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _is_unset(value: object) -> bool:
+    """Whether Go's driver writes this for a field that has no value: an empty text, or the zero time."""
+    return value == "" or (isinstance(value, datetime) and value.replace(tzinfo=UTC) <= ZERO_TIME)
 
 
 def _without(value: Any, path: Path) -> Any:

@@ -228,7 +228,8 @@ class Runner:
         """Returns whether the document stands and no longer holds the promise: another run kept it, or buried it."""
         if document is None:
             return self._owing[owner.collection].expires
-        return not document.faults and document.promise(owner.promise_id) is None
+        readable = not any(fault.startswith("promises") for fault in document.faults)
+        return readable and document.promise(owner.promise_id) is None
 
     async def _bury(
         self,
