@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from goalsvc.clock import to_epoch_milliseconds
+from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.escrow import ISSUER, escrow_account
 from goalsvc.domain.orders import Order
 from goalsvc.domain.promises import Job
@@ -158,6 +159,48 @@ async def test_a_webhook_moves_every_clock_that_can_be_moved(odd_world: World) -
             if isinstance(before, Decimal128) or number != number or abs(number) > 2**40:
                 continue
             assert counted[goal["_id"]] == number + 30, goal
+
+
+@pytest.mark.parametrize("kind", ["ShowGoal", "ExclusiveGoal"])
+async def test_clocks_of_which_any_field_is_odd(odd_world: World, kind: str) -> None:
+    world = odd_world
+    good = await world.given(a_funded_show(seconds=360, earnings=2))
+    session_id = ObjectId(good.session_id)
+    model = odd.goal(kind, exp=None, promises=[])
+    model["conditions"]["session_id"] = session_id
+    clocks = list(variants({"clock": odd.clock(), "context": model["context"]}, len(kind), 3))
+    goals = [model | clock for clock in clocks] + [
+        model | {"_id": identity, "clock": odd.clock()} for identity in ODD_IDS
+    ]
+    lost = model | {"_id": ObjectId(), "clock": odd.clock()}
+    goals += [lost, model | {"_id": ObjectId(), "clock": [odd.clock()]}]
+    world.database.goals.insert_many(goals)
+    await world.performer_joins(good)
+
+    usable = [goal for goal in goals if isinstance(goal["_id"], ObjectId)]
+    some = usable[:: max(1, len(usable) // 40)]
+    reads = ("", "/why-not", "/leaderboard", "/contributions", "/trace")
+    await side_by_side(answers(world, f"/v1/goals/{goal['_id']}{part}") for goal in some for part in reads)
+    for _ in range(2):  # Pusher says that all have left, save the performer of the good show
+        world.notifier.users[goal_channel(good.id)] = [good.streamer]
+        await world.after(seconds=world.context.settings.reconcile_patience + 1)
+        await runs(world, "reconcile_clocks")
+        await world.work()
+    paused = world.database.goals.find_one({"_id": lost["_id"]})
+    assert paused is not None
+    assert paused["clock"]["running"] is False
+    batches = [usable[begin : begin + 20] for begin in range(0, len(usable), 20)]
+    await side_by_side(tells(world, *(_event("member_removed", goal) for goal in batch)) for batch in batches)
+    await world.performer_leaves(good)
+    for _ in range(10):
+        await world.work()
+        await world.after(seconds=1)
+    assert world.balance(good.streamer) == good.escrow
+    await runs(world, "end_session", session_id=str(session_id))
+    await world.after(seconds=400)
+    await world.work()
+    stay = world.database.goals.find({"active": {"$ne": False}})
+    assert {type(goal["_id"]) for goal in stay} <= {type(identity) for identity in ODD_IDS}
 
 
 def _started(goal: odd.Document) -> bool:
@@ -387,7 +430,10 @@ async def test_the_promise_of_a_document_with_an_odd_id_is_one_dead_letter(odd_w
 # -- what is not ours ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", ["Goal.ShowGoal.Special", "Goal.Other", "Goal", "Thing", None, 5])
+OTHER_CLASSES = ["Goal.ShowGoal.Special", "Goal.Other", "Goal", "Thing", None, 5, [], ["Goal.ShowGoal"], {"a": 1}]
+
+
+@pytest.mark.parametrize("cls", OTHER_CLASSES)
 async def test_goals_of_other_classes_are_left_alone(odd_world: World, cls: object) -> None:
     world = odd_world
     session = (await world.post("/v1/sessions", {"user_id": "alice"}))["id"]
@@ -400,6 +446,14 @@ async def test_goals_of_other_classes_are_left_alone(odd_world: World, cls: obje
     await tells(world, _event("member_added", goal), _event("member_removed", goal))
     assert (await world.call("POST", f"/v1/goals/{goal['_id']}/end")).status_code == 404
     assert (await world.call("GET", f"/v1/goals/{goal['_id']}")).status_code == 404
+    for part in ("why-not", "trace", "leaderboard", "contributions"):
+        await answers(world, f"/v1/goals/{goal['_id']}/{part}")
+    asked = {"user_id": "bob", "amount": 5}
+    contributed = await world.call("POST", f"/v1/goals/{goal['_id']}/contributions", asked, key="a")
+    assert contributed.status_code == 404
+    for path in ("private-stream@alice", "private-user@alice"):
+        await answers(world, f"/v1/channels/{path}")
+    await runs(world, "reconcile_clocks")
     assert await lists(world, f"/v1/goals?session_id={session}") == []
     await world.post(f"/v1/sessions/{session}/end")
     await world.work()

@@ -82,6 +82,30 @@ def goal(kind: str, **fields: Any) -> Document:
     }
 
 
+def clock(**fields: Any) -> Document:
+    """A clock that runs, with every field that goalsvc keeps in one (marks: twice the epoch milliseconds, odd for a leave)."""
+    joined = 2 * int(START.timestamp() * 1000)
+    return {
+        "marks": [joined - 60_000, joined - 39_999, joined],
+        "viewer_marks": [joined - 60_000, joined - 39_999, joined],
+        "unowned_marks": [joined - 60_000],
+        "rule": "auto",
+        "floor": 0,
+        "folded": 0,
+        "counted": 10,
+        "running": True,
+        "owned": True,
+        "viewer_joined": True,
+        "started": START,
+        "stretches": [{"from": START - timedelta(seconds=30), "to": START - timedelta(seconds=20)}],
+        "revision": ObjectId(),
+        "known_at": START,
+        "asked_at": START,
+        "absent_at": START,
+        **fields,
+    }
+
+
 def session(**fields: Any) -> Document:
     """A session that another service wrote, with every field that the contract names."""
     return {

@@ -20,7 +20,7 @@ mark counts any more.
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -39,7 +39,7 @@ from goalsvc.domain.presence import (
     overlap,
     stretches_of,
 )
-from goalsvc.domain.reading import instant, mapping, sequence, whole
+from goalsvc.domain.reading import instant, mapping, sequence, text, whole
 
 #: Webhooks older than this are refused …
 STALE_AFTER = timedelta(minutes=15)
@@ -47,6 +47,8 @@ STALE_AFTER = timedelta(minutes=15)
 FOLD_AFTER = timedelta(minutes=20)
 #: What an array of whole numbers holds when it is decoded.
 _INTEGERS = (int, Int64)
+#: The marks of instants that Python can represent; a year is left on either side for what is reckoned from them.
+_FIRST_MARK, _LAST_MARK = (2 * to_epoch_milliseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9999))
 #: Fewer marks than this are not folded.
 FOLD_ABOVE = 32
 #: How long after an end its late webhooks still count: Pusher repeats for five minutes.
@@ -149,7 +151,7 @@ class GoalClock:
             return None
         floor, folded, counted = (number or 0 for number in numbers)
         marks, viewer_marks, unowned_marks = (line or () for line in lines)
-        rule, ended = clock.get("rule"), instant(clock.get("ended_at"))
+        rule, ended = text(clock.get("rule")), instant(clock.get("ended_at"))
         legacy = rule is None and bool(marks)
         stretches = [
             (to_epoch_milliseconds(since), to_epoch_milliseconds(until))
@@ -160,7 +162,7 @@ class GoalClock:
             marks=marks,
             viewer_marks=viewer_marks,
             unowned_marks=unowned_marks,
-            rule=Rule(rule) if rule in set(Rule) else Rule.ALONE if legacy else new_rule,
+            rule=Rule(rule) if rule is not None and rule in set(Rule) else Rule.ALONE if legacy else new_rule,
             legacy=legacy,
             floor=floor,
             folded=folded,
@@ -411,6 +413,9 @@ def _marks(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, list):
         return None
     if all(type(mark) in _INTEGERS for mark in value):
-        return tuple(value)
-    read = [whole(mark) for mark in value]
-    return None if None in read else tuple(sorted(mark for mark in read if mark is not None))
+        read = tuple(value)
+    else:
+        read = tuple(sorted(number for mark in value if (number := whole(mark)) is not None))
+    if len(read) < len(value) or (read and (min(read) < _FIRST_MARK or max(read) > _LAST_MARK)):
+        return None
+    return read

@@ -17,10 +17,10 @@ from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure
 
 from goalsvc.database_session import DatabaseSession
-from goalsvc.domain.documents import Stored
+from goalsvc.domain.documents import Query, Stored
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
 from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, Funding, Made, Taken, debits_of
-from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Promise
 from goalsvc.domain.reading import mapping
@@ -36,6 +36,8 @@ LARGEST_BATCH = 64
 LONGEST_WAIT_SECONDS = 10.0
 #: A transaction is not begun for a caller that has waited for more than this share of that time.
 _LATEST_START = 0.85
+#: The filter of goalsvc's goals: those of other classes are not written to, not even to refuse a contribution.
+_OURS: Query = {"_cls": {"$in": CLASSES, "$not": {"$type": "array"}}}
 #: How often a transaction over several goals meets another before each goal gets one of its own.
 _TRIES_TOGETHER = 3
 
@@ -226,7 +228,7 @@ class Contributions:
         now: datetime,
     ) -> _Goal:
         """The goal, ready to decide; raises NotFoundError and ConflictError when it takes no contributions at all."""
-        if document is None:
+        if document is None or not Goal.is_ours(document):
             raise NotFoundError(f"there is no goal {goal_id}")
         goal = Goal.parse(document)
         if goal.kind is not GoalKind.FUNDING:
@@ -285,9 +287,9 @@ async def _touch(
     """
     goals, mark = Goal.get_motor_collection(), {"$set": {"batch_id": ObjectId()}, "$max": {"decided_at": now}}
     if len(goal_ids) == 1:
-        document = await goals.find_one_and_update({"_id": goal_ids[0]}, mark, session=session)
+        document = await goals.find_one_and_update({"_id": goal_ids[0], **_OURS}, mark, session=session)
         return {} if document is None else {goal_ids[0]: document}
-    await goals.bulk_write([UpdateOne({"_id": goal_id}, mark) for goal_id in goal_ids], session=session)
+    await goals.bulk_write([UpdateOne({"_id": goal_id, **_OURS}, mark) for goal_id in goal_ids], session=session)
     found = await goals.find({"_id": {"$in": list(goal_ids)}}, session=session).to_list(None)
     return {document["_id"]: document for document in found}
 

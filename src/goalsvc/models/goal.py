@@ -194,7 +194,7 @@ class Goal(HasPromises, HasLevels):
         ended = promise_expression(ENDED, "deactivate_goal", {"goal_id": str(goal_id)}, now, origin)
         for _ in range(_TRIES):
             document = await cls.get_motor_collection().find_one(where, _CLOCK_FIELDS, session=session)
-            if document is None:
+            if document is None or not cls.is_ours(document):
                 return None
             exp = deadline_of(document)
             at = now if exp is None else min(exp, now)

@@ -185,6 +185,8 @@ class Lenient(Document):
     @classmethod
     def parse(cls, document: Mapping[str, object]) -> Self:
         """The document as an object, of the class that it names. Raises UnusableDocumentError."""
+        if not cls.is_ours(document):
+            raise cls._unusable(document, cls.get_settings().class_id or "_cls", "must name a class of goalsvc")
         return cast(Self, parse_obj(cls, document))
 
     @classmethod

@@ -10,7 +10,7 @@ from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.origin import Cause
-from goalsvc.domain.reading import sequence
+from goalsvc.domain.reading import sequence, text
 from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter, TraceSegment
@@ -88,7 +88,7 @@ async def explain_goal(
     letters = {"state": "dead", "_id": {"$gte": prefix, "$lt": prefix[:-1] + "0"}}
     dead = await DeadLetter.get_motor_collection().find(letters).limit(_MOST_LETTERS).to_list(None)
     if webhooks is None:
-        webhooks = await _webhooks(goal) if goal.get("_cls") in _PERFORMED else ()
+        webhooks = await _webhooks(goal) if text(goal.get("_cls")) in _PERFORMED else ()
     return why_not(goal, sum(held), dead, _uncounted(webhooks), now)
 
 

@@ -26,6 +26,7 @@ from goalsvc.domain.origin import NOWHERE, Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.performance import Owner, Rule
 from goalsvc.domain.promises import PromiseRef
+from goalsvc.domain.reading import ZERO_TIME, instant, mapping
 from goalsvc.domain.trace import node_of, segment_document
 from goalsvc.errors import ExternalServiceError
 from goalsvc.models import presence
@@ -126,19 +127,20 @@ async def _together(
     running = {goal["_id"]: goal for goal in await presence.running_clocks()}
     seen, missed, unclear = [], [], []
     for goal_id, goal in running.items():
-        clock = goal["clock"]
-        if clock.get("known_at") is None or clock["known_at"] > unheard_since:
+        known_at = _time_in(goal, "known_at")
+        if known_at is None or known_at > unheard_since:
             continue
         count = users.get(str(goal_id), 0)
         if count == 0:
             missed.append(goal)
-        elif count > 1 or goal["_cls"] != GoalKind.EXCLUSIVE.cls or clock.get("rule") in (None, Rule.ALONE):
+        elif count > 1 or goal["_cls"] != GoalKind.EXCLUSIVE.cls or goal["clock"].get("rule") in (None, Rule.ALONE):
             seen.append(goal)
         else:
             unclear.append(goal_id)
     standing = [ObjectId(each) for each in users if ObjectId.is_valid(each) and ObjectId(each) not in running]
     others = await presence.goals_of([*unclear, *standing], _CLASSES) if unclear or standing else []
-    await presence.note(seen=seen, missed=[goal["_id"] for goal in missed if "absent_at" not in goal["clock"]], at=at)
+    newly = [goal["_id"] for goal in missed if _time_in(goal, "absent_at") is None]
+    await presence.note(seen=seen, missed=newly, at=at)
     gone = [
         _Concluded(goal["_id"], False, None, goal["clock"]["known_at"])
         for goal in missed
@@ -164,7 +166,7 @@ def _users_by_goal(occupied: Mapping[str, int]) -> dict[str, int]:
 
 def _given_up(context: Context, goal: Document, at: datetime) -> bool:
     """Whether someone has been missed in that goal for longer than Pusher repeats a webhook."""
-    since: datetime = goal["clock"].get("absent_at", at)
+    since = _time_in(goal, "absent_at") or at
     return at - since >= timedelta(seconds=context.settings.reconcile_patience)
 
 
@@ -175,7 +177,7 @@ async def _singly(
     context: Context, running: Sequence[Document], standing: Sequence[Document], at: datetime
 ) -> list[_Concluded]:
     """Asks about these channels one by one, those first that were not asked about for longest."""
-    asked = sorted([*running, *standing], key=lambda goal: _asked_at(goal).timestamp())[:_BATCH]
+    asked = sorted([*running, *standing], key=lambda goal: _time_in(goal, "asked_at") or ZERO_TIME)[:_BATCH]
     turn = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
 
     async def ask(goal: Document) -> Collection[str] | None:
@@ -211,20 +213,16 @@ def _judge(context: Context, goal: Document, users: Collection[str], at: datetim
         judged.concluded += _unannounced(goal, users, at)
     if absent is None:
         judged.seen.append(goal)
-    elif _given_up(context, goal, at):
-        judged.concluded.append(_Concluded(goal["_id"], False, absent or None, goal["clock"]["known_at"]))
+    elif (known_at := _time_in(goal, "known_at")) is not None and _given_up(context, goal, at):
+        judged.concluded.append(_Concluded(goal["_id"], False, absent or None, known_at))
     else:
         judged.missed.append(goal["_id"])
     return judged
 
 
-def _asked_at(goal: Document) -> datetime:
-    clock = goal.get("clock")
-    asked_at = clock.get("asked_at") if isinstance(clock, Mapping) else None
-    return asked_at if isinstance(asked_at, datetime) else _NEVER
-
-
-_NEVER = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+def _time_in(goal: Document, name: str) -> datetime | None:
+    """That time in the goal's clock; None where it holds none that can be read."""
+    return instant(mapping(goal.get("clock")).get(name))
 
 
 def _missing(goal: Document, users: Collection[str]) -> str | None:
