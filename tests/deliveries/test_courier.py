@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -22,6 +23,7 @@ from goalsvc.domain.webhooks import ANSWER_SECONDS, RETRY_SECONDS
 from goalsvc.integrations.webhook_sender import open_sender
 from goalsvc.models.event_log import EventLog
 from goalsvc.tasks.courier import Courier
+from tests.support import documents as odd
 from tests.world import World
 
 from .receiver import Receiver, a_receiver, response
@@ -453,3 +455,57 @@ class TestAddresses:
             assert answer.status is None
             assert "refused" in str(answer.error)
             assert receiver.received == []
+
+
+class TestOddDocuments:
+    """An endpoint or a delivery of which any field is of another type affects only itself."""
+
+    async def test_an_odd_endpoint_keeps_no_other_from_its_events(self, post: Post) -> None:
+        world = post.world
+        documents = [
+            odd.with_value(odd.webhook_endpoint(), path, value) | {"_id": f"whe_{ObjectId()}"}
+            for path in odd.paths_of(odd.webhook_endpoint())
+            if path not in {("types",), ("types", 0)}
+            for value in odd.ODD_VALUES.values()
+        ]
+        documents += [odd.webhook_endpoint(_id=identity) for identity in (5, ObjectId(), {"a": 1}, b"x")]
+        async with a_receiver() as receiver:
+            await post.endpoint(receiver, types=["deposit.*"])
+            world.database.webhook_endpoints.insert_many(documents)
+            await post.happens()
+            await post.deliver()
+            assert len(receiver.received) == 1
+        assert (await world.call("GET", "/v1/webhook-endpoints?limit=200")).status_code == 200
+        for document in documents[::15]:
+            path = f"/v1/webhook-endpoints/{document['_id']}"
+            for method, part, body in (
+                ("GET", "", None),
+                ("GET", "/deliveries", None),
+                ("PATCH", "", {"description": "ours"}),
+                ("POST", "/rotate", None),
+                ("POST", "/replay", {"since": odd.START.isoformat()}),
+                ("DELETE", "", None),
+            ):
+                answer = await world.call(method, f"{path}{part}", body)
+                assert answer.status_code < 500, (document, answer.text)
+
+    async def test_an_odd_delivery_is_made_or_given_up(self, post: Post) -> None:
+        world = post.world
+        async with a_receiver() as receiver:
+            endpoint = await post.endpoint(receiver, types=["deposit.*"])
+            await post.happens()
+            await post.deliver()
+            (event,) = world.all("events", {"type": "deposit.created"})
+            good = odd.delivery(endpoint["id"], event["_id"])
+            documents = [
+                odd.with_value(good, path, value) | {"_id": f"{endpoint['id']}:{ObjectId()}"}
+                for path in odd.paths_of(good)
+                if path not in {("endpoint_id",), ("event_id",), ("state",), ("next_at",), ("claimed_until",)}
+                for value in odd.ODD_VALUES.values()
+            ]
+            world.database.deliveries.insert_many(documents)
+            await post.happens()
+            await post.deliver()
+        states = {each["state"] for each in post.deliveries(endpoint)}
+        assert states <= {"delivered", "failed"}
+        assert (await world.call("GET", f"/v1/webhook-endpoints/{endpoint['id']}/deliveries?limit=200")).is_success

@@ -241,6 +241,61 @@ def post(**fields: Any) -> Document:
     }
 
 
+def webhook_endpoint(**fields: Any) -> Document:
+    """A webhook endpoint with every field that goalsvc keeps in one."""
+    return {
+        "_id": f"whe_{ObjectId()}",
+        "url": "http://127.0.0.1:9/theirs",
+        "types": ["nothing.*"],
+        "description": "theirs",
+        "enabled": True,
+        "secrets": [{"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "expires_at": START}],
+        "begins_after": 0,
+        "created_at": START,
+        "updated_at": START,
+        "failing_since": START,
+        "disabled_at": START,
+        **fields,
+    }
+
+
+def delivery(endpoint_id: str, event_id: str, **fields: Any) -> Document:
+    """A due delivery with every field that goalsvc keeps in one."""
+    return {
+        "_id": f"{endpoint_id}:{ObjectId()}",
+        "endpoint_id": endpoint_id,
+        "event_id": event_id,
+        "type": "deposit.created",
+        "state": "pending",
+        "tried": 1,
+        "attempts": [{"at": START, "status": 500}],
+        "created_at": START,
+        "next_at": START,
+        "claimed_until": START,
+        "tried_at": START,
+        "cause": {"call": "deposit"},
+        **fields,
+    }
+
+
+def api_key(**fields: Any) -> Document:
+    """An API key with every field that goalsvc keeps in one."""
+    return {
+        "_id": f"key_{ObjectId()}",
+        "name": "theirs",
+        "prefix": "gsk_12345678",
+        "sha256": str(ObjectId()),
+        "scopes": ["read"],
+        "created_by": "env",
+        "created_at": START,
+        "updated_at": START,
+        "expires_at": START + timedelta(days=365),
+        "last_used_at": START,
+        "revoked_at": None,
+        **fields,
+    }
+
+
 def promise(**fields: Any) -> Document:
     """A promise that is long overdue."""
     return {

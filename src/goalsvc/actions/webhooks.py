@@ -177,7 +177,7 @@ async def resend(context: Context, event_id: str) -> int:
     event = await EventDocument.get_motor_collection().find_one({"_id": event_id}, {"type": 1, "cause": 1})
     if event is None:
         raise NotFoundError(f"there is no event {event_id}")
-    endpoints = await WebhookEndpoint.find({"enabled": True}).to_list()
+    endpoints = await WebhookEndpoint.all_enabled()
     selected = [(endpoint.id, event) for endpoint in endpoints if selects(endpoint.types, event["type"])]
     if spans := _spans_of(event):
         context.note(traceparent=spans)

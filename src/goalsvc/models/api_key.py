@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Self
 
-from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.call import Caller, Scope
+from goalsvc.domain.reading import Instant, Text
+from goalsvc.errors import UnusableDocumentError
+from goalsvc.models.shared import Lenient
 
 #: What every key begins with, so that scanners of repositories know one.
 MARK = "gsk_"
@@ -27,22 +29,24 @@ def prefix_of(key: str) -> str:
     return key[:_PREFIX_LENGTH]
 
 
-class ApiKey(Document):
-    """An API key."""
+class ApiKey(Lenient):
+    """An API key. One of which a field cannot be read gives no access: it may be the field that ends it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    name: str
-    prefix: str
-    sha256: str
-    scopes: list[str]
-    created_by: str
-    created_at: datetime
-    updated_at: datetime
-    expires_at: datetime | None = None
-    last_used_at: datetime | None = None
-    revoked_at: datetime | None = None
+    name: Text
+    prefix: Text
+    sha256: Text
+    scopes: list[Text]
+    created_by: Text
+    created_at: Instant
+    updated_at: Instant
+    expires_at: Instant | None = None
+    last_used_at: Instant | None = None
+    revoked_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps keys."""
@@ -60,7 +64,9 @@ class ApiKey(Document):
         )
 
     def valid_at(self, now: datetime) -> bool:
-        """Whether the key is neither revoked nor expired."""
+        """Whether the key is neither revoked nor expired, as far as all of it can be read."""
+        if any(not fault.startswith("last_used_at:") for fault in self.faults):
+            return False
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     @classmethod
@@ -70,13 +76,16 @@ class ApiKey(Document):
 
     @classmethod
     async def by_digest(cls, digest: str) -> Self | None:
-        """The key of that SHA-256."""
-        return await cls.find_one({"sha256": digest})
+        """The key of that SHA-256; None also where it cannot be used."""
+        try:
+            return await cls.find_one({"sha256": digest})
+        except UnusableDocumentError:
+            return None
 
     @classmethod
     async def all_valid(cls) -> Sequence[Self]:
-        """Every key that is not revoked."""
-        return await cls.find({"revoked_at": None}).to_list()
+        """Every key that is not revoked; one that cannot be used at all is passed over."""
+        return await cls.listed({"revoked_at": None}, "_id", most=0)
 
     @classmethod
     async def add(cls, key: Self) -> Self:

@@ -1,16 +1,22 @@
 """Webhook endpoints of the platform's backend, and the deliveries of events to them."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 import msgspec
-from beanie import Document
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 
+from goalsvc.domain.reading import Flag, Instant, Text, Whole
 from goalsvc.domain.shown import shown
 from goalsvc.domain.webhooks import DISABLED_AFTER, ROTATION, DeliveryState
+from goalsvc.errors import UnusableDocumentError
+from goalsvc.models.healing import healing
+from goalsvc.models.shared import Lenient
+
+log = logging.getLogger(__name__)
 
 #: How long an attempt is taken for running; another worker may then make it.
 LEASE = timedelta(seconds=40)
@@ -20,27 +26,29 @@ _MOST_MILLISECONDS = 3_000
 class Secret(BaseModel):
     """A secret with which deliveries are signed; one that was replaced is valid until `expires_at`."""
 
-    secret: str
-    expires_at: datetime | None = None
+    secret: Text
+    expires_at: Instant | None = None
 
 
-class WebhookEndpoint(Document):
+class WebhookEndpoint(Lenient):
     """An address to which events are delivered. `types` holds patterns (`goal.*`)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    _identity: ClassVar[type] = str
 
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    url: str
-    types: list[str] = ["*"]
-    description: str = ""
-    enabled: bool = True
+    url: Text
+    types: list[Text] = ["*"]
+    description: Text = ""
+    enabled: Flag = True
     secrets: list[Secret] = []
-    begins_after: int = 0
+    begins_after: Whole = 0
     """Events up to this place in the log happened before the endpoint was created."""
-    created_at: datetime
-    updated_at: datetime
-    failing_since: datetime | None = None
-    disabled_at: datetime | None = None
+    created_at: Instant
+    updated_at: Instant
+    failing_since: Instant | None = None
+    disabled_at: Instant | None = None
 
     class Settings:
         """Where and how Beanie keeps endpoints."""
@@ -51,6 +59,11 @@ class WebhookEndpoint(Document):
     def valid_secrets(self, now: datetime) -> list[str]:
         """The secrets that are valid, the newest first."""
         return [each.secret for each in self.secrets if each.expires_at is None or each.expires_at > now]
+
+    @classmethod
+    async def all_enabled(cls) -> list[Self]:
+        """The endpoints that are delivered to; one that cannot be used at all is passed over."""
+        return await cls.listed({"enabled": True}, "_id", most=0)
 
     @classmethod
     async def change(cls, endpoint_id: str, update: Mapping[str, object], **where: object) -> Self | None:
@@ -66,7 +79,7 @@ class WebhookEndpoint(Document):
         ends = now + ROTATION
         olds = {
             "$map": {
-                "input": {"$ifNull": ["$secrets", []]},
+                "input": {"$cond": [{"$isArray": "$secrets"}, "$secrets", []]},
                 "as": "s",
                 "in": {"secret": "$$s.secret", "expires_at": {"$min": [{"$ifNull": ["$$s.expires_at", ends]}, ends]}},
             }
@@ -97,23 +110,26 @@ class WebhookEndpoint(Document):
         )
 
 
-class Delivery(Document):
+class Delivery(Lenient):
     """One event for one endpoint: the attempts so far, and when the next one is due."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
+    _identity: ClassVar[type] = str
+    added_to = ("tried",)
+
     id: str = Field(default="", alias="_id")  # type: ignore[assignment]
-    endpoint_id: str
-    event_id: str
-    type: str
+    endpoint_id: Text
+    event_id: Text
+    type: Text
     state: DeliveryState = DeliveryState.PENDING
-    tried: int = 0
+    tried: Whole = 0
     attempts: list[dict[str, Any]] = []
     """The last 20 attempts: `at`, `status` or `error`, `ms`, `answer` (its first KB)."""
-    created_at: datetime
-    next_at: datetime | None = None
-    claimed_until: datetime | None = None
-    tried_at: datetime | None = None
+    created_at: Instant
+    next_at: Instant | None = None
+    claimed_until: Instant | None = None
+    tried_at: Instant | None = None
     """When the last attempt was over."""
     cause: dict[str, object] = {}
 
@@ -165,14 +181,28 @@ class Delivery(Document):
 
     @classmethod
     async def claim(cls, endpoint_id: str, now: datetime) -> Self | None:
-        """Takes the delivery to that endpoint that has been due for longest, for one attempt."""
-        found = await cls.get_motor_collection().find_one_and_update(
-            cls._due(endpoint_id, now),
-            {"$set": {"claimed_until": now + LEASE}},
-            sort=[("next_at", ASCENDING)],
-            return_document=ReturnDocument.AFTER,
-        )
-        return None if found is None else cls.model_validate(found)
+        """Takes the delivery to that endpoint that has been due for longest, for one attempt.
+
+        One that cannot be used at all is given up, so that it stands in no other's way.
+        """
+        deliveries = cls.get_motor_collection()
+        while True:
+            found = await deliveries.find_one_and_update(
+                cls._due(endpoint_id, now),
+                {"$set": {"claimed_until": now + LEASE}},
+                sort=[("next_at", ASCENDING)],
+                return_document=ReturnDocument.AFTER,
+            )
+            if found is None:
+                return None
+            try:
+                delivery: Self = cls.model_validate(found)
+            except UnusableDocumentError as error:
+                log.warning("a delivery is given up: %s", error.message)
+                given_up = {"$set": {"state": DeliveryState.FAILED.value}, "$unset": {"claimed_until": True}}
+                await deliveries.update_one({"_id": found["_id"]}, given_up)
+            else:
+                return delivery
 
     @staticmethod
     def _due(endpoint_id: str, now: datetime) -> dict[str, object]:
@@ -196,7 +226,7 @@ class Delivery(Document):
             "$unset": {"claimed_until": True, **({"next_at": True} if next_at is None else {})},
         }
         where = {"_id": delivery.id, "claimed_until": delivery.claimed_until}
-        await cls.get_motor_collection().update_one(where, update)
+        await healing(cls, delivery.id, lambda: cls.get_motor_collection().update_one(where, update))
 
 
 async def latest_tried(since: datetime, most: int) -> list[Mapping[str, object]]:

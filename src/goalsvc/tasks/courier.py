@@ -55,6 +55,8 @@ class Courier:
                         rest = WITHOUT_ENDPOINTS_SECONDS
                 except (PyMongoError, GoalsvcError, TimeoutError) as error:
                     log.warning("events are not delivered at the moment: %s", error)
+                except Exception:  # the worker beside it pays, and must not end with it
+                    log.exception("events are not delivered at the moment")
                 await asyncio.sleep(rest)
         finally:
             for serving in self._serving.values():
@@ -63,7 +65,7 @@ class Courier:
 
     async def turn(self) -> bool:
         """Hands new events to the endpoints, and begins to serve those that have due deliveries; False without endpoints."""
-        endpoints = await WebhookEndpoint.find({"enabled": True}).to_list()
+        endpoints = await WebhookEndpoint.all_enabled()
         while await self._hand_out(endpoints):
             pass
         now = self._context.clock.now()
