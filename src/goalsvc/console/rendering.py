@@ -55,9 +55,14 @@ def templates() -> "Environment":
         "legs": legs_of,
         "shown_json": lambda value: json.dumps(value, indent=1, ensure_ascii=False, default=str)[:20_000],
         "number": number_text,
-        "px": lambda value: f"{value:.1f}".rstrip("0").rstrip("."),
+        "px": _px,
+        "points": lambda points: "".join([f"{_px(x)},{_px(y)} " for x, y in points]),
     }
     return made
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
 def page(request: Request, template: str, *, status: int = 200, media: str = "", **values: object) -> HTMLResponse:

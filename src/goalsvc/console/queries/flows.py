@@ -1,5 +1,6 @@
 """The tokens that moved through a goal's escrows: each transfer while there are few, by the second where there are many."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,8 +36,9 @@ async def money_of(escrows: Sequence[str]) -> Money:
     if len(latest) <= MOST_SINGLE:
         flows = [flow for transfer in latest if (flow := _flow(transfer, accounts)) is not None]
         return Money(flows, latest, len(latest))
-    summed = await total("transfers", _summed(where, accounts))
-    return Money([_sum(row) for row in summed], latest[1:], sum(row["count"] for row in summed))
+    came, went = await asyncio.gather(_by_second(accounts, into=True), _by_second(accounts, into=False))
+    flows = sorted([*came, *went], key=lambda flow: flow.at)
+    return Money(flows, latest[1:], sum(flow.count for flow in flows))
 
 
 def transfer_path(transfer_id: object) -> str:
@@ -60,26 +62,16 @@ def _flow(transfer: Mapping[str, object], accounts: Sequence[str]) -> Flow | Non
     return Flow(at, -amount, f"{amount} tokens to {party(transfer, 'credit', 'to_user_id')}", path=path)
 
 
-def _summed(where: Mapping[str, object], accounts: Sequence[str]) -> list[dict[str, object]]:
+async def _by_second(accounts: Sequence[str], *, into: bool) -> list[Flow]:
+    """Returns what came into these accounts, or left them, by the second, by the index of that side."""
+    own, other = ("credit", "debit") if into else ("debit", "credit")
+    moved = {own: {"$in": list(accounts)}, other: {"$nin": list(accounts)}, "created_at": {"$type": "date"}}
     second = {"$dateTrunc": {"date": "$created_at", "unit": "second"}}
-    into = {"$in": ["$credit", list(accounts)]}
-    out = {"$in": ["$debit", list(accounts)]}
-    return [
-        {"$match": {**where, "created_at": {"$type": "date"}}},
-        {"$project": {"second": second, "into": into, "out": out, "amount": 1}},
-        {"$match": {"$expr": {"$ne": ["$into", "$out"]}}},
-        {
-            "$group": {
-                "_id": {"second": "$second", "into": "$into"},
-                "amount": {"$sum": "$amount"},
-                "count": {"$sum": 1},
-            }
-        },
-        {"$sort": {"_id.second": 1}},
-    ]
+    group = {"_id": second, "amount": {"$sum": "$amount"}, "count": {"$sum": 1}}
+    return [_sum(row, into=into) for row in await total("transfers", [{"$match": moved}, {"$group": group}])]
 
 
-def _sum(row: Mapping[str, Any]) -> Flow:
-    into, amount, count = bool(row["_id"]["into"]), int(row["amount"]), int(row["count"])
+def _sum(row: Mapping[str, Any], *, into: bool) -> Flow:
+    amount, count = int(row["amount"]), int(row["count"])
     title = f"{count} transfers, {amount} tokens {'in' if into else 'out'}"
-    return Flow(row["_id"]["second"], amount if into else -amount, title, count=count)
+    return Flow(row["_id"], amount if into else -amount, title, count=count)
