@@ -404,11 +404,15 @@ class World:
             others = [each for each in self.notifier.users.get(channel, ()) if each != str(user)]
             self.notifier.users[channel] = [*others, str(user)] if SENDERS[event["name"]] == "join" else others
 
-    async def webhook(self, body: Mapping[str, Any]) -> httpx.Response:
-        """A signed webhook with that body; whatever its answer."""
+    async def webhook(self, body: Mapping[str, Any], **more: str) -> httpx.Response:
+        """A signed webhook with that body, and more headers; whatever its answer."""
         content = json.dumps(body).encode()
         signature = hmac.new(PUSHER_SECRET.encode(), content, sha256).hexdigest()
-        headers = {"X-Pusher-Key": PUSHER_KEY, "X-Pusher-Signature": signature, "Content-Type": "application/json"}
+        headers = {
+            "X-Pusher-Key": PUSHER_KEY,
+            "X-Pusher-Signature": signature,
+            "Content-Type": "application/json",
+        } | more
         with self.turn():
             return await self._client.post("/notify/pusher", content=content, headers=headers)
 

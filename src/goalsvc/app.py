@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from goalsvc import __version__, garbage, logs, metrics
 from goalsvc.api import (
+    activity,
     asyncapi,
     audit,
     channels,
@@ -51,10 +52,10 @@ from goalsvc.api.operation import Operation
 from goalsvc.api.paths import ForgivingPaths
 from goalsvc.api.stopping import Stopping, watch_signals
 from goalsvc.console import pages as console
-from goalsvc.console.tails import Tails
 from goalsvc.domain.documents import RawDocument
 from goalsvc.integrations.jwks import Jwks
 from goalsvc.models.keyring import Keyring
+from goalsvc.models.tails import Tails
 from goalsvc.settings import Settings
 from goalsvc.tasks.heartbeats import Beating, beating
 from goalsvc.wiring import open_context
@@ -122,6 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         traces.router,
         why.router,
         received_webhooks.router,
+        activity.router,
         webhook_endpoints.router,
         webhook_endpoints.resending,
     ):

@@ -48,6 +48,7 @@ def test_every_answer_has_an_example(document: Json) -> None:
         "POST /notify/pusher",
         "GET /metrics",
         "GET /v1/events/stream",
+        "GET /v1/activity/stream",
         "GET /v1/reports/transfers",
     }  # an empty body, and text
     for name, operation in operations(document):

@@ -28,7 +28,7 @@ PAGES = (
     "/goals/{open}", "/escrows/show_funding:{funding}", "/sessions/{session}", "/users/console-alice", "/webhooks",
     "/dead-letters", "/health", "/transfers/{share}", "/events/{event}", "/live", "/start", "/reconciliation", "/replay",
     "/keys", "/audit", "/deliveries", "/deliveries/{endpoint}", "/clips/{clip}", "/clips/{failed_clip}",
-    "/redrives/{redrive}", "/dead-letters?id={letter}",
+    "/redrives/{redrive}", "/dead-letters?id={letter}", "/requests/{request}",
 )  # fmt: skip
 
 
@@ -72,6 +72,9 @@ def an_evening(dev: dict[str, Any]) -> Iterator[Evening]:
         read_until(balances, lambda found: found == [60, 10])
         share = api.get("/v1/transfers", params={"user_id": "console-alice"}).json()["items"][0]["id"]
         event = api.get("/v1/events", params={"goal_id": show}).json()["items"][0]["id"]
+        request = api.post("/notify/pusher", content=b"{}").headers["X-Request-ID"]  # it is not signed
+        left = {"request_id": request}
+        read_until(lambda: api.get("/v1/activity", params=left).json()["items"], bool)
         other = post("/v1/sessions", {"user_id": "console-erin"})
         levels = [{"title": "Poems", "target": 600}]
         going_on = post("/v1/goals", {"kind": "ShowGoal", "session_id": other["id"], "levels": levels})
@@ -88,7 +91,14 @@ def an_evening(dev: dict[str, Any]) -> Iterator[Evening]:
             clips = a_clip(documents, show, "quarantined"), a_clip(documents, show, "failed", reason="no source")
         redrive = post("/v1/redrives", {"code": "rtc_failed", "reason": "BytePlus is back"})["id"]
         read_until(lambda: api.get(f"/v1/redrives/{redrive}").json()["state"], lambda state: state == "finished")
-        found = {"letter": letter, "clip": clips[0], "failed_clip": clips[1], "redrive": redrive, "endpoint": endpoint}
+        found = {
+            "letter": letter,
+            "clip": clips[0],
+            "failed_clip": clips[1],
+            "redrive": redrive,
+            "endpoint": endpoint,
+            "request": request,
+        }
         yield {**ids, **found, "share": quote(share, safe=""), "event": event}
 
 

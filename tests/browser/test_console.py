@@ -95,6 +95,10 @@ class TestQuestions:
         console.get_by_role("link", name="Health", exact=True).click()
         expect(console.locator(".sentence")).to_have_text(re.compile("^Nothing is stuck.$|^Nothing waits too long"))
 
+    def test_what_became_of_this_request_of_pushers(self, console: "Page", evening: Evening) -> None:
+        look_up(console, evening["request"])
+        expect(console.locator(".sentence")).to_have_text(re.compile("^A webhook was refused at .*: bad_signature: "))
+
     def test_do_the_books_of_this_escrow_balance(self, console: "Page", evening: Evening) -> None:
         look_up(console, f"show_funding:{evening['funding']}")
         said = "All of it is settled: 3 payments came in and 3 went out; 0 tokens are left."

@@ -36,6 +36,7 @@ REQUIRED = {
     f"/goals/{NOWHERE}/trace": None,
     f"/sessions/{NOWHERE}": None,
     "/transfers/none": None,
+    f"/requests/req_{NOWHERE}": None,
     f"/redrives/rdr_{NOWHERE}": None,
     f"/clips/{NOWHERE}": None,
     f"/events/evt_{'0' * 32}": None,

@@ -8,17 +8,23 @@ from contextlib import aclosing, asynccontextmanager
 import httpx
 import pytest
 
+from goalsvc.actions.following import follow
 from goalsvc.api.stopping import Stopping
-from goalsvc.console import live
-from goalsvc.console.tails import MOST_TAILS, Gap, Tail, Tails, TooManyTailsError
+from goalsvc.console.live import event_of
 from goalsvc.domain.call import Scope
+from goalsvc.models.activity import Activity, Kind, View
 from goalsvc.models.changes import Change, parse_place, place_now
+from goalsvc.models.tails import MOST_TAILS, Gap, Tail, Tails, TooManyTailsError
 from tests.support.waiting import comes_to_hold
 from tests.world import World
 
 from .conftest import a_key, hear, log_in
 
-ALL = live.View(live.Kind.ALL, frozenset(Scope))
+ALL = View(Kind.ALL, frozenset(Scope))
+
+
+def line(one: Activity) -> str:
+    return event_of(one, "/console")
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ class TestTails:
         for number in range(3000):
             tail.take(Change(f"82{number + 1:016X}", "traces", {}))
         assert tail.behind
-        assert [text async for text in live.follow(tail, ALL, "", Stopping(), _yes)] == [": following\n\n"]
+        assert [text async for text in follow(tail, ALL, line, Stopping(), _yes)] == [": following\n\n"]
 
     async def test_are_limited(self, world: World, tails: Tails, operator: httpx.AsyncClient) -> None:
         now = await place_now()
@@ -146,24 +152,24 @@ class TestFollowing:
         self, world: World, tails: Tails
     ) -> None:
         now = await place_now()
-        view = live.View(live.Kind.WEBHOOK, frozenset({Scope.READ}))
+        view = View(Kind.WEBHOOK, frozenset({Scope.READ}))
         with tails.opened_at(now, now) as tail:
             await world.post("/v1/wallets/bob/deposits", {"amount": 7})
             await told(world, "alice")
-            async with aclosing(live.follow(tail, view, "/console", Stopping(), _yes)) as events:
+            async with aclosing(follow(tail, view, line, Stopping(), _yes)) as events:
                 said = [text async for text in _first(events, 2)]
         assert said[0] == ": following\n\n"
         place, kind, data = said[1].splitlines()[:3]
         assert parse_place(place.removeprefix("id: ")) is not None
         assert kind == "event: line"
-        line = json.loads(data.removeprefix("data: "))
-        assert "member_added" in line["text"]
-        assert line["href"] == f"/console/goals/{'0' * 24}"
+        shown = json.loads(data.removeprefix("data: "))
+        assert "member_added" in shown["text"]
+        assert shown["href"] == f"/console/goals/{'0' * 24}/trace?root={shown['id']}"
 
     async def test_ends_when_the_process_is_told_to_stop(self, world: World, tails: Tails) -> None:
         now, stopping = await place_now(), Stopping()
         with tails.opened_at(now, now) as tail:
-            following = asyncio.create_task(_all(live.follow(tail, ALL, "", stopping, _yes)))
+            following = asyncio.create_task(_all(follow(tail, ALL, line, stopping, _yes)))
             await asyncio.sleep(0)
             stopping.stop()
             said = await asyncio.wait_for(following, 5)
@@ -172,7 +178,7 @@ class TestFollowing:
     async def test_ends_when_its_reader_may_not_read_any_more(self, world: World, tails: Tails) -> None:
         now = await place_now()
         with tails.opened_at(now, now) as tail:
-            said = await _all(live.follow(tail, ALL, "", Stopping(), _no, beat_seconds=0.01))
+            said = await _all(follow(tail, ALL, line, Stopping(), _no, beat_seconds=0.01))
         assert said[-1].startswith("id: 82"), "the place is told without a line"
         assert said[-1].endswith("\n: still here\n\n")
 

@@ -24,6 +24,7 @@ MAY_READ_THE_TIME = {
     "devstack/standins/pusher.py": "stands for another machine: checks how old a signature is, as Pusher does",
     "devstack/standins/byteplus.py": "stands for another machine: checks how old a signature is, as BytePlus does",
     "devstack/standins/recording.py": "stands for another machine: notes when it was called",
+    "request_id.py": "an id says when it was made, as the ids of segments do, whatever time it is for the goals",
 }
 
 _READS_THE_TIME = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}

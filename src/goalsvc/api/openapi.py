@@ -48,6 +48,7 @@ TAGS: list[dict[str, object]] = [
     },
     {"name": "Statements", "description": "Statements of wallets and escrows, exports of all transfers."},
     {"name": "Reports", "description": "The audit of the books, and the seals of closed days."},
+    {"name": "Activity", "description": "What arrives and is done, for people who watch or look back."},
     {"name": "Search", "description": "Whatever has a given id."},
     {"name": "Keys", "description": "API keys with scopes: created, rolled, revoked."},
     {"name": "Audit", "description": "Who changed what, by which key."},

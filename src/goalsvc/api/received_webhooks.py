@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query
@@ -15,12 +15,9 @@ from goalsvc.api.views import Page, Part, Text, Time, View, absent
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
-from goalsvc.models.trace_roots import Place, roots_after
+from goalsvc.models.trace_roots import MOST_LOOKED_THROUGH, Place, roots_after, roots_of_request
 
 router = operations("/v1/webhooks", "Webhook")
-
-#: How far back the events of one request are looked for.
-_ONE_REQUEST = timedelta(seconds=30)
 
 
 class AnswerView(Part):
@@ -81,7 +78,8 @@ async def list_webhooks(
         str | None,
         Query(
             max_length=128,
-            description="Only events that the request with this `X-Request-ID` brought within the last 30 s.",
+            description="Only events that the request with this `X-Request-ID` brought; an id that goalsvc did not make itself "
+            f"is found among the latest {MOST_LOOKED_THROUGH:,} pieces of all traces.",
         ),
     ] = None,
 ) -> Page[ReceivedWebhookView]:
@@ -91,12 +89,17 @@ async def list_webhooks(
     in `GET /v1/events`. With `request_id`, a row appears as soon as it is written.
     """
     now = context.clock.now()
-    since = now if request_id is None else now - _ONE_REQUEST
-    place = Place.parse(after) if after is not None else Place(since)
-    if place is None:
+    place = Place.parse(after) if after is not None else None
+    if place is None and after is not None:
         raise InvalidError("after", "is not one that this list gave out")
+    if request_id is None:
+        place = place or Place(now)
+        found = await roots_after(place, now, limit, kind="webhook")
+    else:
+        brought = [(Place.of(root), root) for root in await roots_of_request(request_id, kind="webhook")]
+        found = [one for one in brought if place is None or one[0] > place][:limit]
+        place = place or Place(now)
     with_body = Scope.READ_PAYLOAD in call.caller.scopes
-    found = await roots_after(place, now, limit, kind="webhook", request_id=request_id)
     items = []
     for _, row in found:
         with suppress(ValidationError):  # one that cannot be shown affects no other

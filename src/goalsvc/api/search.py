@@ -27,6 +27,7 @@ _PATHS = {
     "webhook_endpoint": "/v1/webhook-endpoints/{id}",
     "redrive": "/v1/redrives/{id}",
     "clip": "/v1/clips/{id}",
+    "request": "/v1/activity?request_id={id}",
     "key": "/v1/keys/{id}",
     "account": "/v1/transfers?account={id}",
     "audit_event": "/v1/audit",
@@ -39,7 +40,7 @@ class FoundView(BaseModel):
 
     kind: str = Field(
         description="goal, session, contribution, clip, post, user, wallet, escrow, account, transfer, withdrawal, event, "
-        "dead_letter, key, …",
+        "dead_letter, request, key, …",
         examples=["goal"],
     )
     id: str = Field(description="Its own id.", examples=["68143584d6945d32e732cc21"])
@@ -67,8 +68,8 @@ async def search(
             min_length=1,
             max_length=512,
             pattern=r"^[^\x00]+$",
-            description="An id of anything, or a transfer's reference; with the scope `admin` also the id of a key, a request, "
-            "a webhook endpoint or a delivery.",
+            description="An id of anything, also of a request (its `X-Request-ID`), or a transfer's reference; with the scope "
+            "`admin` also the id of a key, a webhook endpoint or a delivery, and the audit of a request.",
             examples=["68143584d6945d32e732cc21"],
         ),
     ],

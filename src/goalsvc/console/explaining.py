@@ -204,22 +204,32 @@ def lateness(timeline: Timeline) -> str:
     return f"{len(late)} of {len(delays)} webhook events arrived more than 5 s late; the slowest took {worst}."
 
 
-def root_sentence(segments: Sequence[Mapping[str, Any]]) -> str:
-    """Returns one sentence that says what a root of the trace was; empty where it is not kept."""
-    root = next((segment for segment in segments if not segment.get("parent")), None)
-    if root is None:
-        return ""
-    node = root.get("node") or {}
+def root_sentence(root: Mapping[str, Any]) -> str:
+    """Returns one sentence that says what a root of the trace was, as `GET /v1/activity` shows it."""
     at: datetime = root["at"]
-    name, who = str(node.get("name", "")), str(node.get("user_id") or "the channel")
-    if node.get("kind") == "webhook":
-        happened = node.get("happened_at")
+    name, who = str(root.get("name", "")), str(root.get("user_id") or "the channel")
+    if name == "refused":
+        return f"A webhook was refused at {at:%H:%M:%S}: {root.get('reason', 'no reason is stored')}."
+    if root.get("kind") == "webhook":
+        happened = root.get("happened_at")
         verb = {"member_added": "joined", "channel_occupied": "joined"}.get(name, "left")
         if not isinstance(happened, datetime):
             return f"Pusher told at {at:%H:%M:%S} that {who} {verb} ({name})."
         late = duration_text(max(at - happened, timedelta()))
         return f"Pusher told at {at:%H:%M:%S}, {late} late, that {who} {verb} at {happened:%H:%M:%S} ({name})."
-    if node.get("kind") == "call":
-        key = f" with the key “{node['key']}”" if node.get("key") else ""
-        return f"The call {name} was made{key} at {at:%H:%M:%S} (request {node.get('request_id', 'unknown')})."
+    if root.get("kind") == "call":
+        key = f" with the key “{root['key']}”" if root.get("key") else ""
+        done = "" if root.get("outcome") != "failed" else f" and failed: {root.get('reason', 'no reason is stored')}"
+        return f"The call {name} was made{key} at {at:%H:%M:%S}{done} (request {root.get('request_id', 'unknown')})."
     return f"The periodic task {name} ran at {at:%H:%M:%S}."
+
+
+def request_sentence(roots: Sequence[Mapping[str, Any]], acts: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one sentence that says what a request was: the roots that it left, or what the audit has of it."""
+    if len(roots) == 1:
+        return root_sentence(roots[0])
+    if roots:
+        return f"A webhook with {len(roots)} events arrived at {roots[-1]['at']:%H:%M:%S}."
+    act = acts[0]
+    operation = str(act["operation"]).replace("_", " ")
+    return f"The call {operation} was made with the key “{act['key']}” at {act['at']:%H:%M:%S}; its trace is kept no longer."

@@ -1,14 +1,12 @@
 """The pages of the console: each parses its address, reads what it shows, and renders it."""
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from datetime import timedelta
 from importlib.resources import files
 from typing import Annotated
 
 from fastapi import Form, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
+from goalsvc.actions.following import stream
 from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.console import access, acting, administration, explaining, live, redriving, watching
 from goalsvc.console.acts import fields_of, offered
@@ -23,21 +21,22 @@ from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.ranges import RangeOf
 from goalsvc.console.rendering import HEADERS, page, picture
 from goalsvc.console.routing import Operator, base_of, console_router, missing, object_id
-from goalsvc.console.tails import MOST_TAILS, Tails, TooManyTailsError
 from goalsvc.console.trees import folded
 from goalsvc.context import Context
 from goalsvc.domain.books import legs_of
 from goalsvc.domain.call import Scope
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
+from goalsvc.models.activity import Activity, Kind, View
 from goalsvc.models.changes import parse_place, place_now
+from goalsvc.models.tails import MOST_TAILS, Tails
 from goalsvc.models.trace_roots import SETTLES
 from goalsvc.models.why import explain_goal, explain_transfer
 
 _MOST_TREE_SEGMENTS = 120
 _MOST_MARKS = 100
 _MOST_EVENTS = 8
-_LATELY = timedelta(minutes=15)
+_MOST_LINES = 100
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
@@ -101,7 +100,9 @@ async def home(request: Request, caller: Operator) -> Response:
 @router.get("/search")
 async def search(request: Request, caller: Operator, q: Annotated[str, Query(max_length=400)] = "") -> Response:
     """Leads to the page that shows the thing of that id; lists them when there are several."""
-    found = await finding.find(q)
+    asked = q.strip()
+    answer = await read_operation(request, caller, "/v1/search", q=asked) if asked else None
+    found = await finding.pages_of(asked, answer["items"] if answer is not None else ())
     if len(found) == 1:
         return RedirectResponse(base_of(request) + found[0].path, 303, headers=dict(HEADERS))
     return page(request, "home.html", caller=caller, found=found, query=q)
@@ -197,6 +198,7 @@ async def goal_trace(
         return missing(request, caller, f"goal {goal_id}")
     where = {"goal_id": goal_id, **({"root": root} if root else {})}
     segments = await rows("traces", where, sort=[("at", -1)], limit=_MOST_TREE_SEGMENTS + 1)
+    own = next((segment for segment in segments if root and not segment.get("parent")), None)
     trees = folded(segments[:_MOST_TREE_SEGMENTS], keep_returned=all_nodes)
     return page(
         request,
@@ -207,7 +209,7 @@ async def goal_trace(
         cut=len(segments) > _MOST_TREE_SEGMENTS,
         all_nodes=all_nodes,
         root=root,
-        told=explaining.root_sentence(segments) if root else "",
+        told=explaining.root_sentence(Activity.of_root(own).fields) if own is not None else "",
     )
 
 
@@ -317,14 +319,18 @@ async def show_webhooks(
 
 @router.get("/live")
 async def show_live(
-    request: Request, caller: Operator, kind: Annotated[live.Kind, Query()] = live.Kind.ALL
+    request: Request,
+    caller: Operator,
+    kind: Annotated[Kind, Query()] = Kind.ALL,
+    cursor: Annotated[str | None, Query(max_length=14)] = None,
 ) -> Response:
     """Shows what arrives: webhooks, refused ones too, calls, periodic runs that changed something, and deliveries."""
-    context: Context = request.app.state.context
-    view = live.View(kind, caller.scopes)
-    place = await place_now()  # before the lines are read: what comes meanwhile is told twice rather than not at all
-    lines = await live.latest_lines(context.clock.now() - _LATELY, view, overview.MOST)
-    return page(request, "live.html", caller=caller, lines=lines, place=place, kind=kind, kinds=view.kinds)
+    found = await read_operation(request, caller, "/v1/activity", kind=kind.value, cursor=cursor, limit=_MOST_LINES)
+    if found is None:
+        return missing(request, caller, "such page")
+    lines = [live.line_of(instants_in(row)) for row in found["items"]]
+    kinds = [(one, live.PLURALS[one]) for one in View(kind, caller.scopes).kinds]
+    return page(request, "live.html", caller=caller, lines=lines, found=found, kind=kind, kinds=kinds, cursor=cursor)
 
 
 @router.get("/live/stream")
@@ -332,7 +338,7 @@ async def stream_live(
     request: Request,
     caller: Operator,
     after: Annotated[str, Query(max_length=2000)] = "",
-    kind: Annotated[live.Kind, Query()] = live.Kind.ALL,
+    kind: Annotated[Kind, Query()] = Kind.ALL,
     last_event_id: Annotated[str, Header(max_length=2000)] = "",
 ) -> Response:
     """Streams what arrives after a place."""
@@ -347,13 +353,30 @@ async def stream_live(
         except (access.LogInError, access.ForbiddenError):
             return False
 
-    async def lines() -> AsyncIterator[str]:
-        with suppress(TooManyTailsError), tails.opened_at(place, now) as tail:  # another may have come first
-            view = live.View(kind, caller.scopes)
-            async for text in live.follow(tail, view, base_of(request), stopping, may_read):
-                yield text
+    base, view = base_of(request), View(kind, caller.scopes)
+    lines = stream(tails, place, now, view, lambda one: live.event_of(one, base), stopping, may_read)
+    return StreamingResponse(lines, media_type="text/event-stream", headers={**HEADERS, "X-Accel-Buffering": "no"})
 
-    return StreamingResponse(lines(), media_type="text/event-stream", headers={**HEADERS, "X-Accel-Buffering": "no"})
+
+@router.get("/requests/{request_id:path}")
+async def show_request(request: Request, caller: Operator, request_id: str) -> Response:
+    """Shows what a request was: the events of a webhook, a refused webhook, or a call, and what the audit has of it."""
+    found = await read_operation(request, caller, "/v1/activity", request_id=request_id)
+    audited = Scope.ADMIN in caller.scopes
+    acts = timed(await read_operation(request, caller, "/v1/audit", request_id=request_id)) if audited else None
+    shown = [instants_in(row) for row in found["items"]] if found is not None else []
+    if not shown and not (acts and acts["items"]):
+        return missing(request, caller, f"request {request_id}")
+    return page(
+        request,
+        "request.html",
+        caller=caller,
+        request_id=request_id,
+        sentence=explaining.request_sentence(shown, acts["items"] if acts else ()),
+        shown=shown,
+        path_of=live.path_of,
+        acts=acts,
+    )
 
 
 @router.get("/health")

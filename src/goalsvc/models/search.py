@@ -17,10 +17,12 @@ from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.redrive import Redrive
 from goalsvc.models.session import Session
+from goalsvc.models.trace_roots import roots_of_request
 from goalsvc.models.user import User
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.models.webhooks import Delivery, WebhookEndpoint
 from goalsvc.models.withdrawal import Withdrawal
+from goalsvc.request_id import ACCEPTED, made_at
 
 #: Of one kind at most this many are found.
 _MOST = 20
@@ -76,7 +78,11 @@ async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
         ]
     found = await asyncio.gather(*map(_look, places))
     known = list(dict.fromkeys(one for batch in found for one in batch))
-    return known or await _look(_Place("session", Session, {"user_id": text}))  # a streamer who is no stored user
+    known = known or await _look(_Place("session", Session, {"user_id": text}))  # a streamer who is no stored user
+    # Of an id that a caller chose many traces are read: only where it is nothing else.
+    if made_at(text) is not None or (not known and ACCEPTED.fullmatch(text)):
+        known += [Found("request", text)] if await roots_of_request(text) else []
+    return known
 
 
 async def _look(place: _Place) -> list[Found]:

@@ -1,8 +1,7 @@
-"""What the pages of users and dead letters, and the live tail show."""
+"""What the pages of users and dead letters show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from goalsvc.console.queries import rows, total
 from goalsvc.domain.channels import goal_channel
@@ -82,12 +81,3 @@ async def dead_letter_groups() -> list[LetterGroup]:
         ],
     )
     return [LetterGroup(str(row["_id"].get("task")), str(row["_id"].get("reason")), row["count"]) for row in found]
-
-
-async def latest_roots(since: datetime, kind: str | None = None) -> list[dict[str, object]]:
-    """Returns the latest roots of the trace since an instant, of one kind or of all, latest first."""
-    where: dict[str, object] = {"at": {"$gte": since}, "parent": {"$exists": False}}
-    if kind is not None:
-        where["node.kind"] = kind
-    fields = {f"node.{name}": 1 for name in ("kind", "name", "outcome", "reason", "user_id", "channel", "refs", "key")}
-    return await rows("traces", where, sort=[("at", -1)], limit=MOST, fields={"at": 1, "goal_id": 1, **fields})

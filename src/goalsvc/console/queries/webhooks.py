@@ -36,6 +36,7 @@ class Webhook:
     channel: str
     goal_id: str
     app_key: str
+    request_id: str
     late: timedelta | None
     """How long after the event it arrived; None where it does not say."""
     refused: bool
@@ -72,7 +73,8 @@ class WebhookPage:
         return f"Of {self.looked_at} webhook events {refused}; {late}."
 
 
-_FIELDS = ("name", "outcome", "reason", "user_id", "channel", "app_key", "happened_at")
+_TEXTS = ("name", "reason", "user_id", "channel", "app_key", "request_id")
+_FIELDS = (*_TEXTS, "happened_at")
 
 
 async def latest_webhooks(until: datetime, most: int = MOST_LOOKED_AT) -> list[Webhook]:
@@ -98,7 +100,7 @@ async def webhook_page(which: Which, until: datetime) -> WebhookPage:
 def _webhook(row: Mapping[str, Any]) -> Webhook:
     node = row.get("node") or {}
     happened = node.get("happened_at")
-    texts = {name: str(node.get(name) or "") for name in ("name", "reason", "user_id", "channel", "app_key")}
+    texts = {name: str(node.get(name) or "") for name in _TEXTS}
     return Webhook(
         id=str(row["_id"]),
         at=row["at"],
