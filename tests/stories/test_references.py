@@ -20,7 +20,8 @@ def reading(database: Any) -> Iterator[list[ObjectId]]:
         while not stopped.is_set():
             for session in database.sessions.find():
                 named = [pair["show_goal"] for pair in session.get("show_goal_pairs", [])]
-                named += [pair["exclusive_goal"] for pair in session.get("exclusive_goal_pairs", {}).values()]
+                exclusives = session.get("exclusive_goal_pairs") or {}  # an empty array in the hand of Doctrine
+                named += [pair["exclusive_goal"] for pair in exclusives.values()]
                 missing.extend(goal for goal in named if database.goals.find_one({"_id": goal}) is None)
 
     reader = threading.Thread(target=read)

@@ -385,7 +385,7 @@ def _zero_times(value: Any) -> Any:
 WRITERS: Mapping[str, Writer] = {
     "MongoEngine": _each(lambda value: value),
     "Mongoose": _each(_double),
-    "Doctrine": lambda document: _each(_long)(document) | {"theirs": None},
+    "Doctrine": lambda document: {"theirs": None} | _each(_long)(document),
     "Go": _each(_zero_times),
     "the shell": _each(_decimal),
 }
