@@ -377,6 +377,7 @@ def _equals_any(values: Sequence[Any], wanted: Any) -> bool:
 
 _TYPES: Mapping[str, type] = {
     "objectId": ObjectId, "string": str, "int": int, "long": int, "double": float, "date": datetime,
+    "array": list,
 }  # fmt: skip
 
 

@@ -8,10 +8,10 @@ since it last looked; what was looked at before is in the queue. From time to ti
 looks at everything.
 """
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from time import monotonic
 
 from prometheus_client import Gauge
 
@@ -102,7 +102,8 @@ async def _sweep_lane(
     overdue: datetime,
 ) -> int:
     """Returns how many promises were found."""
-    found, began = 0, monotonic()
+    clock = asyncio.get_running_loop()
+    found, began = 0, clock.time()
     for collection, model in owing.items():
         batch: list[Job] = []
         async for document_id, promise in model.overdue(overdue, since, tasks=names):
@@ -117,7 +118,7 @@ async def _sweep_lane(
                 batch = []
         if batch and not await context.queue.offer(lane, batch):
             return found
-    whole_again = max(_WHOLE_SECONDS, _WHOLE_SHARE * (monotonic() - began)) if since is None else None
+    whole_again = max(_WHOLE_SECONDS, _WHOLE_SHARE * (clock.time() - began)) if since is None else None
     await context.queue.note_swept(lane, overdue, whole_again)
     return found
 
