@@ -899,6 +899,7 @@ def foreseeable(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     idempotency.os = SimpleNamespace(urandom=global_random.randbytes)  # type: ignore[attr-defined, assignment]
     request_id.secrets = SimpleNamespace(token_hex=lambda size: global_random.randbytes(size).hex())  # type: ignore[attr-defined, assignment]
     objectid.time = SimpleNamespace(time=lambda: START.timestamp() + loop.time())  # type: ignore[assignment, attr-defined]
+    request_id.time = objectid.time.time  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -906,6 +907,7 @@ def foreseeable(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         objectid.time = time  # type: ignore[attr-defined]
         idempotency.os = os  # type: ignore[attr-defined]
         request_id.secrets = secrets  # type: ignore[attr-defined]
+        request_id.time = time.time  # type: ignore[attr-defined]
         global_random.setstate(state)
 
 
