@@ -585,6 +585,15 @@ class World:
                 self._check_milestones(goal)
         if not buried:
             self._check_shares()
+        self._check_deaths()
+
+    def _check_deaths(self) -> None:
+        """The platform's backend was told of each death of a job (letters that a test writes have no history)."""
+        told = Counter(
+            each["data"]["dead_letter"]["id"] for each in self.all("events", {"type": "dead_letter.created"})
+        )
+        for letter in self.all("dead_letters"):
+            assert told[letter["_id"]] >= len(letter.get("history", ())), letter["_id"]
 
     def _check_money(self) -> None:
         """The books are right, and no escrow holds tokens that nothing will free."""

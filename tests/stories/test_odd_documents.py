@@ -400,6 +400,8 @@ async def test_a_promise_that_cannot_be_read_is_one_dead_letter(
         await world.after(seconds=10)
     (letter,) = [each for each in world.all("dead_letters") if "promises" in each["reason"]]
     assert named in letter["reason"]
+    told = [each["data"]["dead_letter"] for each in world.all("events", {"type": "dead_letter.created"})]
+    assert [(each["id"], each["reason"]) for each in told] == [(letter["_id"], letter["reason"])]
     await world.work()
     stored = world.database.goals.find_one({"_id": goal["_id"]})
     assert stored is not None

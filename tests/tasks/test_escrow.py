@@ -184,6 +184,7 @@ class TestEscrowOut:
         (letter,) = await DeadLetter.find().to_list()
         assert (letter.id, letter.task, letter.goal_id) == (f"goals/{GOAL}/escrow_out", "escrow_out", str(GOAL))
         assert letter.reason == f"escrow_not_empty: escrow:{ESCROW} holds 5 tokens after the last of 2 shares"
+        assert stage.events.types().count("dead_letter.created") == 1, "the platform's backend is told"
         assert sent(stage, "escrow.completed") == 1
 
     async def test_without_a_share_but_with_tokens_nothing_is_complete(self, stage: Stage) -> None:
@@ -205,6 +206,7 @@ class TestEscrowOut:
         (letter,) = await DeadLetter.find().to_list()
         assert letter.id == f"goals/{GOAL}/escrow_out:{bad}"
         assert letter.reason == f"earning {bad}: amount: must be a whole number above 0, is {amount!r}"
+        assert stage.events.types().count("dead_letter.created") == 1, "the platform's backend is told"
 
     async def test_each_earning_says_that_it_is_paid(self, stage: Stage) -> None:
         await a_funded_show(100, 200)

@@ -151,12 +151,9 @@ class DeadLetter(_Record):
             await collection.update_one({"_id": letter.id}, update, upsert=True)
 
     @classmethod
-    async def bury_once(cls, letter: "DeadLetter") -> bool:
-        """Writes the letter down unless it is dead already; whether it was written."""
-        if await cls.find_one({"_id": letter.id, "state": "dead"}) is not None:
-            return False
-        await cls.bury(letter)
-        return True
+    async def is_dead(cls, letter_id: str) -> bool:
+        """Returns whether there is such a letter that was not tried again."""
+        return await cls.get_motor_collection().find_one({"_id": letter_id, "state": "dead"}, {"_id": 1}) is not None
 
     @classmethod
     async def take(cls, letter_ids: Sequence[str], now: datetime, until: datetime, by: str) -> list[dict[str, Any]]:

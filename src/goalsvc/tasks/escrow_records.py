@@ -14,6 +14,7 @@ from goalsvc.models.goal import Goal
 from goalsvc.models.records import BiEscrow, DeadLetter
 from goalsvc.models.wallet import Account
 from goalsvc.signals.events import EscrowCompleted, EscrowRefunded, EscrowShareCompleted, EscrowShareRefunded
+from goalsvc.tasks import dead_letters
 
 #: The task that settles an escrow, by the event in which its shares end; also the id of its promise.
 SETTLING = {COMPLETED: "escrow_out", REFUNDED: "refund_escrow"}
@@ -111,7 +112,8 @@ async def bury(
 ) -> None:
     """Writes a dead letter that runs the whole settlement again when it is redriven."""
     now, name = context.clock.now(), ref.promise_id.partition(":")[0]
-    await DeadLetter.bury(
+    await dead_letters.bury(
+        context,
         DeadLetter(
             id=letter or str(ref),
             task=name,
@@ -123,5 +125,5 @@ async def bury(
             parent=context.origin.parent or None,
             cause=context.origin.cause.document(),
             goal_id=str(ref.document_id),
-        )
+        ),
     )

@@ -38,9 +38,10 @@ from goalsvc.errors import (
     ServiceDownError,
     UnusableDocumentError,
 )
-from goalsvc.models.events import events_of, of_dead_letter
+from goalsvc.models.events import events_of
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.dead_letters import bury
 from goalsvc.tasks.dispatch import enqueue_these
 from goalsvc.tasks.task import Task
 
@@ -263,8 +264,7 @@ class Runner:
             progress=promise.progress if promise else None,
             failed=ran if promise and promise.task != job.task else None,
         )
-        await context.events.write([of_dead_letter(letter)])
-        await DeadLetter.bury(letter)
+        await bury(context, letter)
         await _tell_of_death(context, self._tasks[job.task], job.arguments)
         if promise is not None and owner is not None:
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())

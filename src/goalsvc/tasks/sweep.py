@@ -21,6 +21,7 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.models.promise import HasPromises, UnreadablePromise
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.dead_letters import bury
 from goalsvc.tasks.dispatch import job_for
 from goalsvc.tasks.task import Task, task
 
@@ -161,6 +162,7 @@ async def _set_aside(context: Context, model: type[HasPromises], promise: Unread
         promise=ref,
         goal_id=str(promise.document_id) if collection == "goals" else None,
     )
-    if await DeadLetter.bury_once(letter):
+    if not await DeadLetter.is_dead(ref):
+        await bury(context, letter)
         log.error("a promise cannot be run: %s", letter.reason)
     await model.set_aside(promise, now + _REST)
