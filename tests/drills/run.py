@@ -4,6 +4,7 @@ rolling        two APIs and two workers are restarted one after another under 50
 stopped        one of two workers is stopped (SIGSTOP) in the middle of its jobs, and goes on later
 empty-redis    Valkey is killed and comes back empty
 evicting       Valkey has no room left and evicts what was used least lately
+full           Valkey has no room left and refuses each write that needs memory
 """
 
 import asyncio
@@ -69,23 +70,31 @@ async def empty_redis(_stack: Stack, valkey: RunningPart) -> None:
     await asyncio.sleep(8)
 
 
-async def evicting(stack: Stack, valkey: RunningPart) -> None:
+async def evicting(stack: Stack, _valkey: RunningPart) -> None:
     """Gives Valkey less memory than it uses, so that each write evicts other keys; then room again."""
-    del valkey
     async with Redis.from_url(stack.redis_url) as redis:
-        await redis.config_set("maxmemory-policy", "allkeys-lru")
         used = int((await redis.info("memory"))["used_memory"])
-        await redis.config_set("maxmemory", used - 20_000)
-        deadline, worker = asyncio.get_running_loop().time() + 20, stack.workers[0].url
-        named = False
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(1)
-            named = named or "evicts keys" in await asyncio.to_thread(_readiness_of, worker)
-        evicted = int((await redis.info("stats"))["evicted_keys"])
-        sys.stdout.write(
-            f"evicting: {evicted} keys were evicted; a worker's /readyz {'named' if named else 'hid'} it\n"
-        )
-        await redis.config_set("maxmemory", 0)
+        await _without_room(stack, redis, "allkeys-lru", used - 20_000, "evicts keys")
+
+
+async def full(stack: Stack, _valkey: RunningPart) -> None:
+    """Lets Valkey refuse each write that needs memory; then gives it room again."""
+    async with Redis.from_url(stack.redis_url) as redis:
+        await _without_room(stack, redis, "noeviction", 1, "full")
+
+
+async def _without_room(stack: Stack, redis: Redis, policy: str, most: int, told: str) -> None:
+    """Leaves Valkey with that policy and memory for 20 s, and prints whether a worker's readiness names it."""
+    await redis.config_set("maxmemory-policy", policy)
+    await redis.config_set("maxmemory", most)
+    deadline, worker = asyncio.get_running_loop().time() + 20, stack.workers[0].url
+    named = False
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(1)
+        named = named or told in await asyncio.to_thread(_readiness_of, worker)
+    evicted = int((await redis.info("stats"))["evicted_keys"])
+    sys.stdout.write(f"{policy}: {evicted} keys were evicted; a worker's /readyz {'named' if named else 'hid'} it\n")
+    await redis.config_set("maxmemory", 0)
     await asyncio.sleep(3)
 
 
@@ -101,6 +110,7 @@ DRILLS: dict[str, tuple[Trouble, float]] = {
     "stopped": (stopped, 30.0),
     "empty-redis": (empty_redis, 15.0),
     "evicting": (evicting, 30.0),
+    "full": (full, 60.0),
 }
 
 

@@ -12,7 +12,7 @@ from goalsvc.devstack.ports import free_port
 from goalsvc.devstack.waiting import holds_within
 
 from .only import in_drills
-from .processes import FakePusher, Program, environment_of
+from .processes import READY_SECONDS, FakePusher, Program, environment_of
 
 pytestmark = [pytest.mark.real, in_drills]
 
@@ -48,11 +48,12 @@ def test_a_killed_process_shows_nothing_any_more(tmp_path: Path, mongodb_url: st
                 map(float, re.findall(r'^goalsvc_webhooks_total\{answer="[a-z_]+"\} (\S+)$', text, re.MULTILINE))
             )
 
-        assert holds_within(20, lambda: len([p for p in children_of(parent) if shown(p)]) == 3)
+        assert holds_within(READY_SECONDS, lambda: len([p for p in children_of(parent) if shown(p)]) == 3)
         assert refused() == WEBHOOKS
         killed = children_of(parent)[0]
         os.kill(killed, signal.SIGKILL)
-        assert holds_within(20, lambda: killed not in children_of(parent))
+        # Until its parent has taken note of its end, the system says that it lives.
+        assert holds_within(READY_SECONDS, lambda: not Path(f"/proc/{killed}").exists())
         assert refused() == WEBHOOKS, "what it counted stays counted"
         assert shown(killed) == [], "what it showed is gone"
     finally:
