@@ -27,6 +27,8 @@ REQUIRED = {
     "/replay": None,
     "/users/alice": None,
     "/escrows/show_funding:0": None,
+    f"/escrows/show_funding:{'a' * 24}/statement.csv": None,
+    "/users/alice/statement.csv": None,
     "/keys": "admin",
     "/audit": "admin",
     "/deliveries": "admin",

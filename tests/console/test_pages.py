@@ -3,17 +3,21 @@
 import json
 import re
 from datetime import timedelta
-from html import escape
+from html import escape, unescape
 from urllib.parse import quote
 
 import httpx
+from bson import ObjectId
 from fastapi import FastAPI
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.access import COOKIE
+from goalsvc.console.explaining import rule
+from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.queries.money import MOST_LINES
 from goalsvc.console.routing import console_router
 from goalsvc.models.goal import Goal
+from goalsvc.models.records import TraceSegment
 from tests.world import API_KEY, World
 
 from .conftest import FROM_HERE, a_key, hear, log_in
@@ -327,3 +331,80 @@ class TestASlowDatabase:
         assert answer.status_code == 503
         assert "The database took longer than three seconds to answer this page." in answer.text
         await Goal.get_motor_collection().delete_many({})
+
+
+class TestFiles:
+    async def test_are_what_the_api_answers_with_the_headers_of_the_console(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        await world.post("/v1/wallets/bob@x/deposits", {"amount": 7})
+        text = (await operator.get("/console/users/bob@x")).text
+        (address,) = re.findall(r'href="(/console/users/[^"]+/statement\.csv)"', text)
+        answer = await operator.get(address)
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.text == (await world.call("GET", "/v1/wallets/bob@x/statement?format=csv")).text
+        assert answer.text.count("\n") == 4
+        operator.cookies.clear()
+        assert (await operator.get(address)).status_code == 303
+
+
+class TestAnEscrow:
+    async def test_says_by_which_rule_it_is_settled_and_what_became_of_its_shares(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        levels, plan = [{"title": "Fund it", "target": 50}], {"show": {"title": "Ukulele", "target": 60}}
+        goal = {"kind": "FundingGoal", "session_id": session["id"], "levels": levels, "metadata": plan, "fee_bps": 250}
+        funding = await world.post("/v1/goals", goal)
+        await world.post("/v1/wallets/bob/deposits", {"amount": 50})
+        await world.post(f"/v1/goals/{funding['id']}/contributions", {"user_id": "bob", "amount": 20})
+        path = f"/console/escrows/show_funding:{funding['id']}"
+        text = (await operator.get(path)).text
+        assert "Rule: each contribution goes to the streamer when the show reaches its last level" in text
+        assert "The platform&#39;s fee is 2.5 % of each payout, rounded down." in text
+        assert "0 tokens are paid, 0 are refunded, 20 are held." in text
+        (await operator.get(f"{path}/statement.csv")).raise_for_status()
+        await world.post(f"/v1/goals/{funding['id']}/end")
+        await world.settle()
+        assert "0 tokens are paid, 20 are refunded, 0 are held." in (await operator.get(path)).text
+
+    def test_that_is_divided_says_how(self) -> None:
+        stored = {"_id": ObjectId(), "_cls": "Goal.ExclusiveGoal", "active": False, "progress": 74}
+        goal = Goal.parse({**stored, "levels": [{"title": "", "target": 120}], "metadata": {"user_id": "alice"}})
+        escrow = f"exclusive:{goal.id}"
+        told = rule(escrow, goal, ([Party("bob", 300)], [Party("alice", 185), Party("bob", 115)]), 500)
+        assert told == (
+            "Rule: the performer is paid by the second, and what was not performed goes back to the viewer. "
+            "The platform's fee is 5 % of each payout, rounded down. "
+            "300 tokens × 74 s of 120 s, rounded down, are 185 for the performer, and the remainder of 115 goes back."
+        )
+        assert "300" not in rule(escrow, goal, ([Party("bob", 300)], []), 0), "before it is divided"
+        assert rule("other:x", goal, None, 0) == rule(escrow, None, None, 0) == ""
+
+
+class TestATrace:
+    async def test_has_earlier_pieces_on_further_pages_and_none_twice(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        now, goal_id = world.clock.now(), "a" * 24
+        await TraceSegment.get_motor_collection().insert_many(
+            [
+                {
+                    "_id": f"{number:024x}",
+                    "goal_id": goal_id,
+                    "at": now + timedelta(milliseconds=number // 2),
+                    "node": {"kind": "call", "name": f"call-{number}-", "outcome": "done", "at": now, "children": []},
+                }
+                for number in range(301)
+            ]
+        )
+        path, seen = f"/console/goals/{goal_id}/trace?all=true", list[str]()
+        while path:
+            text = (await operator.get(path)).text
+            seen += re.findall(r"<summary>call <strong>(call-\d+-)", text)
+            earlier = re.search(r'href="(\?[^"]*upto=\d+)"', text)
+            path = f"/console/goals/{goal_id}/trace{unescape(earlier[1])}" if earlier else ""
+            assert "all=true" in path or not path
+        assert sorted(seen) == sorted(f"call-{number}-" for number in range(301))

@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from goalsvc.console.pictures.axis import duration_text
+from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.pictures.timeline import Mark, Timeline
+from goalsvc.domain.escrow import performed_share
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
@@ -79,6 +81,32 @@ def held(balance: int, payments_in: int, payments_out: int) -> str:
     if balance == 0 and payments_out:
         return f"All of it is settled: {came}; 0 tokens are left."
     return f"{came[0].upper()}{came[1:]}; {balance} tokens are held."
+
+
+def rule(
+    escrow_id: str, goal: Goal | None, parties: tuple[Sequence[Party], Sequence[Party]] | None, platform_fee_bps: int
+) -> str:
+    """Returns the rule by which an escrow is settled, with its figures once it is; empty for an escrow of another kind."""
+    kind = escrow_id.partition(":")[0]
+    fee_bps = platform_fee_bps if goal is None or goal.metadata.fee_bps is None else goal.metadata.fee_bps
+    fee = f" The platform's fee is {fee_bps / 100:g} % of each payout, rounded down." if fee_bps else ""
+    if kind == "show_funding":
+        return (
+            "Rule: each contribution goes to the streamer when the show reaches its last level, and back to who paid it when "
+            f"the show or its funding ends below that.{fee}"
+        )
+    if kind == "trigger":
+        return f"Rule: the price goes to the streamer when the request is agreed to, and otherwise back to the viewer.{fee}"
+    if kind != "exclusive" or goal is None or not goal.target or parties is None:
+        return ""
+    price = sum(party.amount for party in parties[0])
+    seconds = min(goal.progress, goal.target)
+    told = f"Rule: the performer is paid by the second, and what was not performed goes back to the viewer.{fee}"
+    if goal.active or not price or not parties[1]:
+        return told
+    share = performed_share(price, goal.progress, goal.target)
+    figures = f"{price} tokens × {seconds} s of {goal.target} s, rounded down, are {share} for the performer"
+    return f"{told} {figures}, and the remainder of {price - share} goes back."
 
 
 def story(goal: Goal, timeline: Timeline) -> list[Told]:

@@ -13,10 +13,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
-from starlette.types import Message
+from fastapi.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from goalsvc.console import access
-from goalsvc.domain.call import Caller, Scope
+from goalsvc.console.rendering import HEADERS
+from goalsvc.domain import call as calls
+from goalsvc.domain.call import Caller
 
 log = logging.getLogger("goalsvc.console")
 
@@ -66,9 +69,8 @@ async def call_operation(
     headers = [(b"content-type", b"application/json")]
     if key:
         headers.append((b"idempotency-key", key.encode("ascii", "replace")))
-    state = {"caller": caller, "key_name": caller.name, "request_id": request.state.request_id, "reason": reason}
-    asked = {name: value for name, value in (query or {}).items() if value not in (None, "")}
-    return await _ask(request, method, path, content, headers, state, urlencode(asked).encode())
+    state = {**_state(request, caller), "reason": reason}
+    return await _ask(request, method, path, content, headers, state, _query(query))
 
 
 async def send_webhook(request: Request, body: bytes) -> Answer:
@@ -83,6 +85,35 @@ async def send_webhook(request: Request, body: bytes) -> Answer:
     return await _ask(request, "POST", "/notify/pusher", body, headers, {"request_id": request.state.request_id}, b"")
 
 
+class OperationFile(Response):
+    """What a GET of the API answers, passed on as it is while it is made: a file of any length."""
+
+    def __init__(self, request: Request, caller: Caller, path: str, query: Mapping[str, object]) -> None:
+        super().__init__()
+        self._router = request.app.router
+        self._asked = _scope(request, "GET", path, b"", [], _state(request, caller), _query(query))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the operation, and gives its answer the headers of the console."""
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                names = {name for name, _ in own}
+                message["headers"] = [*(pair for pair in message["headers"] if pair[0] not in names), *own]
+            await send(message)
+
+        await self._router(self._asked, receive, guarded)
+
+
+def _state(request: Request, caller: Caller) -> dict[str, object]:
+    return {"caller": caller, "key_name": caller.name, "request_id": request.state.request_id}
+
+
+def _query(given: Mapping[str, object] | None) -> bytes:
+    return urlencode({name: value for name, value in (given or {}).items() if value not in (None, "")}).encode()
+
+
 async def _ask(
     request: Request,
     method: str,
@@ -92,17 +123,7 @@ async def _ask(
     state: Mapping[str, object],
     query: bytes,
 ) -> Answer:
-    kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    scope = {
-        **kept,
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": query,
-        "headers": [*headers, (b"content-length", str(len(content)).encode())],
-        "state": dict(state),
-    }
+    scope = _scope(request, method, path, content, headers, state, query)
     told: list[Message] = []
 
     async def receive() -> Message:
@@ -124,6 +145,28 @@ async def _ask(
         return Answer(status, None)
 
 
+def _scope(
+    request: Request,
+    method: str,
+    path: str,
+    content: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    state: Mapping[str, object],
+    query: bytes,
+) -> dict[str, Any]:
+    kept = {name: value for name, value in request.scope.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    return {
+        **kept,
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query,
+        "headers": [*headers, (b"content-length", str(len(content)).encode())],
+        "state": dict(state),
+    }
+
+
 async def read_operation(request: Request, caller: Caller, path: str, **query: object) -> Any:
     """Returns what a GET of the API answers; None for a 404. Raises ForbiddenError without the scope."""
     answer = await call_operation(request, caller, "GET", path, query=query)
@@ -132,6 +175,6 @@ async def read_operation(request: Request, caller: Caller, path: str, **query: o
     return answer.body if answer.ok else None
 
 
-def _scope_in(answer: Answer) -> Scope:
-    named = [scope for scope in Scope if f"`{scope.value}`" in answer.refusal]
-    return named[0] if named else Scope.ADMIN
+def _scope_in(answer: Answer) -> calls.Scope:
+    named = [scope for scope in calls.Scope if f"`{scope.value}`" in answer.refusal]
+    return named[0] if named else calls.Scope.ADMIN

@@ -1,5 +1,6 @@
 """The pages of the console: each parses its address, reads what it shows, and renders it."""
 
+import asyncio
 from importlib.resources import files
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.console import access, acting, administration, explaining, live, redriving, watching
 from goalsvc.console.acts import fields_of, offered
 from goalsvc.console.instants import instants_in, timed
-from goalsvc.console.operating import read_operation
+from goalsvc.console.operating import OperationFile, read_operation
 from goalsvc.console.pictures import balance, evening, ribbon
 from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import evenings, finding, money, overview, rows
@@ -29,6 +30,7 @@ from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.models.activity import Activity, Kind, View
 from goalsvc.models.changes import parse_place, place_now
+from goalsvc.models.goal import Goal
 from goalsvc.models.tails import MOST_TAILS, Tails
 from goalsvc.models.trace_roots import SETTLES
 from goalsvc.models.why import explain_goal, explain_transfer
@@ -192,21 +194,29 @@ async def goal_trace(
     goal_id: str,
     all_nodes: Annotated[bool, Query(alias="all")] = False,
     root: Annotated[str, Query(max_length=64)] = "",
+    upto: Annotated[int | None, Query(ge=0, lt=10**14)] = None,
 ) -> Response:
     """Shows the trace of a goal as a tree; receivers whose business it was not are folded to a count."""
     if object_id(goal_id) is None:
         return missing(request, caller, f"goal {goal_id}")
-    where = {"goal_id": goal_id, **({"root": root} if root else {})}
+    until = {} if upto is None else {"at": {"$lte": from_epoch_milliseconds(upto)}}
+    where = {"goal_id": goal_id, **({"root": root} if root else {}), **until}
     segments = await rows("traces", where, sort=[("at", -1)], limit=_MOST_TREE_SEGMENTS + 1)
+    earlier = segments[-1]["at"] if len(segments) > _MOST_TREE_SEGMENTS else None
+    if (
+        earlier is not None
+    ):  # a page ends between two milliseconds, so that the next one begins with what is left out here
+        segments = [segment for segment in segments if segment["at"] > earlier] or segments[:_MOST_TREE_SEGMENTS]
     own = next((segment for segment in segments if root and not segment.get("parent")), None)
-    trees = folded(segments[:_MOST_TREE_SEGMENTS], keep_returned=all_nodes)
+    trees = folded(segments, keep_returned=all_nodes)
     return page(
         request,
         "trace.html",
         caller=caller,
         goal_id=goal_id,
         roots=trees,
-        cut=len(segments) > _MOST_TREE_SEGMENTS,
+        earlier=earlier,
+        later=upto is not None,
         all_nodes=all_nodes,
         root=root,
         told=explaining.root_sentence(Activity.of_root(own).fields) if own is not None else "",
@@ -229,7 +239,8 @@ async def show_escrow(
     identity = object_id(goal_id)
     why = await explain_goal(identity, context.clock.now()) if identity is not None else None
     sentence = explaining.held(statement.balance, came, went)
-    flows = await money.parties(account)
+    flows, shares = await asyncio.gather(money.parties(account), money.shares(escrow_id))
+    goal = await Goal.by_id(identity) if identity is not None else None
     return page(
         request,
         "escrow.html",
@@ -238,6 +249,8 @@ async def show_escrow(
         statement=statement,
         drawing=ribbon.draw(escrow_id, *flows) if flows is not None else None,
         parties=flows,
+        shares=shares,
+        rule=explaining.rule(escrow_id, goal, flows, context.settings.platform_fee_bps),
         goal_id=goal_id,
         sentence=sentence,
         why=why,
@@ -253,6 +266,18 @@ async def show_transfer(request: Request, caller: Operator, transfer_id: str) ->
         return missing(request, caller, f"transfer {transfer_id}")
     steps = explaining.steps(why, Cause.read(found.get("cause")).goal_id)
     return page(request, "transfer.html", caller=caller, transfer=found, legs=legs_of(found), why=why, steps=steps)
+
+
+@router.get("/escrows/{escrow_id}/statement.csv")
+async def escrow_file(request: Request, caller: Operator, escrow_id: str) -> Response:
+    """Returns the whole statement of an escrow as a file."""
+    return OperationFile(request, caller, f"/v1/escrows/{escrow_id}/statement", {"format": "csv"})
+
+
+@router.get("/users/{user_id}/statement.csv")
+async def wallet_file(request: Request, caller: Operator, user_id: str) -> Response:
+    """Returns the whole statement of a wallet as a file."""
+    return OperationFile(request, caller, f"/v1/wallets/{user_id}/statement", {"format": "csv"})
 
 
 # -- people and evenings ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.models.goal import Goal
 
 #: A page waits no longer for one query.
@@ -24,8 +25,10 @@ async def rows(
     return found
 
 
-async def total(name: str, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+async def total(
+    name: str, pipeline: list[dict[str, Any]], session: DatabaseSession | None = None
+) -> list[dict[str, Any]]:
     """Returns the rows of an aggregation over an indexed match."""
-    cursor = collection(name).aggregate(pipeline, maxTimeMS=MOST_MILLISECONDS)
+    cursor = collection(name).aggregate(pipeline, maxTimeMS=MOST_MILLISECONDS, session=session)
     found: list[dict[str, object]] = await cursor.to_list(None)
     return found

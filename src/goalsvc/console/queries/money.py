@@ -13,10 +13,13 @@ from goalsvc.console.pictures.balance import Change
 from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
 from goalsvc.console.queries.flows import transfer_path
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
+from goalsvc.domain.escrow import escrow_account
 from goalsvc.domain.reading import LAST_TIME, whole
+from goalsvc.models.book_audit import snapshot
 from goalsvc.models.filters import at_most, whole_of
-from goalsvc.models.wallet import Account
+from goalsvc.models.wallet import Account, balance_in
 
 MOST_LINES = 80
 MOST_COUNTED = 100_000
@@ -135,18 +138,23 @@ async def _nothing() -> tuple[int, int]:
 
 async def _proof(account: str) -> Proof | None:
     try:
-        (transferred, number), balance = await asyncio.gather(_sum(account, {}), Account.balance_of(account))
+        async with snapshot() as session:  # what moves meanwhile is in neither
+            transferred, number = await _sum(account, {}, session)
+            return Proof(number, transferred, await _balance(account, session))
     except ExecutionTimeout:
         return None
-    return Proof(number, transferred, balance)
 
 
-async def _sum(account: str, when: Mapping[str, object]) -> tuple[int, int]:
+async def _balance(account: str, session: DatabaseSession) -> int:
+    return balance_in(await collection("accounts").find_one({"_id": account}, {"balance": 1}, session=session))
+
+
+async def _sum(account: str, when: Mapping[str, object], session: DatabaseSession | None = None) -> tuple[int, int]:
     """Returns what these transfers changed in all, and how many they are."""
     changed = number = 0
     group = {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}, "number": {"$sum": 1}}}
     for side, sign in (("credit", 1), ("debit", -1)):
-        for row in await total("transfers", [{"$match": {side: account, **when}}, group]):
+        for row in await total("transfers", [{"$match": {side: account, **when}}, group], session):
             changed += sign * int(row["sum"])
             number += int(row["number"])
     return changed, number
@@ -171,6 +179,44 @@ async def _by_party(account: str, own: str, other: str) -> list[Party]:
     order = {"$sort": {"amount": -1, "_id": 1}}
     found = await total("transfers", [{"$match": {own: account}}, group, order])
     return [Party(str(row["_id"]).removeprefix("user:"), int(row["amount"])) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What the contributions of an escrow say became of them, in tokens."""
+
+    held: int
+    paid: int
+    refunded: int
+    balance: int
+    """Of the escrow, at the same moment."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the escrow has what its contributions say that it holds."""
+        return self.held == self.balance
+
+
+_STATES = ("held", "paid", "refunded")
+
+
+async def shares(escrow_id: str) -> Shares | None:
+    """Returns what became of an escrow's contributions.
+
+    None when it has none, when one of them says no state, as those of other services, or when it takes the database too long.
+    """
+    group = {"$group": {"_id": "$state", "amount": {"$sum": whole_of("amount")}}}
+    try:
+        async with snapshot() as session:
+            found = await total("earnings", [{"$match": {f"_{escrow_id}": True}}, group], session)
+            balance = await _balance(escrow_account(escrow_id), session)
+    except ExecutionTimeout:
+        return None
+    amounts = {row["_id"]: int(row["amount"]) for row in found}
+    if not amounts or not amounts.keys() <= set(_STATES):
+        return None
+    held, paid, refunded = (amounts.get(state, 0) for state in _STATES)
+    return Shares(held, paid, refunded, balance)
 
 
 async def numbers(account: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from goalsvc.models.goal import clock_in
 from goalsvc.models.user import User
 
 MOST = 100
+_MOST_SESSIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class UserPage:
     user_id: str
     user: User | None
     sessions: Sequence[Mapping[str, object]]
+    more: bool
+    """Whether there are earlier sessions."""
     joined: Sequence[Joined]
     """The goals in whose channels the user is now."""
 
@@ -41,8 +44,11 @@ async def user_page(user_id: str) -> UserPage:
     """Returns the page of that user, who need not be known."""
     user = await User.by_id(user_id)
     fields = {"statuses": 1, "user_id": 1}
-    sessions = await rows("sessions", {"user_id": user_id}, sort=[("statuses.started", -1)], limit=20, fields=fields)
-    return UserPage(user_id, user, sessions, await _joined(user_id))
+    sessions = await rows(
+        "sessions", {"user_id": user_id}, sort=[("statuses.started", -1)], limit=_MOST_SESSIONS + 1, fields=fields
+    )
+    more = len(sessions) > _MOST_SESSIONS
+    return UserPage(user_id, user, sessions[:_MOST_SESSIONS], more, await _joined(user_id))
 
 
 async def _joined(user_id: str) -> list[Joined]:

@@ -123,6 +123,8 @@ class Reconciliation:
     """Goals whose clocks run, the one that was confirmed longest ago first."""
     overdue: Sequence[tuple[str, str, timedelta]]
     """Promises older than 60 s: goal, task, how old."""
+    more_overdue: bool
+    """Whether there are more than are shown."""
     sum: int
     """Of all accounts; 0 when the books are right."""
     minutes: Sequence[tuple[datetime, int]]
@@ -148,7 +150,8 @@ class Reconciliation:
         if self.sum:
             wrong.append(f"all accounts sum to {self.sum} instead of 0")
         if self.overdue:
-            wrong.append(f"{len(self.overdue)} promises are older than 60 s")
+            more = " or more" if self.more_overdue else ""
+            wrong.append(f"{len(self.overdue)}{more} promises of goals are older than 60 s")
         if self.silent:
             wrong.append("no webhook has arrived for five minutes, where some are usual")
         if not wrong:
@@ -166,7 +169,7 @@ async def reconciliation(now: datetime, confirmed_within: timedelta, total: int)
     census, clocks, owing, webhooks = await asyncio.gather(
         take_census(now, confirmed_within),
         rows("goals", {"clock.running": True}, sort=[("clock.known_at", 1)], limit=_MOST_LISTED, fields=fields),
-        rows("goals", late, limit=_MOST_LISTED, fields={"promises.task": 1, "promises.at": 1}),
+        rows("goals", late, limit=_MOST_LISTED + 1, fields={"promises.task": 1, "promises.at": 1}),
         latest_webhooks(now),
     )
     running = {str(goal["_id"]) for goal in clocks}
@@ -186,9 +189,9 @@ async def reconciliation(now: datetime, confirmed_within: timedelta, total: int)
             code = webhook.reason.partition(":")[0]
             reasons[code] = reasons.get(code, 0) + 1
     minutes = [(begin + number * _BIN, count) for number, count in enumerate(counts)]
-    return Reconciliation(
-        census, clocks, overdue[:_MOST_LISTED], total, minutes, _unanswered(webhooks, running), reasons, now
-    )
+    more = len(owing) > _MOST_LISTED or len(overdue) > _MOST_LISTED
+    unanswered = _unanswered(webhooks, running)
+    return Reconciliation(census, clocks, overdue[:_MOST_LISTED], more, total, minutes, unanswered, reasons, now)
 
 
 def _unanswered(webhooks: Sequence[Webhook], running: set[str]) -> list[tuple[str, str, datetime]]:
