@@ -5,6 +5,7 @@ All variants of a document stand in the database at once, next to a good show; e
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from bson import Decimal128, ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
+from pymongo.errors import BulkWriteError
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.domain.channels import goal_channel
@@ -159,6 +161,43 @@ async def test_a_webhook_moves_every_clock_that_can_be_moved(odd_world: World) -
             if isinstance(before, Decimal128) or number != number or abs(number) > 2**40:
                 continue
             assert counted[goal["_id"]] == number + 30, goal
+
+
+async def test_events_and_audit_events_of_which_any_field_is_odd(odd_world: World) -> None:
+    world = odd_world
+    for _ in range(3):
+        await world.deposits("bob", 5)
+    await answers(world, "/v1/events")
+    good = world.all("events", {"type": "deposit.created"})[0]
+    place = world.database.events.count_documents({})
+    odds = [
+        odd.with_value(good | {"sequence": place + number}, path, value) | {"_id": f"evt_{ObjectId()}{number:08x}"}
+        for number, (path, value) in enumerate(
+            ((path, value) for path in odd.paths_of(good) for value in odd.ODD_VALUES.values()), 1
+        )
+    ]
+    world.database.counters.update_one({"_id": "events"}, {"$inc": {"position": len(odds)}})
+    audited = world.all("audit_events")[0]
+    audits = [odd.with_value(audited, path, v) for path in odd.paths_of(audited) for v in odd.ODD_VALUES.values()]
+    for collection, documents in (("events", odds), ("audit_events", [each | {"_id": ObjectId()} for each in audits])):
+        with suppress(BulkWriteError):  # no index holds two arrays of one document
+            world.database[collection].insert_many(documents, ordered=False)
+    await world.deposits("bob", 5)
+
+    for order in ("asc", "desc"):
+        seen, cursor = set[str](), ""
+        for _ in range(100):
+            page = await answers(world, f"/v1/events?limit=200&order={order}{cursor}")
+            seen |= {event["id"] for event in page["items"]}
+            if not page["items"] or page["next"] is None:
+                break
+            cursor = f"&after={page['next']}"
+        assert {good["_id"], world.all("events", {"type": "deposit.created"})[-1]["_id"]} <= seen
+    await side_by_side(answers(world, f"/v1/events/{each['_id']}") for each in odds[::10])
+    for form in ("json", "csv"):
+        response = await world.call("GET", f"/v1/audit?format={form}")
+        assert response.status_code == 200
+        assert audited["request_id"] in response.text
 
 
 @pytest.mark.parametrize("kind", ["ShowGoal", "ExclusiveGoal"])

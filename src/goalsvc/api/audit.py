@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from goalsvc.api.dependencies import PagingOf
 from goalsvc.api.errors import responses
@@ -92,7 +92,10 @@ async def _as_csv(where: Mapping[str, object], order: Order) -> AsyncIterator[st
     yield _line(_COLUMNS)
     found = AuditEvent.get_motor_collection().find(where).sort([("at", direction), ("_id", direction)])
     async for document in found:
-        view = AuditEventView.of(AuditEvent.model_validate(document)).model_dump(mode="json")
+        try:
+            view = AuditEventView.of(AuditEvent.model_validate(document)).model_dump(mode="json")
+        except ValidationError:  # it is in no list, either
+            continue
         cells = [" ".join(value) if isinstance(value, list) else value for value in map(view.get, _COLUMNS)]
         yield _line([_cell(value) for value in cells])
 

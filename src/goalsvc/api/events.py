@@ -1,6 +1,7 @@
 """The event feed: what happened, in one order, to be followed by the platform's backend."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
@@ -8,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from goalsvc.api.dependencies import IdText, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
@@ -16,8 +17,9 @@ from goalsvc.api.operation import operations
 from goalsvc.api.stopping import Stopping, stopping_of
 from goalsvc.api.views import Page
 from goalsvc.domain.events import EVENT_TYPES, selected_types
+from goalsvc.domain.reading import dotted
 from goalsvc.domain.shown import shown
-from goalsvc.errors import InvalidError, NotFoundError
+from goalsvc.errors import InvalidError, NotFoundError, UnusableDocumentError
 from goalsvc.models.event_log import EventDocument, EventLog
 from goalsvc.models.paging import Order
 
@@ -28,6 +30,8 @@ LONGEST_WAIT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 15.0
 #: How many events one turn of a stream reads.
 _STREAM_BATCH = 200
+
+log = logging.getLogger(__name__)
 
 
 def _is_absent(value: object) -> bool:
@@ -52,9 +56,13 @@ class EventView(BaseModel):
 
     @classmethod
     def of(cls, event: Mapping[str, object]) -> "EventView":
-        """The view of a stored event."""
+        """The view of a stored event. Raises UnusableDocumentError for one that cannot be shown."""
         fields = {name: shown(event[name]) for name in cls.model_fields if name in event}
-        return cls.model_validate({**fields, "id": event["_id"]})
+        try:
+            return cls.model_validate({**fields, "id": event["_id"]})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise UnusableDocumentError(f"events/{event['_id']}", dotted(first["loc"]), first["msg"]) from None
 
 
 Types = Annotated[
@@ -100,30 +108,37 @@ async def list_events(
 
     With `order=desc` a page holds the events before the cursor, or the newest ones, and `next` is null on the last page.
     """
-    log, where = resources.events, where_of(types, goal_id, session_id, user_id)
-    place = await place_of(log, after)
+    feed, where = resources.events, where_of(types, goal_id, session_id, user_id)
+    place = await place_of(feed, after)
     if order is Order.DESC:
         if wait:
             raise InvalidError("query.wait", "is not used with order=desc: what is to come is not in the past")
-        past = await log.page_back(place, where, limit)
+        past = await feed.page_back(place, where, limit)
         return Page(items=_views(past.events), next=None if past.next is None else str(past.next))
     deadline = monotonic() + wait
     stopping = stopping_of(request)
     while True:
-        page = await log.page(place, where, limit)
+        page = await feed.page(place, where, limit)
         left = deadline - monotonic()
-        if page.events or left <= 0 or not await _moved_on(log, stopping, page.next, left):
+        if page.events or left <= 0 or not await _moved_on(feed, stopping, page.next, left):
             return Page(items=_views(page.events), next=str(page.next))
         place = page.next
 
 
 def _views(events: Sequence[Mapping[str, object]]) -> list[EventView]:
-    return [EventView.of(event) for event in events]
+    """The views of these events; one that cannot be shown is passed over."""
+    views = []
+    for event in events:
+        try:
+            views.append(EventView.of(event))
+        except UnusableDocumentError as error:
+            log.warning("an event is passed over: %s", error.message)
+    return views
 
 
-async def _moved_on(log: EventLog, stopping: Stopping, place: int, within_seconds: float) -> bool:
+async def _moved_on(feed: EventLog, stopping: Stopping, place: int, within_seconds: float) -> bool:
     """Waits for a new event; False when there was none in time, or the server stops."""
-    return bool(await stopping.unless_stopped(log.moved_on(place, within_seconds)))
+    return bool(await stopping.unless_stopped(feed.moved_on(place, within_seconds)))
 
 
 _EVENT_STREAM = {"schema": {"type": "string"}, "example": "id: 1042\nevent: goal.completed\ndata: {…}\n\n"}
@@ -154,23 +169,22 @@ async def stream_events(
 
     Without `after` and `Last-Event-ID` it begins with the next event. It ends when the server stops; reconnect then.
     """
-    log, where = resources.events, where_of(types, goal_id, session_id, user_id)
-    place = await place_of(log, last_event_id or after)
-    begin = place if place is not None else await log.number()
-    first = await log.page(begin, where, _STREAM_BATCH)
+    feed, where = resources.events, where_of(types, goal_id, session_id, user_id)
+    place = await place_of(feed, last_event_id or after)
+    begin = place if place is not None else await feed.number()
+    first = await feed.page(begin, where, _STREAM_BATCH)
     stopping = stopping_of(request)
 
     async def lines() -> AsyncIterator[str]:
         page = first
         yield ": ok\n\n"
         while not stopping.stopped:
-            for event in page.events:
-                view = EventView.of(event)
+            for view in _views(page.events):
                 data = view.model_dump_json()
                 yield f"id: {view.sequence}\nevent: {view.type}\ndata: {data}\n\n"
-            if not page.events and not await _moved_on(log, stopping, page.next, _HEARTBEAT_SECONDS):
+            if not page.events and not await _moved_on(feed, stopping, page.next, _HEARTBEAT_SECONDS):
                 yield ": waiting\n\n"
-            page = await log.page(page.next, where, _STREAM_BATCH)
+            page = await feed.page(page.next, where, _STREAM_BATCH)
 
     return StreamingResponse(
         lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -186,9 +200,9 @@ async def read_event(
     return EventView.of(await known_event(resources.events, event_id))
 
 
-async def known_event(log: EventLog, event_id: str) -> Mapping[str, object]:
+async def known_event(feed: EventLog, event_id: str) -> Mapping[str, object]:
     """The stored event of that id, with its place; raises NotFoundError."""
-    if await log.place_of(event_id) is None:
+    if await feed.place_of(event_id) is None:
         raise NotFoundError(f"there is no event {event_id}")
     found: Mapping[str, object] | None = await EventDocument.get_motor_collection().find_one({"_id": event_id})
     if found is None:
@@ -213,16 +227,16 @@ def where_of(types: str | None, goal_id: str | None, session_id: str | None, use
     return where
 
 
-async def place_of(log: EventLog, after: str | None) -> int | None:
+async def place_of(feed: EventLog, after: str | None) -> int | None:
     """The place that a cursor names: a number that the feed gave out, or the id of an event."""
     if after is None or after == "":
         return None
     if after.isascii() and after.isdecimal():
         place = int(after)
-        if place > await log.number():
+        if place > await feed.number():
             raise InvalidError("after", "is not a cursor that this feed gave out")
         return place
-    place_of_event = await log.place_of(after) if after.startswith("evt_") else None
+    place_of_event = await feed.place_of(after) if after.startswith("evt_") else None
     if place_of_event is None:
         raise InvalidError("after", "is neither a cursor of this feed nor the id of an event that is stored")
     return place_of_event

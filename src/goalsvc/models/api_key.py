@@ -83,9 +83,9 @@ class ApiKey(Lenient):
             return None
 
     @classmethod
-    async def all_valid(cls) -> Sequence[Self]:
-        """Every key that is not revoked; one that cannot be used at all is passed over."""
-        return await cls.listed({"revoked_at": None}, "_id", most=0)
+    async def all_valid(cls, logged: set[str]) -> Sequence[Self]:
+        """Every key that is not revoked; one that cannot be used at all is passed over, and `logged` once."""
+        return await cls.listed({"revoked_at": None}, "_id", most=0, logged=logged)
 
     @classmethod
     async def add(cls, key: Self) -> Self:

@@ -23,6 +23,7 @@ from pymongo.read_concern import ReadConcern
 from goalsvc.coalescer import Coalescer
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.events import Event
+from goalsvc.domain.reading import whole
 from goalsvc.errors import CursorExpiredError, GoalsvcError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _BATCH = 1000
 _LOOK_SECONDS = 0.1
 
 _COUNTER = "events"
+#: The filter of an event that has its place; a place of another type is none.
+_A_PLACE = {"$type": ["int", "long"]}
 
 
 class EventDocument(Document):
@@ -222,7 +225,7 @@ class EventLog:
         position = await self.number()
         begin = after or 0
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
-        range_ = {"sequence": {"$gt": begin, "$lte": position}}
+        range_ = {"sequence": {"$gt": begin, "$lte": position, **_A_PLACE}}
         found = await collection.find({**where, **range_}).sort("sequence", ASCENDING).limit(limit).to_list(None)
         if after is not None and begin < position and (not found or found[0]["sequence"] != begin + 1):
             oldest = await self.oldest(position)
@@ -235,14 +238,14 @@ class EventLog:
         """Returns the matching events before that place, the newest first; without a place, the newest of all."""
         end = await self.number() + 1 if before is None else before
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
-        query = collection.find({**where, "sequence": {"$gt": 0, "$lt": end}}).sort("sequence", DESCENDING)
+        query = collection.find({**where, "sequence": {"$gt": 0, "$lt": end, **_A_PLACE}}).sort("sequence", DESCENDING)
         found = await query.limit(limit + 1).to_list(None)
         shown = found[:limit]
         return PastPage(shown, int(shown[-1]["sequence"]) if len(found) > limit else None)
 
     async def oldest(self, position: int) -> int:
         """The place after which every event is still stored."""
-        query = EventDocument.get_motor_collection().find({"sequence": {"$gt": 0}}, {"sequence": 1})
+        query = EventDocument.get_motor_collection().find({"sequence": {"$gt": 0, **_A_PLACE}}, {"sequence": 1})
         first = await query.sort("sequence", ASCENDING).limit(1).to_list(None)
         return int(first[0]["sequence"]) - 1 if first else position
 
@@ -252,7 +255,7 @@ class EventLog:
         if found is not None and found.get("sequence") is None:
             await self.number()
             found = await EventDocument.get_motor_collection().find_one({"_id": event_id}, {"sequence": 1})
-        return None if found is None else int(found["sequence"])
+        return None if found is None else whole(found.get("sequence"))
 
     async def moved_on(self, position: int, within_seconds: float) -> bool:
         """Waits until a place after `position` is taken, by whatever process; False when that took too long."""

@@ -30,6 +30,7 @@ class Keyring:
         self._clock, self._poll_seconds = clock, poll_seconds
         self._keys: dict[str, ApiKey] = {}
         self._noting: set[asyncio.Task[None]] = set()
+        self._logged: set[str] = set()
         self._lookups = 0
         self._second = 0
 
@@ -48,7 +49,7 @@ class Keyring:
 
     async def refresh(self) -> None:
         """Reads all keys anew; a revoked one is gone when this returns."""
-        self._keys = {key.sha256: key for key in await ApiKey.all_valid()}
+        self._keys = {key.sha256: key for key in await ApiKey.all_valid(self._logged)}
 
     async def caller_of(self, given: str) -> Caller | None:
         """Who calls with that key; None when there is no such key, or it is revoked or expired."""

@@ -198,10 +198,12 @@ class Lenient(Document):
         *,
         descending: bool = False,
         session: DatabaseSession | None = None,
+        logged: set[str] | None = None,
     ) -> list[Self]:
         """The first documents that match, in that order; one that cannot be used at all is passed over.
 
-        Such a document still counts towards `most`, so that the caller's cursor moves on.
+        Such a document still counts towards `most`, so that the caller's cursor moves on. A caller that asks again and again
+        passes the set of what was `logged`, so that each fault is logged once.
         """
         direction = DESCENDING if descending else ASCENDING
         cursor = cls.get_motor_collection().find(where, session=session).sort(sort, direction).limit(most)
@@ -210,7 +212,10 @@ class Lenient(Document):
             try:
                 found.append(cls.parse(document))
             except UnusableDocumentError as error:
-                log.warning("a document is passed over: %s", error.message)
+                if logged is None or error.message not in logged:
+                    log.warning("a document is passed over: %s", error.message)
+                if logged is not None:
+                    logged.add(error.message)
         return found
 
 

@@ -1,12 +1,13 @@
 """Webhook endpoints of the platform's backend, and the deliveries of events to them."""
 
+import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 
 from goalsvc.domain.reading import Flag, Instant, Text, Whole
@@ -23,10 +24,16 @@ LEASE = timedelta(seconds=40)
 _MOST_MILLISECONDS = 3_000
 
 
+def _checked(secret: str) -> str:
+    """Raises ValueError for what cannot sign."""
+    base64.b64decode(secret.removeprefix("whsec_"))
+    return secret
+
+
 class Secret(BaseModel):
     """A secret with which deliveries are signed; one that was replaced is valid until `expires_at`."""
 
-    secret: Text
+    secret: Annotated[Text, AfterValidator(_checked)]
     expires_at: Instant | None = None
 
 
@@ -61,9 +68,9 @@ class WebhookEndpoint(Lenient):
         return [each.secret for each in self.secrets if each.expires_at is None or each.expires_at > now]
 
     @classmethod
-    async def all_enabled(cls) -> list[Self]:
-        """The endpoints that are delivered to; one that cannot be used at all is passed over."""
-        return await cls.listed({"enabled": True}, "_id", most=0)
+    async def all_enabled(cls, logged: set[str] | None = None) -> list[Self]:
+        """The endpoints that are delivered to; one that cannot be used at all is passed over, and `logged` once."""
+        return await cls.listed({"enabled": True}, "_id", most=0, logged=logged)
 
     @classmethod
     async def change(cls, endpoint_id: str, update: Mapping[str, object], **where: object) -> Self | None:

@@ -44,6 +44,7 @@ class Courier:
     def __init__(self, context: Context, events: EventLog, sender: WebhookSender) -> None:
         self._context, self._events, self._sender = context, events, sender
         self._serving: dict[str, asyncio.Task[None]] = {}
+        self._logged: set[str] = set()
 
     async def run(self) -> None:
         """Delivers until it is cancelled; what fails is tried again at the next look."""
@@ -65,7 +66,7 @@ class Courier:
 
     async def turn(self) -> bool:
         """Hands new events to the endpoints, and begins to serve those that have due deliveries; False without endpoints."""
-        endpoints = await WebhookEndpoint.all_enabled()
+        endpoints = await WebhookEndpoint.all_enabled(self._logged)
         while await self._hand_out(endpoints):
             pass
         now = self._context.clock.now()
@@ -102,7 +103,9 @@ class Courier:
             (endpoint.id, event)
             for event in page.events
             for endpoint in endpoints
-            if event["sequence"] > endpoint.begins_after and selects(endpoint.types, event["type"])
+            if isinstance(event.get("type"), str)
+            and event["sequence"] > endpoint.begins_after
+            and selects(endpoint.types, event["type"])
         ]
         await Delivery.owe(wanted, self._context.clock.now())
         await Counter.raise_to(_CURSOR, page.next)
