@@ -114,7 +114,7 @@ faults: setup ## ten thousand simulated histories, and two hundred real kills; S
 	$(BIN)/python -W error -m tests.faults.run --histories 10000 --base-seed $$(($(SEED) * 100000 - 99999))
 	$(BIN)/python -m tests.faults.kills --kills 200 --seed $(SEED)
 
-drills: setup ## alerts, backups, TLS, full disks, outages, other clocks, least rights, mixed versions, restarts under load
+drills: setup ## alerts, backups, TLS, full disks, outages, other clocks, least rights, mixed versions, many promises and dead letters, restarts under load
 	GOALSVC_TEST_DRILLS=all $(BIN)/python -m pytest -q tests/drills tests/outages tests/tasks/test_full_redis.py tests/tasks/test_backlog.py
 	$(BIN)/python -m tests.drills.run
 	$(BIN)/python -m tests.drills.alerts

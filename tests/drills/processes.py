@@ -21,8 +21,8 @@ from goalsvc.devstack.ports import HOST, free_port
 from goalsvc.devstack.waiting import holds_within
 
 API_KEY, KEY, SECRET = "drill-api-key", "drill-key", "drill-secret"
-#: A limit for what hangs: on a busy machine three processes of one port took more than a minute to start.
-READY_SECONDS = 180.0
+#: Limits for what hangs: on a busy machine three processes took more than a minute to start, half of one to end.
+READY_SECONDS, STOPPED_SECONDS = 180.0, 120.0
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Program:
         """Sends SIGTERM and waits until it is gone."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(STOPPED_SECONDS)
             self.process = None
 
 

@@ -14,7 +14,7 @@ from goalsvc.devstack.waiting import holds_within
 from .only import in_drills
 from .processes import READY_SECONDS, FakePusher, Program, environment_of
 
-pytestmark = [pytest.mark.real, in_drills]
+pytestmark = [pytest.mark.real, in_drills, pytest.mark.timeout(700)]
 
 WEBHOOKS = 20
 
