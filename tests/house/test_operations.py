@@ -11,8 +11,10 @@ import pytest
 import yaml
 from fastapi.routing import APIRoute
 
+from goalsvc.commands.preflight import _COMMANDS
 from goalsvc.console import pages as console
 from goalsvc.tasks.census import CensusFigures
+from tests.drills.rights import granted_to_redis
 
 from .reference import declared_metrics
 
@@ -94,6 +96,27 @@ class TestAnswersToWebhooks:
         counted = set(re.findall(r'WEBHOOKS\.labels\("(\w+)"\)', source))
         counted |= set(re.findall(r'WebError\(4\d\d, "(\w+)"', source))  # by `WEBHOOKS.labels(error.code)`
         assert {value for values in wanted for value in values.split("|")} <= counted
+
+
+class TestRightsInRedis:
+    """What a script of ours calls, the listed rights contain, and a start asks for it."""
+
+    @pytest.fixture
+    def called(self) -> set[str]:
+        sources = [path for kind in ("*.py", "*.lua") for path in (ROOT / "src" / "goalsvc").rglob(kind)]
+        return {
+            name.lower()
+            for path in sources
+            for name in re.findall(r"redis\.p?call\(['\"](\w+)", path.read_text("utf-8"))
+        }
+
+    def test_are_listed(self, called: set[str]) -> None:
+        listed = {rule.removeprefix("+") for rule in granted_to_redis() if rule.startswith("+")}
+        assert called
+        assert called - listed == set()
+
+    def test_are_asked_for_at_the_start(self, called: set[str]) -> None:
+        assert called - {command[0] for command in _COMMANDS} == set()
 
 
 class TestRunbooks:

@@ -113,7 +113,7 @@ _PROBE = "goalsvc:ready:probe"
 _COMMANDS: tuple[tuple[str | int | float, ...], ...] = (
     ("ping",), ("time",), ("info", "memory"), ("script", "load", "return 1"), ("evalsha", "0" * 40, 0),
     ("set", _PROBE, "1"), ("psetex", _PROBE, 1000, "1"), ("get", _PROBE), ("incr", _PROBE), ("decr", _PROBE),
-    ("expire", _PROBE, 1), ("pexpire", _PROBE, 1000), ("exists", _PROBE), ("del", _PROBE),
+    ("expire", _PROBE, 1), ("pexpire", _PROBE, 1000), ("pttl", _PROBE), ("exists", _PROBE), ("del", _PROBE),
     ("hset", _PROBE, "f", "1"), ("hget", _PROBE, "f"), ("hmget", _PROBE, "f"), ("unlink", _PROBE),
     ("lpush", _PROBE, "1"), ("ltrim", _PROBE, 0, 0), ("blpop", _PROBE, 0.01), ("del", _PROBE),
     ("zadd", _PROBE, 1, "m"), ("zcard", _PROBE), ("zcount", _PROBE, 0, 1), ("zrange", _PROBE, 0, 1),
