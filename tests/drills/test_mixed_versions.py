@@ -35,7 +35,10 @@ def source_of(commit: str, directory: Path) -> Path | None:
     return directory / "src"
 
 
-pytestmark = [pytest.mark.real, in_drills]
+pytestmark = [pytest.mark.real, in_drills, pytest.mark.timeout(900)]
+
+#: An earlier worker drops a job of a task that it does not know; it is enqueued again 25 s later, and may meet the same worker.
+PAID_SECONDS = 300.0
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def test_a_funded_show_is_paid(tmp_path: Path, commit: str, old: str) -> None:
             left.enter_context(running(["worker"], now, tmp_path / "beside.log"))
         assert show.begins(60), "\n".join(log.read_text()[-3000:] for log in logs)
         assert show.perform() == [200, 200]
-        assert show.is_paid(60), "\n".join(log.read_text()[-3000:] for log in logs)
+        assert show.is_paid(PAID_SECONDS), "\n".join(log.read_text()[-3000:] for log in logs)
         # The upgrade is finished: what only the later version does is done, and the books are right.
         last = left.enter_context(running(["serve"], now, tmp_path / "last.log"))
         left.enter_context(running(["worker"], now, tmp_path / "later.log"))
