@@ -15,7 +15,7 @@ from goalsvc.commands.preflight import mongodb_complaint, redis_complaint
 from goalsvc.devstack.ports import free_port
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.origin import Cause, Origin
-from goalsvc.domain.promises import Job
+from goalsvc.domain.promises import Job, Promise
 from goalsvc.errors import GoalsvcError
 from goalsvc.integrations.pusher import open_notifier
 from goalsvc.integrations.rtc import open_rtc
@@ -25,7 +25,7 @@ from goalsvc.tasks.runner import Runner, about
 from goalsvc.tasks.task import task
 from tests.api.app import open_service
 from tests.api.test_webhook import body_of
-from tests.receivers.fakes import FakeClock, open_stage
+from tests.receivers.fakes import NOW, FakeClock, open_stage
 from tests.receivers.scenes import GOAL, a_goal
 
 LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq", "httpx", "httpcore", "py.warnings")
@@ -158,7 +158,8 @@ class TestDoors:
             raise GoalsvcError("cannot be done")
 
         async with open_stage() as stage:
-            await a_goal(GoalKind.SHOW)
+            owed = Promise(id="example", task="example", arguments={"goal_id": str(GOAL)}, at=NOW)
+            await a_goal(GoalKind.SHOW, promises=[owed])
             logs.configure(settings_with(log_format="json"))
             job = Job("j1", "example", {"goal_id": str(GOAL)}, promise=f"goals/{GOAL}/example")
             await Runner([example], WITH_PROMISES).run(stage.context, job, 1)
