@@ -84,7 +84,7 @@ class TestTable:
     async def test_what_may_pass_says_when_to_come_back(
         self, service: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def down(goal_id: object) -> None:
+        async def down(goal_id: object, session: object = None) -> None:
             raise AutoReconnect("down")
 
         monkeypatch.setattr(Goal, "by_id", down)

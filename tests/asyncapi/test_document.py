@@ -191,7 +191,7 @@ class TestWhatIsSent:
         await world.post(f"/v1/goals/{request.id}/decline")
         here = {"channel": "presence-stream@alice", "user_id": "bob"}
         await world.hears({"name": "member_added", **here})
-        await world.after(seconds=5)
+        await world.settle()
         await world.hears({"name": "member_removed", **here})
         await world.settle()
 

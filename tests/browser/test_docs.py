@@ -18,7 +18,7 @@ def test_calls_can_be_tried_and_read_and_messages_read(visit: "BrowserContext", 
     expect(page.locator("#operations-Goals-make_goal, [id^='operations-']").first).to_be_visible()
 
     page.get_by_role("link", name="Read calls").click()
-    expect(page.get_by_role("heading", name="A first show")).to_be_visible()
+    expect(page.get_by_role("heading", name="A first show")).to_be_visible(timeout=60_000)
     page.get_by_placeholder("Search...").fill("contributions")
     expect(page.get_by_role("menuitem").filter(has_text="ontribut").first).to_be_visible()
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks import dead_letters
 from goalsvc.tasks.redrives import redrive_letters
 from tests.world import World
 
@@ -160,7 +161,8 @@ class TestPages:
         world.database.users.update_one({"_id": "viewer-00000"}, {"$set": {"promises": [promise]}})
         died = {"task": "StopRecord", "promise": letter, "at": world.clock.now(), "tries": 1}
         other = {"goal_id": "0" * 24, "session_id": "1" * 24, "more": 5}
-        await DeadLetter.bury(DeadLetter(_id=letter, arguments=other, reason="rtc_failed: again", **died))
+        again = DeadLetter(_id=letter, arguments=other, reason="rtc_failed: again", **died)
+        await dead_letters.bury(world.context, again)
         (view,) = (await world.get(f"/v1/dead-letters?id={letter}"))["items"]
         assert view["arguments"] == {"goal_id": "0" * 24, "session_id": "0" * 24}
         assert view["present_arguments"] == stands

@@ -181,8 +181,8 @@ class Stage:
     async def everything(self) -> dict[str, list[Any]]:
         """Every stored document, by collection: what "changes nothing" is compared with."""
         names = sorted(await self.database.list_collection_names())
-        # The mark of the transaction that looked at a goal last says nothing of the goal.
-        shown = {"batch_id": 0}
+        # The marks of the transaction that looked at a goal last say nothing of the goal.
+        shown = {"batch_id": 0, "decided_at": 0}
         found = {name: await self.database[name].find({}, shown).sort("_id", 1).to_list(None) for name in names}
         return {name: documents for name, documents in found.items() if documents}
 

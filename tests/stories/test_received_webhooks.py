@@ -91,7 +91,7 @@ async def test_the_events_of_one_request_are_found_at_once_with_what_each_receiv
         }
         assert answers["track_channel_presence"]["outcome"] == "done"
     world.clock.move_on(31)
-    assert (await world.get(f"/v1/webhooks?request_id={request_id}"))["items"] == []
+    assert (await world.get(f"/v1/webhooks?request_id={request_id}"))["items"] == rows
 
 
 async def test_a_refused_webhook_is_found_by_its_request(world: World) -> None:
