@@ -15,6 +15,7 @@ from goalsvc.console.access import COOKIE
 from goalsvc.console.explaining import rule
 from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.queries.money import MOST_LINES
+from goalsvc.console.queries.webhooks import MOST_SHOWN
 from goalsvc.console.routing import console_router
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import TraceSegment
@@ -220,6 +221,22 @@ class TestWebhooks:
         assert "do not sign this body" in (await operator.get("/console/webhooks?which=refused")).text
         assert "30.2 s" in (await operator.get("/console/webhooks?which=late")).text
 
+    async def test_that_arrived_in_one_millisecond_are_never_divided_between_pages(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        instants = [world.clock.now() - timedelta(seconds=1 + at // 30) for at in range(2 * MOST_SHOWN)]
+        world.database.traces.insert_many(
+            {"at": at, "node": {"kind": "webhook", "name": "member_added", "user_id": f"user-{number}-"}}
+            for number, at in enumerate(instants)
+        )
+        path, shown = "/console/webhooks", list[str]()
+        while path:
+            text = (await operator.get(path)).text
+            shown += re.findall(r"<bdi>(user-\d+-)</bdi>", text)
+            older = re.search(r'href="([^"]*until=[^"]*)">Older ones', text)
+            path = f"/console/webhooks{unescape(older[1])}" if older else ""
+        assert sorted(shown) == sorted(f"user-{number}-" for number in range(2 * MOST_SHOWN))
+
 
 class TestStatements:
     async def test_are_read_page_by_page_without_a_gap(self, world: World, operator: httpx.AsyncClient) -> None:
@@ -365,6 +382,11 @@ class TestAnEscrow:
         assert "Rule: each contribution goes to the streamer when the show reaches its last level" in text
         assert "The platform&#39;s fee is 2.5 % of each payout, rounded down." in text
         assert "0 tokens are paid, 0 are refunded, 20 are held." in text
+        (transfer,) = world.database.transfers.find({"credit": f"escrow:show_funding:{funding['id']}"})
+        digest = transfer["_id"].rpartition("-")[2]
+        assert f"contribution <code>{transfer['metadata']['doc_id']}</code>, key digest" in text
+        assert f'title="{digest}"' in text
+        assert len(digest) == 40
         (await operator.get(f"{path}/statement.csv")).raise_for_status()
         await world.post(f"/v1/goals/{funding['id']}/end")
         await world.settle()

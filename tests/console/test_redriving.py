@@ -3,11 +3,13 @@
 import asyncio
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import httpx
 import pytest
 
+from goalsvc.console.queries.goals import MOST_LETTERS
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks import dead_letters
 from goalsvc.tasks.redrives import redrive_letters
@@ -151,6 +153,25 @@ class TestPages:
         answer = await operator.post("/console/act/redrive-group", data=fields, headers=FROM_HERE)
         assert (answer.status_code, "limit" in answer.text, "/console/dead-letters" in answer.text) == (422, True, True)
         assert (await operator.get("/console/redrives/rdr_nothing")).status_code == 404
+
+    async def test_of_a_goal_lead_to_all_its_letters(self, world: World, operator: httpx.AsyncClient) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        levels = [{"title": "Sing", "target": 60}]
+        goal = await world.post("/v1/goals", {"kind": "KaraokeGoal", "session_id": session["id"], "levels": levels})
+        letters = bury(world, MOST_LETTERS + 5)
+        world.database.dead_letters.update_many({}, {"$set": {"goal_id": goal["id"]}})
+        bury_another = {"_id": "other", "task": "StopRecord", "reason": "x", "at": world.clock.now(), "state": "dead"}
+        world.database.dead_letters.insert_one(bury_another)
+        text = (await operator.get(f"/console/goals/{goal['id']}")).text
+        assert f"The latest {MOST_LETTERS} are shown" in text
+        path, found = f"/console/dead-letters?goal_id={goal['id']}", list[str]()
+        assert path.removeprefix("/console") in text
+        while path:
+            page = (await operator.get(path)).text
+            found += re.findall(r'class="mono" href="\?id=[^"]+">([^<]+)</a>', page)
+            older = re.search(r'href="(\?[^"]*cursor=[^"]*)">Older ones', page)
+            path = f"/console/dead-letters{unescape(older[1])}" if older else ""
+        assert sorted(found) == sorted(letters)
 
     async def test_of_a_letter_show_the_old_arguments_beside_the_present_ones(
         self, world: World, operator: httpx.AsyncClient

@@ -21,6 +21,7 @@ router = console_router()
 _PAGE = 20
 _MOST_REDRIVES = 5
 _LONGEST_VALUE = 300
+_GOAL_ID = "^[0-9a-fA-F]{24}$"
 
 Difference = tuple[str, str, str]
 
@@ -30,22 +31,25 @@ async def show_dead_letters(
     request: Request,
     caller: Operator,
     identity: Annotated[str | None, Query(alias="id", max_length=400)] = None,
+    goal_id: Annotated[str | None, Query(pattern=_GOAL_ID)] = None,
     cursor: Annotated[str | None, Query(max_length=700)] = None,
 ) -> Response:
-    """Shows the tasks that failed for the last time, in groups and one by one."""
+    """Shows the tasks that failed for the last time, in groups and one by one; those of one goal, redriven ones too."""
     context: Context = request.app.state.context
-    wanted = {"id": identity} if identity else {"state": "dead"}
+    narrowed = {name: value for name, value in (("id", identity), ("goal_id", goal_id)) if value}
+    wanted = narrowed or {"state": "dead"}
     found = timed(await read_operation(request, caller, "/v1/dead-letters", **wanted, **_latest(_PAGE, cursor)))
     redrives = await read_operation(request, caller, "/v1/redrives", **_latest(_MOST_REDRIVES))
     return page(
         request,
         "dead_letters.html",
         caller=caller,
-        groups=[] if identity else await overview.dead_letter_groups(),
+        groups=[] if narrowed else await overview.dead_letter_groups(),
         letters=found["items"],
         next=found["next"],
-        redrives=[] if identity else timed(redrives)["items"],
+        redrives=[] if narrowed else timed(redrives)["items"],
         one=bool(identity),
+        goal_id=goal_id,
         differences=differences,
         now=context.clock.now(),
         acts=offered(caller, "redrive"),

@@ -49,7 +49,7 @@ _OF_PRESENCE = frozenset({UserEntered.event, UserLeft.event})
 
 
 async def _is_replaced(promise: PromiseRef | None) -> bool:
-    """Whether the stream was told, or is to be told something later of this viewer, or it is too late to tell anything."""
+    """Returns whether a later notice of this viewer has been sent or is promised, or the notice has expired."""
     if promise is None or promise.collection != PresenceNotice.get_settings().name:
         return False
     notice = await PresenceNotice.read(promise.document_id)

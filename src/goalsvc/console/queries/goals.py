@@ -20,6 +20,8 @@ from goalsvc.models.why import explain_goal
 #: A page shows at most so many of each; what is left out is said and offered.
 MOST_WEBHOOKS = 1_500
 MOST_EVENTS = 2_000
+MOST_LETTERS = 20
+MOST_CLIPS = 20
 
 _JOINS = frozenset({"member_added", "channel_occupied"})
 _REPEATS = frozenset({"already_running", "not_running", "already_done"})
@@ -37,7 +39,10 @@ class GoalPage:
     why: Why | None
     """What `GET /v1/goals/{id}/why-not` answers."""
     clips: Sequence[Mapping[str, object]]
+    more_clips: bool
     letters: Sequence[Mapping[str, object]]
+    """Its dead letters, latest first."""
+    more_letters: bool
     cut: Sequence[str]
     """What is not shown, in words."""
 
@@ -61,7 +66,7 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
             _events(identity),
         ),
         asyncio.gather(
-            rows("dead_letters", {"goal_id": identity}, sort=[("at", -1)], limit=50),
+            rows("dead_letters", {"goal_id": identity}, sort=[("at", -1), ("_id", -1)], limit=MOST_LETTERS + 1),
             _clips(goal),
             money_of(escrows),
         ),
@@ -75,7 +80,19 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
     events = sorted(events[:MOST_EVENTS], key=lambda event: str(event.get("created_at")))
     stored = raw[0] if raw else {}
     timeline = _timeline(goal, stored, webhooks[:MOST_WEBHOOKS][::-1], events, money, now)
-    return GoalPage(goal, stored, timeline, escrows, money, why, clips, letters, cut)
+    return GoalPage(
+        goal,
+        stored,
+        timeline,
+        escrows,
+        money,
+        why,
+        clips=clips[:MOST_CLIPS],
+        more_clips=len(clips) > MOST_CLIPS,
+        letters=letters[:MOST_LETTERS],
+        more_letters=len(letters) > MOST_LETTERS,
+        cut=cut,
+    )
 
 
 _EVENT = {"type": 1, "created_at": 1, "cause": 1, "data.progress": 1, "data.goal.progress": 1, "data.goal.level": 1}
@@ -106,7 +123,7 @@ async def _events(goal_id: str) -> list[dict[str, object]]:
 async def _clips(goal: Goal) -> list[dict[str, object]]:
     session_id = goal.conditions.session_id
     where = {"metadata.source.id": {"$in": [session_id, str(session_id)]}, "goal_id": goal.id}
-    return await rows("assets", where, limit=20) if session_id is not None else []
+    return await rows("assets", where, sort=[("_id", -1)], limit=MOST_CLIPS + 1) if session_id is not None else []
 
 
 async def escrows_of(goal: Goal) -> list[str]:

@@ -60,6 +60,10 @@ class Line:
     balance: int
     other: str
     cause: Mapping[str, object]
+    contribution: str
+    """The id of the contribution that it is; empty when it is something else."""
+    key_digest: str
+    """The digest of the Idempotency-Key under which the contribution was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,23 @@ async def statement(account: str, before: Before | None = None) -> Statement:
         cause = transfer.get("cause")
         other = debit if credit == account else credit
         told = cause if isinstance(cause, Mapping) else {}
-        lines.append(Line(transfer.get("created_at"), str(transfer["_id"]), amount, running, other, told))
+        transfer_id = str(transfer["_id"])
+        contribution, digest = _contribution(transfer)
+        lines.append(Line(transfer.get("created_at"), transfer_id, amount, running, other, told, contribution, digest))
         running -= amount
     return Statement(account, running, lines[::-1], closing, balance, earlier, proof)
 
 
 def _place(transfer: Mapping[str, Any]) -> Before:
     return Before(transfer["created_at"], str(transfer["_id"]))
+
+
+def _contribution(transfer: Mapping[str, object]) -> tuple[str, str]:
+    """Returns the id of the contribution that a transfer is, and the digest of its key; two empty texts for others."""
+    metadata, transfer_id = transfer.get("metadata"), str(transfer["_id"])
+    if not transfer_id.startswith("contribution-") or not isinstance(metadata, Mapping):
+        return "", ""
+    return str(metadata.get("doc_id") or ""), transfer_id.rpartition("-")[2]
 
 
 async def _nothing() -> tuple[int, int]:

@@ -52,7 +52,7 @@ class WebhookPage:
     late: int
     slowest: timedelta
     earlier: datetime | None
-    """Where to go on with what is older."""
+    """Where to go on with what is older: all that arrived in this millisecond is shown or looked at."""
 
     @property
     def sentence(self) -> str:
@@ -87,14 +87,28 @@ async def latest_webhooks(until: datetime, most: int = MOST_LOOKED_AT) -> list[W
 async def webhook_page(which: Which, until: datetime) -> WebhookPage:
     """Returns the webhooks that arrived before that instant, latest first."""
     found = await latest_webhooks(until, MOST_LOOKED_AT + 1)
-    webhooks = found[:MOST_LOOKED_AT]
+    more = len(found) > MOST_LOOKED_AT
+    webhooks = _whole_milliseconds(found[:MOST_LOOKED_AT], found[-1].at) if more else found
     late = [webhook for webhook in webhooks if webhook.late is not None and webhook.late > LATE]
     refused = [webhook for webhook in webhooks if webhook.refused]
     chosen = {Which.ALL: webhooks, Which.REFUSED: refused, Which.LATE: late}[which]
-    shown = chosen[:MOST_SHOWN]
-    earlier = shown[-1].at if len(chosen) > MOST_SHOWN else found[-1].at if len(found) > MOST_LOOKED_AT else None
+    shown = _page_of(chosen)
+    earlier = shown[-1].at if len(chosen) > len(shown) else webhooks[-1].at if more else None
     slowest = max((webhook.late for webhook in late if webhook.late is not None), default=timedelta())
     return WebhookPage(shown, len(webhooks), len(refused), len(late), slowest, earlier)
+
+
+def _whole_milliseconds(webhooks: Sequence[Webhook], cut: datetime) -> Sequence[Webhook]:
+    """Returns those of milliseconds that are complete: without the one in which the list was cut, if there is another."""
+    return [webhook for webhook in webhooks if webhook.at > cut] or webhooks
+
+
+def _page_of(chosen: Sequence[Webhook]) -> Sequence[Webhook]:
+    """Returns the first of these, up to the end of a millisecond, so that the next page begins with an earlier one."""
+    if len(chosen) <= MOST_SHOWN:
+        return chosen
+    last = chosen[MOST_SHOWN - 1].at
+    return [webhook for webhook in chosen if webhook.at >= last]
 
 
 def _webhook(row: Mapping[str, Any]) -> Webhook:
