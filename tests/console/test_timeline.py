@@ -9,13 +9,14 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalsvc.console.pictures.axis import axis_of, duration_text
+from goalsvc.console.pictures.axis import axis_of
 from goalsvc.console.pictures.scale import LEFT, RIGHT
 from goalsvc.console.pictures.shapes import Glyph, Rect, Text
 from goalsvc.console.pictures.timeline import Act, Flow, Mark, Receipt, Run, Step, Timeline, bars, draw
 from goalsvc.console.queries.goals import runs_of
 from goalsvc.console.ranges import Range
 from goalsvc.console.rendering import templates
+from goalsvc.domain.durations import duration_text
 from goalsvc.domain.performance import GoalClock, Owner
 from goalsvc.domain.presence import join_mark, leave_mark
 

@@ -44,6 +44,17 @@ async def a_funded_show(world: World) -> str:
     return str(show)
 
 
+class TestEscrow:
+    async def test_of_a_show_is_known_without_the_pair_of_the_session(
+        self, world: World, operator: httpx.AsyncClient
+    ) -> None:
+        show = await a_funded_show(world)
+        world.database.sessions.update_many({}, {"$set": {"show_goal_pairs": []}})
+        assert re.search(
+            r"/console/escrows/show_funding%3A[0-9a-f]{24}", await shown(world, operator, f"/goals/{show}")
+        )
+
+
 class TestStart:
     async def test_says_what_is_missing_and_then_that_nothing_is(
         self, world: World, operator: httpx.AsyncClient

@@ -8,10 +8,10 @@ from bson import ObjectId
 
 from goalsvc.commands.api import CommandError
 from goalsvc.commands.replay import Recorded
-from goalsvc.console.pictures.axis import duration_text
 from goalsvc.console.pictures.timeline import Mark, Run, Timeline, draw
 from goalsvc.console.rendering import templates
 from goalsvc.domain.channels import Channel, ChannelKind
+from goalsvc.domain.durations import duration_text
 from goalsvc.domain.performance import GoalClock, Owner
 from goalsvc.domain.presence import join_mark, leave_mark
 

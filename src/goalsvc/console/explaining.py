@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from goalsvc.console.pictures.axis import duration_text
 from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.pictures.timeline import Mark, Timeline
+from goalsvc.domain.durations import duration_text
 from goalsvc.domain.escrow import performed_share
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.why import Why

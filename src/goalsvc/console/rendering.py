@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.console.acts import ACTS
-from goalsvc.console.pictures.axis import duration_text
 from goalsvc.domain.books import legs_of
+from goalsvc.domain.durations import duration_text
 from goalsvc.domain.reading import instant, whole
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goalsvc.console.pictures.axis import Axis, axis_of, duration_text
+from goalsvc.console.pictures.axis import Axis, axis_of
 from goalsvc.console.pictures.scale import CHARACTER, LEFT, RIGHT, WIDTH, breaks, name, shortened, ticks
 from goalsvc.console.pictures.shapes import Line, Picture, Rect, Shape, Text
 from goalsvc.console.pictures.timeline import Run
+from goalsvc.domain.durations import duration_text
 
 _ROW, _BAR = 30.0, 16.0
 #: So many goals and windows have a row; the page's tables have all.

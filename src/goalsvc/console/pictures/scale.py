@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from goalsvc.console.pictures.axis import Axis, duration_text
+from goalsvc.console.pictures.axis import Axis
 from goalsvc.console.pictures.shapes import Line, Rect, Shape, Text
+from goalsvc.domain.durations import duration_text
 
 WIDTH = 1120.0
 LEFT, RIGHT = 132.0, WIDTH - 16.0

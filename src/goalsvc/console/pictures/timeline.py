@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
-from goalsvc.console.pictures.axis import Axis, axis_of, duration_text
+from goalsvc.console.pictures.axis import Axis, axis_of
 from goalsvc.console.pictures.scale import CHARACTER, LEFT, RIGHT, WIDTH, breaks, name, shortened, ticks
 from goalsvc.console.pictures.shapes import Glyph, Line, Picture, Polyline, Rect, Shape, Sign, Text
+from goalsvc.domain.durations import duration_text
 
 Item = TypeVar("Item")
 

@@ -11,10 +11,10 @@ from bson import ObjectId
 from goalsvc.console.pictures.timeline import Act, Mark, Receipt, Run, Step, Timeline
 from goalsvc.console.queries import rows
 from goalsvc.console.queries.flows import Money, money_of
-from goalsvc.domain.escrow import exclusive_escrow, show_escrow, trigger_escrow
-from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
+from goalsvc.models.goal_escrows import escrows_of
 from goalsvc.models.why import explain_goal
 
 #: A page shows at most so many of each; what is left out is said and offered.
@@ -124,37 +124,6 @@ async def _clips(goal: Goal) -> list[dict[str, object]]:
     session_id = goal.conditions.session_id
     where = {"metadata.source.id": {"$in": [session_id, str(session_id)]}, "goal_id": goal.id}
     return await rows("assets", where, sort=[("_id", -1)], limit=MOST_CLIPS + 1) if session_id is not None else []
-
-
-async def escrows_of(goal: Goal) -> list[str]:
-    """Returns the names of the escrows that a goal fills or is paid from."""
-    if goal.id is None:
-        return []
-    match goal.kind:
-        case GoalKind.FUNDING:
-            return [show_escrow(goal.id)]
-        case GoalKind.TRIGGER:
-            return [trigger_escrow(goal.id)]
-        case GoalKind.EXCLUSIVE:
-            return [exclusive_escrow(goal.id)]
-        case GoalKind.SHOW:
-            funding = await funding_of(goal)
-            return [show_escrow(funding)] if funding is not None else []
-        case _:
-            return []
-
-
-async def funding_of(goal: Goal) -> ObjectId | None:
-    """Returns the id of the FundingGoal that pays for a show."""
-    named = (goal.metadata.model_extra or {}).get("funding_goal_id")
-    if isinstance(named, str | ObjectId) and ObjectId.is_valid(named):
-        return ObjectId(named)
-    where = {"_id": goal.conditions.session_id, "show_goal_pairs.show_goal": {"$in": [goal.id, str(goal.id)]}}
-    for session in await rows("sessions", where, limit=1, fields={"show_goal_pairs": 1}):
-        for pair in session.get("show_goal_pairs") or ():
-            if str(pair.get("show_goal")) == str(goal.id) and ObjectId.is_valid(pair.get("funding_goal") or ""):
-                return ObjectId(pair["funding_goal"])
-    return None
 
 
 # -- the time line ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
-from goalsvc.console.queries.goals import escrows_of
 from goalsvc.domain.channels import Channel, ChannelKind
 from goalsvc.domain.escrow import escrow_account
 from goalsvc.domain.goals import level_of
@@ -20,6 +19,7 @@ from goalsvc.domain.performance import GoalClock, Rule
 from goalsvc.domain.presence import join_mark, leave_mark
 from goalsvc.models.clocks import declined, not_admitted, owner_of
 from goalsvc.models.goal import Goal, deadline_of, is_active, rule_of
+from goalsvc.models.goal_escrows import escrows_of
 from goalsvc.models.wallet import Account
 
 _JOINS, _LEAVES = {"member_added", "channel_occupied"}, {"member_removed", "channel_vacated"}

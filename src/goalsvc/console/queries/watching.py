@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from goalsvc.console.pictures.axis import duration_text
 from goalsvc.console.queries import rows
-from goalsvc.console.queries.webhooks import LATE, Webhook, latest_webhooks
 from goalsvc.domain.channels import TEST_KEY
+from goalsvc.domain.durations import duration_text
 from goalsvc.models.census import Census, take_census
+from goalsvc.models.received_webhooks import LATE, Webhook, latest_webhooks
 from goalsvc.settings import Settings
 from goalsvc.settings_checks import problems_of, warnings_of
 

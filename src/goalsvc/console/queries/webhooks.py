@@ -1,18 +1,14 @@
 """Pusher's webhooks as they arrived, looked at from the latest on: all, those refused, those late."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
-from goalsvc.console.pictures.axis import duration_text
-from goalsvc.console.queries import rows
+from goalsvc.domain.durations import duration_text
+from goalsvc.models.received_webhooks import LATE, MOST_LOOKED_AT, Webhook, latest_webhooks
 
-#: A webhook that takes longer than this is late.
-LATE = timedelta(seconds=5)
-#: How many roots are looked through for one page, and how many of them it shows.
-MOST_LOOKED_AT = 5_000
+#: How many of those that are looked through a page shows.
 MOST_SHOWN = 100
 
 
@@ -22,24 +18,6 @@ class Which(StrEnum):
     ALL = "all"
     REFUSED = "refused"
     LATE = "late"
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """One event of a webhook, or a webhook that was refused."""
-
-    id: str
-    at: datetime
-    name: str
-    reason: str
-    user_id: str
-    channel: str
-    goal_id: str
-    app_key: str
-    request_id: str
-    late: timedelta | None
-    """How long after the event it arrived; None where it does not say."""
-    refused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +51,6 @@ class WebhookPage:
         return f"Of {self.looked_at} webhook events {refused}; {late}."
 
 
-_TEXTS = ("name", "reason", "user_id", "channel", "app_key", "request_id")
-_FIELDS = (*_TEXTS, "happened_at")
-
-
-async def latest_webhooks(until: datetime, most: int = MOST_LOOKED_AT) -> list[Webhook]:
-    """Returns at most so many webhook events that arrived before that instant, latest first."""
-    where = {"at": {"$lt": until}, "parent": {"$exists": False}, "node.kind": "webhook"}
-    fields = {"at": 1, "goal_id": 1, **{f"node.{name}": 1 for name in _FIELDS}}
-    return [_webhook(row) for row in await rows("traces", where, sort=[("at", -1)], limit=most, fields=fields)]
-
-
 async def webhook_page(which: Which, until: datetime) -> WebhookPage:
     """Returns the webhooks that arrived before that instant, latest first."""
     found = await latest_webhooks(until, MOST_LOOKED_AT + 1)
@@ -109,17 +76,3 @@ def _page_of(chosen: Sequence[Webhook]) -> Sequence[Webhook]:
         return chosen
     last = chosen[MOST_SHOWN - 1].at
     return [webhook for webhook in chosen if webhook.at >= last]
-
-
-def _webhook(row: Mapping[str, Any]) -> Webhook:
-    node = row.get("node") or {}
-    happened = node.get("happened_at")
-    texts = {name: str(node.get(name) or "") for name in _TEXTS}
-    return Webhook(
-        id=str(row["_id"]),
-        at=row["at"],
-        goal_id=str(row.get("goal_id") or ""),
-        late=max(row["at"] - happened, timedelta()) if isinstance(happened, datetime) else None,
-        refused=node.get("name") == "refused",
-        **texts,
-    )
