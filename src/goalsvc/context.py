@@ -22,9 +22,19 @@ from goalsvc.domain.orders import Order, Posted
 from goalsvc.domain.origin import NOWHERE, Origin
 from goalsvc.domain.outcome import Reason, Report
 from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.errors import GoalsvcError
 from goalsvc.settings import Settings
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One event for the clients in one channel."""
+
+    channel: str
+    event: str
+    data: Mapping[str, object]
 
 
 class Notifier(Protocol):
@@ -35,6 +45,14 @@ class Notifier(Protocol):
 
         Raises NoticeTooLargeError when the encoded data is over 10 KB (bytes, not characters), and ExternalServiceError
         when Pusher refuses, fails or does not answer in time: the caller may try again.
+        """
+        ...
+
+    async def trigger_each(self, tellings: Sequence[Telling]) -> Mapping[int, GoalsvcError]:
+        """Hands over many events, several in a call and some calls side by side, in no order.
+
+        Returns why an event was refused, by its place: a name or data that Pusher never takes. Raises ExternalServiceError
+        when Pusher fails: then some have been handed over.
         """
         ...
 

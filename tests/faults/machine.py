@@ -18,14 +18,15 @@ from arq.jobs import deserialize_job
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from goalsvc.clock import to_epoch_milliseconds, whole_milliseconds
-from goalsvc.context import WorkerContext
+from goalsvc.context import Telling, WorkerContext
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.promises import Job
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError, NotYetError, ServiceDownError
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError, NotYetError, ServiceDownError
 from goalsvc.integrations.breaker import Breaker
 from goalsvc.tasks.arq_queue import body_of, deserialize, job_of
 from goalsvc.tasks.runner import Runner
+from tests.support.services import each_singly
 
 from .loop import PROCESS, Process
 
@@ -675,6 +676,10 @@ class SimulatedPusher(Service):
 
     async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, Any]) -> None:
         await self.call(lambda: self.told.append(Told(tuple(channels), event, data)))
+
+    async def trigger_each(self, tellings: Sequence[Telling]) -> Mapping[int, GoalsvcError]:
+        """Hands over each by `trigger`, one after another."""
+        return await each_singly(self.trigger, tellings)
 
     async def users_in(self, channel: str) -> list[str]:
         users = set[str]()

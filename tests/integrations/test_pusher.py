@@ -6,23 +6,25 @@ import hmac
 import json
 import logging
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from goalsvc.context import Notifier
+from goalsvc.context import Notifier, Telling
 from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, ServiceDownError, SettingsError
 from goalsvc.integrations.pusher import (
     CONCURRENT_CALLS,
     DATA_LIMIT_BYTES,
+    EVENTS_PER_BATCH,
     PusherNotifier,
     open_notifier,
 )
 from tests.support.services import Notice, RecordedNotifier
 
 from .conftest import settings_with
-from .stub_server import StubAnswer, StubServer, free_port
+from .stub_server import StubAnswer, StubRequest, StubServer, free_port
 
 SECRET = "a-secret-never-shown"
 
@@ -208,6 +210,84 @@ class TestRequest:
             results = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(result) for result in results} == {ServiceDownError}
         assert 1 < stub.most_under_way <= CONCURRENT_CALLS
+
+
+def tellings(number: int) -> list[Telling]:
+    """`wallet.updated` for so many users, `{"n": 0}` and so on."""
+    return [Telling(f"private-user@{one}", "wallet.updated", {"n": one}) for one in range(number)]
+
+
+def events_of(stub: StubServer, path: str) -> list[list[int]]:
+    """What each call of that path told: the `n` of its events."""
+    bodies = [json.loads(request.body) for request in stub.requests if request.path == f"/apps/7/{path}"]
+    return [[json.loads(event["data"])["n"] for event in body.get("batch", [body])] for body in bodies]
+
+
+class TestMany:
+    """`trigger_each`: many events to a channel each."""
+
+    async def test_are_handed_over_ten_in_a_signed_call(self, notifier: PusherNotifier, stub: StubServer) -> None:
+        all_under_way = asyncio.Event()
+
+        def answer(_: StubRequest) -> StubAnswer:
+            if stub.under_way == 8:
+                all_under_way.set()
+            return StubAnswer(after=all_under_way)
+
+        stub.answering = answer
+        assert await notifier.trigger_each(tellings(95)) == {}
+        batches = events_of(stub, "batch_events")
+        assert sorted(map(len, batches)) == [5, *[EVENTS_PER_BATCH] * 9]
+        assert sorted(chain(*batches)) == list(range(95))
+        assert not events_of(stub, "events")
+        first = json.loads(stub.requests[0].body)["batch"][0]
+        assert first == {"name": "wallet.updated", "channel": "private-user@0", "data": '{"n":0}'}
+        assert stub.requests[0].query["auth_key"] == "app-key"
+        assert stub.most_under_way == 8
+
+    async def test_fewer_than_ten_are_handed_over_singly(self, notifier: PusherNotifier, stub: StubServer) -> None:
+        assert await notifier.trigger_each(tellings(9)) == {}
+        assert sorted(events_of(stub, "events")) == [[one] for one in range(9)]
+        assert await notifier.trigger_each([]) == {}
+        assert len(stub.requests) == 9
+
+    @pytest.mark.parametrize("status", [404, 405])
+    async def test_are_handed_over_singly_to_a_server_that_knows_no_batches(
+        self, notifier: PusherNotifier, stub: StubServer, status: int
+    ) -> None:
+        stub.answering = lambda request: StubAnswer(status=status if request.path.endswith("batch_events") else 200)
+        for _ in range(2):
+            assert await notifier.trigger_each(tellings(20)) == {}
+        assert sorted(events_of(stub, "events")) == sorted([[one] for one in range(20)] * 2)
+        assert len(events_of(stub, "batch_events")) <= 2, "it is not asked again"
+
+    async def test_that_can_never_be_sent_are_named_and_hold_up_no_other(
+        self, notifier: PusherNotifier, stub: StubServer
+    ) -> None:
+        asked = tellings(30)
+        asked[3] = Telling("no such channel", "wallet.updated", {"n": 3})
+        asked[7] = Telling("private-user@7", "wallet.updated", {"n": 7, "text": "x" * DATA_LIMIT_BYTES})
+
+        def answer(request: StubRequest) -> StubAnswer:
+            return StubAnswer(status=413 if b"private-user@12" in request.body else 200)
+
+        stub.answering = answer
+        refused = await notifier.trigger_each(asked)
+        assert {place: type(error) for place, error in refused.items()} == {
+            3: InvalidError,
+            7: NoticeTooLargeError,
+            12: NoticeTooLargeError,
+        }
+        told = chain(*events_of(stub, "batch_events"), *events_of(stub, "events"))
+        assert set(told) == set(range(30)) - {3, 7}
+
+    async def test_are_tried_again_as_a_whole_when_pusher_fails(
+        self, notifier: PusherNotifier, stub: StubServer
+    ) -> None:
+        stub.answer(status=503)
+        with pytest.raises(ServiceDownError, match="HTTP 503"):
+            await notifier.trigger_each(tellings(200))
+        assert len(stub.requests) <= 8
 
 
 class TestFailure:

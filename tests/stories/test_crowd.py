@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from goalsvc.context import Telling
 from goalsvc.domain.pace import slot_of
-from goalsvc.errors import RetryableError
+from goalsvc.errors import GoalsvcError, RetryableError
 from tests.world import World
 
 from .scenes import a_funded_show, a_funding, contributes
@@ -112,6 +113,29 @@ class TestWalletNotices:
         told = [(told["event_id"], told["user_id"], told["amount"]) for told in world.told("wallet.updated")]
         assert len(told) > len(set(told))
         assert sorted((user, amount) for _, user, amount in set(told)) == [("bob", 7), ("bob", 10), ("carol", 5)]
+
+    async def test_of_more_payers_than_one_run_tells_are_told_to_each_once(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("goalsvc.tasks.notices.MOST_PAYMENTS", 3)
+        runs: list[int] = []
+        send = world.notifier.trigger_each
+
+        async def trigger_each(tellings: Sequence[Telling]) -> Mapping[int, GoalsvcError]:
+            runs.append(len(tellings))
+            return await send(tellings)
+
+        monkeypatch.setattr(world.notifier, "trigger_each", trigger_each)
+        funding = await world.given(a_funding(target=10_000))
+        payers = {f"viewer-{number}": 10 + number for number in range(10)}
+        for user in payers:
+            await world.deposits(user, 100)
+        await asyncio.gather(*(contributes(world, funding, user, amount) for user, amount in payers.items()))
+        await world.settle(patience=30)
+        told = {told["user_id"]: told["amount"] for told in world.told("wallet.updated")}
+        assert told == payers
+        assert len(world.told("wallet.updated")) == len(payers)
+        assert max(runs) == 3
 
     async def test_tell_the_streamer_once_of_a_payout(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360, earnings=10))

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from goalsvc.context import Telling
 from goalsvc.domain.clips import Clip
 from goalsvc.domain.documents import Stored
-from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError
+from goalsvc.errors import ClipImpossibleError, ExternalServiceError, GoalsvcError, RetryableError
 from goalsvc.integrations.pusher import checked_channel, encode_notice, hundreds
 from goalsvc.integrations.rtc import checked_id
 from goalsvc.scratch import working_directory
@@ -112,6 +113,22 @@ class Notice:
     data: Stored
 
 
+Trigger = Callable[[Sequence[str], str, Mapping[str, object]], Awaitable[None]]
+
+
+async def each_singly(trigger: Trigger, tellings: Sequence[Telling]) -> dict[int, GoalsvcError]:
+    """Does what `Notifier.trigger_each` does by one call for each, one after another."""
+    refused: dict[int, GoalsvcError] = {}
+    for place, telling in enumerate(tellings):
+        try:
+            await trigger([telling.channel], telling.event, telling.data)
+        except RetryableError:
+            raise
+        except GoalsvcError as error:
+            refused[place] = error
+    return refused
+
+
 class RecordedNotifier(Refusals):
     """Stands in for Pusher: keeps what it was told, in order, and who it was told is where."""
 
@@ -129,6 +146,10 @@ class RecordedNotifier(Refusals):
         for hundred in hundreds(channels):
             self._refuse_if_told()
             self.notices.append(Notice(tuple(hundred), event, json.loads(encoded)))
+
+    async def trigger_each(self, tellings: Sequence[Telling]) -> Mapping[int, GoalsvcError]:
+        """Hands over each by `trigger`, one after another."""
+        return await each_singly(self.trigger, tellings)
 
     async def users_in(self, channel: str) -> list[str]:
         """Those that a test put into `users`."""

@@ -23,7 +23,15 @@ from pusher.http import GET, POST, Request
 from pydantic import SecretStr
 
 from goalsvc.clock import SystemClock
-from goalsvc.errors import ExternalServiceError, InvalidError, NoticeTooLargeError, ServiceDownError, SettingsError
+from goalsvc.context import Telling
+from goalsvc.errors import (
+    ExternalServiceError,
+    GoalsvcError,
+    InvalidError,
+    NoticeTooLargeError,
+    ServiceDownError,
+    SettingsError,
+)
 from goalsvc.integrations.breaker import Breaker
 from goalsvc.integrations.outbound import NoAnswerError, Outbound, open_outbound
 from goalsvc.metrics import DELAYS
@@ -34,6 +42,10 @@ DATA_LIMIT_BYTES = 10 * 1024
 CHANNEL_NAME_LIMIT = 164
 EVENT_NAME_LIMIT = 200
 CONCURRENT_CALLS = 64
+#: Events of one call of `batch_events`. https://pusher.com/docs/channels/library_auth_reference/rest-api/#post-batch-events-trigger-multiple-events
+EVENTS_PER_BATCH = 10
+#: How many calls `trigger_each` makes side by side.
+_SIDE_BY_SIDE = 8
 
 # https://pusher.com/docs/channels/using_channels/channels/#channel-naming-conventions
 _CHANNEL_NAME = re.compile(rf"[A-Za-z0-9_\-=@,.;]{{1,{CHANNEL_NAME_LIMIT}}}")
@@ -92,6 +104,24 @@ def _observe_delay(data: Mapping[str, object]) -> None:
             NOTICE_DELAY.observe(max(0.0, delay.total_seconds()))
 
 
+class _NoBatchesError(GoalsvcError):
+    """The server does not know `batch_events`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """An event of many: its place among them, and its data as Pusher carries it."""
+
+    place: int
+    telling: Telling
+    data: str
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Returns the event as a batch holds it."""
+        return {"name": self.telling.event, "channel": self.telling.channel, "data": self.data}
+
+
 class _NoBackend:
     """Stands where the package would put an HTTP library of its own (`requests`, by default)."""
 
@@ -115,6 +145,8 @@ class PusherNotifier:
         self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(CONCURRENT_CALLS)
         self._signer: object = None
+        self._takes_batches = True
+        """Whether the server knows `batch_events`; it has not said otherwise."""
 
     async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
         """Hands one event to Pusher; more than 100 channels (Pusher's limit) take a call for each hundred.
@@ -127,6 +159,61 @@ class PusherNotifier:
         for hundred in hundreds(channels):
             await self._call(POST, "events", {"name": event, "channels": hundred, "data": encoded})
         _observe_delay(data)
+
+    async def trigger_each(self, tellings: Sequence[Telling]) -> dict[int, GoalsvcError]:
+        """Hands many events to Pusher, ten in a call, eight calls side by side; where one call can take all, one by one.
+
+        Returns why an event was refused, by its place: InvalidError or NoticeTooLargeError. Raises ExternalServiceError when
+        Pusher fails: then some have been handed over. A server without `batch_events` is told each singly.
+        """
+        refused: dict[int, GoalsvcError] = {}
+        encoded: list[_Encoded] = []
+        for place, telling in enumerate(tellings):
+            try:
+                encoded.append(_Encoded(place, telling, encode_notice([telling.channel], telling.event, telling.data)))
+            except GoalsvcError as error:
+                refused[place] = error
+        size = EVENTS_PER_BATCH if len(encoded) >= EVENTS_PER_BATCH else 1
+        rest = iter([encoded[at : at + size] for at in range(0, len(encoded), size)])
+
+        async def tell() -> None:
+            for some in rest:
+                refused.update(await self._tell(some))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_SIDE_BY_SIDE, len(encoded))):
+                    group.create_task(tell())
+        except* GoalsvcError as failures:
+            failure = failures.exceptions[0]
+        else:
+            return refused
+        raise failure
+
+    async def _tell(self, some: Sequence["_Encoded"]) -> Mapping[int, GoalsvcError]:
+        """Hands these over in one call if the server takes it, otherwise one by one; returns those that it found too large."""
+        if len(some) > 1 and self._takes_batches:
+            try:
+                await self._call(POST, "batch_events", {"batch": [one.fields for one in some]})
+            except _NoBatchesError:
+                self._takes_batches = False
+            except NoticeTooLargeError:
+                pass  # told one by one, each gets its own answer
+            else:
+                for one in some:
+                    _observe_delay(one.telling.data)
+                return {}
+        refused: dict[int, GoalsvcError] = {}
+        for one in some:
+            try:
+                await self._call(
+                    POST, "events", {"name": one.telling.event, "channels": [one.telling.channel], "data": one.data}
+                )
+            except NoticeTooLargeError as error:
+                refused[one.place] = error
+            else:
+                _observe_delay(one.telling.data)
+        return refused
 
     async def users_in(self, channel: str) -> list[str]:
         """Ids of the users that are in a presence channel at this moment; Pusher answers for no other channels.
@@ -194,6 +281,8 @@ class PusherNotifier:
             raise ServiceDownError("pusher", f"cannot be reached ({error})") from error
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise NoticeTooLargeError("Pusher found the event too large")
+        if path == "batch_events" and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            raise _NoBatchesError("the server does not know batch_events")
         if not 200 <= status < 300:
             hint = _HINTS.get(status, "")
             # Only 400 is about this call; with any other status no call would do better.

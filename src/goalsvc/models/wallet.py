@@ -302,6 +302,16 @@ class Earning(Sharing):
             yield readable_earning(earning)
 
     @classmethod
+    async def reached_by(cls, goal_id: ObjectId, above: int, contributions: int) -> int | None:
+        """Returns the progress that this many contributions above `above` have reached; None where there are fewer."""
+        where = {"goal_id": goal_id, "progress": {"$gt": above}}
+        last = cls.get_motor_collection().find(
+            where, {"progress": 1, "_id": 0}, sort=[("progress", ASCENDING)], skip=contributions - 1, limit=1
+        )
+        found = await last.to_list(None)
+        return whole(found[0].get("progress")) if found else None
+
+    @classmethod
     async def paid_between(cls, goal_id: ObjectId, above: int, up_to: int) -> list[Mapping[str, object]]:
         """`{user_id, amount, contributions, transfer_id, at}` by viewer, of the contributions that raised the goal's progress
         to more than `above` and at most `up_to`.

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from bson import ObjectId
 
-from goalsvc.context import Context
+from goalsvc.context import Context, Telling
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.pace import slot_of, slot_start
 from goalsvc.domain.promises import PromiseRef
-from goalsvc.errors import GoalsvcError, NotYetError, RetryableError
+from goalsvc.errors import NotYetError
 from goalsvc.models.goal import Goal
 from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.models.wallet import Earning
@@ -96,12 +97,41 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
     return Done(what, fulfils=Fulfils.NONE_YET)
 
 
+#: Of how many contributions one run of `notify_payers` tells.
+MOST_PAYMENTS = 1_000
+
+
+def _of_payer(goal_id: str, upto: int, payer: Stored) -> Telling:
+    """Returns `wallet.updated` for a viewer's contributions to a goal, of which those up to that progress are told."""
+    notice = WalletUpdated(
+        event_id=f"{goal_id}:{upto}:{payer['user_id']}",
+        user_id=payer["user_id"],
+        direction="debit",
+        amount=payer["amount"],
+        shares=payer["contributions"],
+        escrow_id=f"show_funding:{goal_id}",
+        transfer_id=payer["transfer_id"] if payer["contributions"] == 1 else None,
+        at=payer["at"],
+    )
+    (channel,) = notice.channels_of(notice.user_id)
+    return Telling(channel, notice.event, msgspec.to_builtins(notice.data()))
+
+
+async def _last_told(goal_id: ObjectId, progress: int, told: int) -> int:
+    """Returns the progress up to which one run tells payers."""
+    if progress - told <= MOST_PAYMENTS:  # each contribution is of a token at least
+        return progress
+    reached = await Earning.reached_by(goal_id, told, MOST_PAYMENTS)
+    return progress if reached is None else min(reached, progress)
+
+
 @task(lane=Lane.NOTICES)
 async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcome:
     """Sends `wallet.updated` to each viewer who has contributed to the goal since it was sent last, with the sum.
 
-    `above` is the goal's progress then. How far it tells is written first, so that a repeat tells the same sums under the same
-    event ids. The promise is fulfilled only while progress is what was told.
+    One run tells of a thousand contributions, and is run again for the rest. `above` is the goal's progress then. How far it
+    tells is written first, so that a repeat tells the same sums under the same event ids. The promise is fulfilled only while
+    progress is what was told.
     """
     identity = ObjectId(goal_id)
     goal = await Goal.by_id(identity)
@@ -109,32 +139,19 @@ async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcom
         return Returned(Reason.UNKNOWN_GOAL)
     told = max(above, goal.payers_told)
     begun = told < goal.payers_upto <= goal.progress
-    upto = goal.payers_upto if begun else goal.progress
+    upto = goal.payers_upto if begun else await _last_told(identity, goal.progress, told)
     follow_ups: list[FollowUp] = []
     paid = await Earning.paid_between(identity, told, upto)
     if paid:
         context.note(notice=WalletUpdated.event)
         if not begun and not await Goal.tell_payers(identity, told, upto):
             raise NotYetError("another run tells the payers of this goal", 1.0)
-    for payer in paid:
-        notice = WalletUpdated(
-            event_id=f"{goal_id}:{upto}:{payer['user_id']}",
-            user_id=payer["user_id"],
-            direction="debit",
-            amount=payer["amount"],
-            shares=payer["contributions"],
-            escrow_id=f"show_funding:{goal_id}",
-            transfer_id=payer["transfer_id"] if payer["contributions"] == 1 else None,
-            at=payer["at"],
-        )
-        channels, data = notice.channels_of(notice.user_id), msgspec.to_builtins(notice.data())
-        try:
-            await context.notifier.trigger(channels, notice.event, data)
-        except RetryableError:
-            raise  # all of them again, with the same event ids: not one promise for each viewer
-        except GoalsvcError:
-            follow_up = deliver_notice.follow_up(channels=channels, event=notice.event, data=data)
-            follow_ups.append(follow_up.called(f"{notice.event}:{notice.event_id}"))
+        tellings = [_of_payer(goal_id, upto, payer) for payer in paid]
+        # When Pusher fails, all are told again under the same event ids: not one promise for each viewer.
+        for place in await context.notifier.trigger_each(tellings):
+            one = tellings[place]
+            follow_up = deliver_notice.follow_up(channels=[one.channel], event=one.event, data=one.data)
+            follow_ups.append(follow_up.called(f"{one.event}:{one.data['event_id']}"))
     if not await Goal.fulfil_at(identity, PAYERS, upto, payers_told=upto):
         await Goal.changes({"_id": identity}, {"$max": {"payers_told": upto}})
         raise NotYetError("others have contributed meanwhile", 0.001)
