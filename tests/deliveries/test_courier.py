@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import Decimal128, Int64, ObjectId
 from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -30,6 +30,8 @@ from .receiver import Receiver, a_receiver, response
 
 #: `make deliveries` sends 1,000.
 DELIVERIES = int(os.environ.get("GOALSVC_TEST_DELIVERIES", "60"))
+#: What another service may have written as an event's place in the log. An array matches any bounds.
+ODD_SEQUENCES: list[Any] = [10**9, Int64(2**62), -5, 0, 2, 7.5, "9", [1, 10**9], [7], None, True, Decimal128("7")]
 
 
 class MovingClock:
@@ -509,3 +511,60 @@ class TestOddDocuments:
         states = {each["state"] for each in post.deliveries(endpoint)}
         assert states <= {"delivered", "failed"}
         assert (await world.call("GET", f"/v1/webhook-endpoints/{endpoint['id']}/deliveries?limit=200")).is_success
+
+    @pytest.mark.parametrize("sequence", ODD_SEQUENCES, ids=str)
+    async def test_an_invented_place_in_the_log_stops_no_delivery(self, post: Post, sequence: object) -> None:
+        """Next to events that have expired, so that the courier asks which is the oldest."""
+        world = post.world
+        theirs = {"created_at": odd.START, "data": {}, "cause": {}, "sequence": sequence}
+        async with a_receiver() as receiver, asyncio.timeout(30):
+            await post.happens(3)
+            await world.get("/v1/events")
+            await post.endpoint(receiver, types=["deposit.*"])
+            await post.happens(3)
+            await world.get("/v1/events")
+            world.database.events.delete_many({"sequence": {"$type": "number"}})
+            world.database.events.insert_many(
+                {"_id": f"evt_{number:032x}", "type": kind, **theirs}
+                for number, kind in enumerate(("deposit.created", "theirs", 5, None))
+            )
+            await post.deliver()
+            await post.happens(2)
+            await post.deliver()
+            told = {headers["webhook-id"] for headers, _ in receiver.received}
+            assert {each["_id"] for each in world.all("events", {"data.transfer": {"$exists": True}})} <= told
+            page = await world.get("/v1/events?after=6")
+            assert len([each for each in page["items"] if "transfer" in each["data"]]) == 2
+            position = world.all("counters", {"_id": "events"})[0]["position"]
+            after = await world.call("GET", f"/v1/events?after={page['next']}&wait=0.01")
+            assert (after.json()["items"], after.json()["next"]) == ([], str(position))
+
+    async def test_an_array_as_a_place_makes_no_loop_without_end(self, post: Post) -> None:
+        """One item is below the courier's upper bound, another above its lower one, wherever it has come to."""
+        theirs = {"_id": "evt_theirs", "type": 5, "created_at": odd.START, "sequence": [1, 10**9]}
+        async with a_receiver() as receiver, asyncio.timeout(30):
+            await post.endpoint(receiver, types=["deposit.*"])
+            await post.happens()
+            await post.deliver()
+            post.world.database.events.insert_one(theirs)
+            await post.deliver()
+            await post.happens()
+            await post.deliver()
+            assert len(receiver.received) == 2
+
+    @pytest.mark.parametrize("tried", [-20, -(2**62), 2**62])
+    async def test_an_odd_number_of_tries_ends(self, post: Post, tried: int) -> None:
+        async def refuse(number: int) -> bytes:
+            return response(500)
+
+        async with a_receiver(refuse) as receiver:
+            endpoint = await post.endpoint(receiver, types=["deposit.*"])
+            await post.happens()
+            await post.deliver()
+            (delivery,) = post.deliveries(endpoint)
+            now = {"$set": {"tried": tried, "next_at": post.clock.now()}}
+            post.world.database.deliveries.update_one({"_id": delivery["_id"]}, now)
+            await post.deliver()
+        (delivery,) = post.deliveries(endpoint)
+        assert len(delivery["attempts"]) == 2
+        assert (delivery["state"], "next_at" in delivery) == (("failed", False) if tried > 0 else ("pending", True))

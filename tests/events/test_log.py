@@ -165,6 +165,30 @@ class TestCursors:
         assert [one["goal_id"] for one in page.events] == ["b"]
         assert (await log.page(page.next, {"goal_id": "a"}, 10)).events == []
 
+    async def test_events_of_one_place_are_on_one_page(self, log: EventLog) -> None:
+        """Another service has taken a place that was taken; what follows, and what was there, is read by every reader."""
+        await log.write([event("g", number) for number in range(4)])
+        await log.number()
+        theirs = {"type": "theirs", "created_at": START, "sequence": 2}
+        await EventDocument.get_motor_collection().insert_many([{"_id": f"evt_{n}", **theirs} for n in range(3)])
+        seen, place = [], 0
+        for _ in range(5):
+            page = await log.page(place, {}, 2)
+            seen += [one["_id"] for one in page.events]
+            place = page.next
+        assert (len(seen), len(set(seen)), place) == (7, 7, 4)
+
+    async def test_an_invented_place_is_not_the_oldest(self, log: EventLog) -> None:
+        await log.write([event("g", number) for number in range(4)])
+        await log.number()
+        await EventDocument.get_motor_collection().delete_many({})
+        far = {"_id": "evt_far", "type": "theirs", "created_at": START, "sequence": 10**9}
+        await EventDocument.get_motor_collection().insert_one(far)
+        with pytest.raises(CursorExpiredError) as refused:
+            await log.page(1, {}, 10)
+        assert refused.value.oldest == 4
+        assert await log.place_of("evt_far") == 4, "a reader who goes on after it misses nothing that is to come"
+
 
 class TestWaiting:
     async def test_a_reader_is_woken_by_another_process(self, log: EventLog, database: Database) -> None:

@@ -37,8 +37,9 @@ _BATCH = 1000
 _LOOK_SECONDS = 0.1
 
 _COUNTER = "events"
-#: The filter of an event that has its place; a place of another type is none.
-_A_PLACE = {"$type": ["int", "long"]}
+#: The filter of an event that has its place; a place of another type is none. An array would match beyond its bounds: one
+#: item is above the lower bound, another below the upper one.
+_A_PLACE = {"$type": ["int", "long"], "$not": {"$type": "array"}}
 
 
 class EventDocument(Document):
@@ -226,13 +227,20 @@ class EventLog:
         begin = after or 0
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
         range_ = {"sequence": {"$gt": begin, "$lte": position, **_A_PLACE}}
-        found = await collection.find({**where, **range_}).sort("sequence", ASCENDING).limit(limit).to_list(None)
+        found = await collection.find({**where, **range_}).sort("sequence", ASCENDING).limit(limit + 1).to_list(None)
         if after is not None and begin < position and (not found or found[0]["sequence"] != begin + 1):
             oldest = await self.oldest(position)
             if begin < oldest:
                 raise CursorExpiredError(oldest)
-        full = len(found) == limit
-        return FeedPage(found, found[-1]["sequence"] if full else max(begin, position))
+        if len(found) <= limit:
+            return FeedPage(found, max(begin, position))
+        shown, last = found[:limit], found[limit - 1]["sequence"]
+        if (
+            found[limit]["sequence"] == last
+        ):  # another service has taken a place twice: all events of it are on this page
+            shown = [event for event in shown if event["sequence"] < last]
+            shown += await collection.find({**where, "sequence": last}).to_list(None)
+        return FeedPage(shown, int(last))
 
     async def page_back(self, before: int | None, where: Mapping[str, object], limit: int) -> PastPage:
         """Returns the matching events before that place, the newest first; without a place, the newest of all."""
@@ -244,18 +252,22 @@ class EventLog:
         return PastPage(shown, int(shown[-1]["sequence"]) if len(found) > limit else None)
 
     async def oldest(self, position: int) -> int:
-        """The place after which every event is still stored."""
-        query = EventDocument.get_motor_collection().find({"sequence": {"$gt": 0, **_A_PLACE}}, {"sequence": 1})
+        """The place after which every event is still stored; at most `position`, whatever place another service invents."""
+        of_ours = {"sequence": {"$gt": 0, "$lte": position, **_A_PLACE}}
+        query = EventDocument.get_motor_collection().find(of_ours, {"sequence": 1})
         first = await query.sort("sequence", ASCENDING).limit(1).to_list(None)
         return int(first[0]["sequence"]) - 1 if first else position
 
     async def place_of(self, event_id: str) -> int | None:
-        """The place of that event; None when there is no such event."""
+        """The place of that event, at most the last one that is taken; None when there is no such event."""
         found = await EventDocument.get_motor_collection().find_one({"_id": event_id}, {"sequence": 1})
         if found is not None and found.get("sequence") is None:
             await self.number()
             found = await EventDocument.get_motor_collection().find_one({"_id": event_id}, {"sequence": 1})
-        return None if found is None else whole(found.get("sequence"))
+        place = None if found is None else whole(found.get("sequence"))
+        if place is None or place <= self._position:
+            return place
+        return min(place, await self.number())
 
     async def moved_on(self, position: int, within_seconds: float) -> bool:
         """Waits until a place after `position` is taken, by whatever process; False when that took too long."""

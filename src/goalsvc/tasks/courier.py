@@ -122,6 +122,8 @@ class Courier:
             await asyncio.gather(*(self._deliver_due(endpoint_id) for _ in range(at_once)))
         except (PyMongoError, GoalsvcError) as error:
             log.warning("%s is not served at the moment: %s", endpoint_id, error)
+        except Exception:  # what is claimed is tried again after its lease
+            log.exception("%s is not served at the moment", endpoint_id)
 
     async def _deliver_due(self, endpoint_id: str) -> None:
         failures = 0
@@ -148,7 +150,7 @@ class Courier:
         delivered = is_delivered(answer.status)
         attempt = _attempt_document(answer) | {"at": now, "ms": round((perf_counter() - begun) * 1000, 1)}
         ended = self._context.clock.now()
-        again = None if delivered or event is None else next_attempt(delivery.tried + 1, ended)
+        again = None if delivered or event is None else next_attempt(max(delivery.tried, 0) + 1, ended)
         state = DeliveryState.DELIVERED if delivered else DeliveryState.FAILED
         await Delivery.conclude(delivery, attempt, state if again is None else DeliveryState.PENDING, again, ended)
         DELIVERIES.labels("delivered" if delivered else "failed").inc()
