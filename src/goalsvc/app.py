@@ -41,6 +41,7 @@ from goalsvc.api import (
     webhook,
     webhook_endpoints,
     why,
+    wiring,
 )
 from goalsvc.api.authentication import KeyFirst, RequestIds, require_api_key
 from goalsvc.api.cors import CrossOrigin
@@ -115,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
-        reconciliation, events, keys, audit, reports, search, money, statements, health_view,
+        reconciliation, events, keys, audit, reports, search, money, statements, health_view, wiring,
         test_events,
     ):  # fmt: skip
         include(app, module.router)

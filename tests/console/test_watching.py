@@ -69,6 +69,7 @@ class TestStart:
         text = await shown(world, operator, "/start")
         assert re.search(r"key world-key</td><td><time", text)
         assert "never" not in re.sub(r"“Never”.*", "", text)
+        assert (await world.get("/v1/wiring"))["sentence"] in text
 
 
 class TestHealth:
@@ -101,6 +102,16 @@ class TestReconciliation:
         world.clock.move_on(timedelta(minutes=10).total_seconds())
         later = await shown(world, operator, "/reconciliation")
         assert "1 running clock is not confirmed by Pusher" in later
+        assert (await world.get("/v1/reconciliation"))["sentence"] in later
+
+    async def test_leads_to_what_has_a_late_promise(self, world: World, operator: httpx.AsyncClient) -> None:
+        session = await world.post("/v1/sessions", {"user_id": "alice"})
+        promise = {"id": "p", "task": "StopRecord", "arguments": {}, "at": world.clock.now() - timedelta(seconds=90)}
+        world.database.sessions.update_one({}, {"$set": {"promises": [promise]}})
+        text = await shown(world, operator, "/reconciliation")
+        assert "1 promise is older than 60 s" in text
+        assert f'href="/console/sessions/{session["id"]}"' in text
+        world.database.sessions.update_one({}, {"$unset": {"promises": 1}})
 
 
 class TestReplay:

@@ -5,9 +5,9 @@ from typing import Any
 
 _INSTANTS = frozenset(
     {
-        "at", "asked_at", "begins_at", "created_at", "disabled_at", "down_since", "expires_at", "failing_since", "finished_at",
-        "happened_at", "last_claim_at", "last_failed_at", "last_used_at", "next_at", "redriven_at", "revoked_at", "started_at",
-        "updated_at",
+        "asked_at", "at", "begins_at", "confirmed_at", "created_at", "disabled_at", "down_since", "due_at", "expires_at",
+        "failing_since", "finished_at", "happened_at", "last_at", "last_claim_at", "last_failed_at", "last_used_at",
+        "next_at", "redriven_at", "revoked_at", "started_at", "updated_at",
     }
 )  # fmt: skip
 

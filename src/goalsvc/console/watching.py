@@ -1,6 +1,5 @@
 """Whether all is right: the wiring, what others say, and what a recording would change."""
 
-from datetime import timedelta
 from typing import Any
 
 from fastapi import Request
@@ -9,8 +8,8 @@ from fastapi.responses import Response
 from goalsvc.console import access
 from goalsvc.console.acting import refused_elsewhere, without_reason
 from goalsvc.console.acts import offered
+from goalsvc.console.instants import instants_in
 from goalsvc.console.operating import read_operation, send_webhook
-from goalsvc.console.queries import watching
 from goalsvc.console.queries.rehearsal import (
     Recorded,
     RecordingError,
@@ -32,22 +31,20 @@ _LONGEST_RECORDING = 2_000_000
 @router.get("/start")
 async def show_start(request: Request, caller: Operator) -> Response:
     """Shows whether the wiring is right: webhooks, their types and keys, settings that are missing."""
-    context: Context = request.app.state.context
-    now = context.clock.now()
-    return page(request, "start.html", caller=caller, wiring=await watching.wiring(context.settings, now), now=now)
+    found = instants_in(await read_operation(request, caller, "/v1/wiring"))
+    if found is None:
+        raise TimeoutError
+    return page(request, "start.html", caller=caller, wiring=found, now=found["at"])
 
 
 @router.get("/reconciliation")
 async def show_reconciliation(request: Request, caller: Operator) -> Response:
     """Shows four proofs: clocks against Pusher, ledger against transfers, promises, silence."""
-    context: Context = request.app.state.context
-    now = context.clock.now()
-    balances = await read_operation(request, caller, "/v1/reports/balances")
-    within = timedelta(seconds=3 * context.settings.reconcile_seconds)
-    found = await watching.reconciliation(now, within, int(balances["sum"]) if balances else 0)
-    kinds = balances["kinds"] if balances else {}
+    found = instants_in(await read_operation(request, caller, "/v1/reconciliation"))
+    if found is None:
+        raise TimeoutError
     acts = offered(caller, "ask-pusher")
-    return page(request, "reconciliation.html", caller=caller, found=found, kinds=kinds, now=now, acts=acts)
+    return page(request, "reconciliation.html", caller=caller, found=found, now=found["at"], acts=acts)
 
 
 @router.get("/replay")
