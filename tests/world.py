@@ -33,6 +33,7 @@ from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from fastapi import FastAPI
 from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure
 from redis.asyncio import Redis
 
 from goalsvc.api.stopping import Stopping
@@ -52,7 +53,7 @@ from goalsvc.settings import Settings
 from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks.arq_queue import ArqQueue, deserialize, serialize
 from goalsvc.tasks.arq_worker import LaneWorker
-from goalsvc.tasks.runner import Runner
+from goalsvc.tasks.runner import Runner, TryAgain
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_worker_context
 from goalsvc.worker import lane_workers
@@ -206,13 +207,20 @@ class InProcessQueue(AlwaysSweptWhole):
 
     async def _run(self, context: WorkerContext, waiting: _Waiting) -> None:
         job, tried = waiting.job, waiting.tried + 1
-        runs = [self._runner.run(context, job, tried) for _ in range(2 if self.twice else 1)]
+        runs = [self._run_once(context, job, tried) for _ in range(2 if self.twice else 1)]
         again = [answer for answer in await asyncio.gather(*runs) if answer is not None]
         self._running.discard(job.id)
         self.done.append(job)
         if again:
             rest = timedelta(seconds=max(answer.after_seconds for answer in again))
             self._waiting[job.id] = _Waiting(job, self._clock.now() + rest, tried)
+
+    async def _run_once(self, context: WorkerContext, job: Job, tried: int) -> TryAgain | None:
+        """Runs the job as a worker does: when the database fails the runner meanwhile, it is tried again."""
+        try:
+            return await self._runner.run(context, job, tried)
+        except ConnectionFailure:
+            return TryAgain(1.0)
 
 
 class WorkersOnValkey(AlwaysSweptWhole):

@@ -47,6 +47,8 @@ _MOST_AT_ONCE = 500
 _MOST_QUEUED = 50_000
 #: Wake-up tokens beyond this say nothing new.
 _MOST_TOKENS = 64
+#: Counts the formats of jobs; 2: signed.
+_FORMAT = 2
 
 
 #: The flag lets it be noted on a server that is full, so that the sweep does not look at everything each time.
@@ -77,8 +79,12 @@ deserialize = msgspec.msgpack.decode
 
 
 def wake_key(queue: str) -> str:
-    """Returns the Redis list on which workers of that queue wait for a token."""
-    return f"{queue}:wake"
+    """Returns the Redis list on which workers of that queue wait for a token.
+
+    During an upgrade, workers of an earlier format wait on another list. They drop jobs that they cannot run, so those that
+    can must be the first to be woken.
+    """
+    return f"{queue}:wake:{_FORMAT}"
 
 
 class ArqQueue:
