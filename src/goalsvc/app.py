@@ -28,6 +28,7 @@ from goalsvc.api import (
     received_webhooks,
     reconciliation,
     redrives,
+    replays,
     reports,
     search,
     session_token,
@@ -116,7 +117,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
-        reconciliation, events, keys, audit, reports, search, money, statements, health_view, wiring,
+        reconciliation, replays, events, keys, audit, reports, search, money, statements, health_view, wiring,
         test_events,
     ):  # fmt: skip
         include(app, module.router)

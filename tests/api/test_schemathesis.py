@@ -95,7 +95,15 @@ def _schema() -> Any:
     }
     # What was answered before must not bear on what is drawn: each run is to send the same.
     fuzzing = {"extra-data-sources": {"responses": False}, "error-feedback": {"enabled": False}}
-    given = {"seed": SEED, "generation": generation, "phases": {"fuzzing": fuzzing}, "suppress-health-check": ["all"]}
+    # A body of more than 1 MiB is refused as that, whatever else is wrong with it.
+    rejected = {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]}}
+    given = {
+        "seed": SEED,
+        "generation": generation,
+        "phases": {"fuzzing": fuzzing},
+        "suppress-health-check": ["all"],
+        "checks": rejected,
+    }
     config = SchemathesisConfig.from_dict(given)
     return schemathesis.openapi.from_dict(json.loads(json.dumps(app.openapi())), config=config)
 
@@ -243,6 +251,8 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
     deposit, tip = _deposit_and_tip(client)
     _users_to_erase(client)
     clips = _clips(database, session, show)
+    recording = json.dumps({"body": json.dumps({"time_ms": 1, "events": []})})
+    rehearsal = client.post("/v1/replays/rehearsal", json={"recording": recording}).raise_for_status().json()
     endpoint = client.post("/v1/webhook-endpoints", json={"url": "https://backend.example.com/hook"}).json()["id"]
     return {
         "transfer_id": [deposit],
@@ -255,6 +265,9 @@ def prepare(client: httpx.Client, documents: MongoClient[Document]) -> dict[str,
         "POST /v1/withdrawals/{withdrawal_id}/return withdrawal_id": [withdrawal, ended_withdrawals["confirm"]],
         "POST /v1/goals/{goal_id}/refund goal_id": [_paid_goal(database, session), show],
         "POST /v1/goals/{goal_id}/refund amount": [1],
+        "recording": [recording],
+        "keep_time": [False],
+        "digest": [rehearsal["digest"], "0" * 64],
         "POST /v1/reconciliation goal_id": [show, "f" * 24],
         "PUT /v1/users/{user_id} user_id": [VIEWER, "erased"],
         "DELETE /v1/users/{user_id} user_id": [VIEWER, "to-erase"],

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from goalsvc.api.errors import WebError
-from goalsvc.api.webhook import parse, user_id_of, verify
+from goalsvc.api.webhook import parse, verify
 from goalsvc.clock import to_epoch_milliseconds
 from goalsvc.domain.channels import Channel, event_id
+from goalsvc.domain.ids import user_id_in
 from goalsvc.domain.performance import STALE_AFTER
 from tests.receivers.fakes import NOW
 
@@ -68,7 +69,7 @@ def test_a_body_is_read_or_refused_with_400(body: bytes) -> None:
         assert refused.code in {"malformed_webhook", "stale_webhook"}
     assert NOW - STALE_AFTER <= at <= NOW
     for event in read:
-        user_id = user_id_of(event)
+        user_id = user_id_in(event.user_id)
         assert user_id is None or user_id
         Channel.parse(event.channel)
         event_id(event.name, event.channel, user_id, to_epoch_milliseconds(at)).encode("ascii")

@@ -160,18 +160,18 @@ class TestReplay:
     async def test_of_bad_texts_names_the_line(self, world: World, browser: httpx.AsyncClient) -> None:
         await log_in(browser, (await a_key(world, "read"))["key"])
         for text, said in (
-            ("", "holds no webhook"),
-            ("<script>", "Line 1: must be an object"),
-            ('{"body": "{}"}', "Line 1: the body must be an object with a list `events`"),
-            ('{"body": {"events": []}}', "neither `time_ms` nor a readable `timestamp`"),
-            ('{"body": {"events": [], "time_ms": 1e300}}', "neither `time_ms` nor a readable `timestamp`"),
+            ("", "recording: must hold at least one webhook"),
+            ("<script>", "recording: line 1: must be an object"),
+            ('{"body": "{}"}', "line 1: the body must be an object with a list `events`"),
+            ('{"body": {"events": []}}', "the body must have `time_ms` or a readable `timestamp`"),
+            ('{"body": {"events": [], "time_ms": 1e300}}', "the body must have `time_ms` or a readable `timestamp`"),
         ):
             answer = await browser.post("/console/replay", data={"recording": text}, headers=FROM_HERE)
             assert (answer.status_code, said in answer.text) == (422, True), text
             assert "<script>" not in answer.text.replace("<script src", "")
         text = '{"body": {"events": [{"channel": 5}, 7], "time_ms": 1}}'
         assert (await browser.post("/console/replay", data={"recording": text}, headers=FROM_HERE)).status_code == 200
-        digest = {"recording": text, "digest": "x", "reason": "y"}
+        digest = {"recording": text, "digest": "0" * 64, "reason": "y"}
         assert (await browser.post("/console/replay", data=digest, headers=FROM_HERE)).status_code == 403
 
 

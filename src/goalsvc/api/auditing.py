@@ -54,8 +54,8 @@ def _text(value: object) -> str:
 
 
 def _targets_of(request: Request, response: Response | None) -> list[str]:
-    """The ids that the path names, and the id of what was created."""
-    targets = [str(value) for value in request.path_params.values()]
+    """The ids that the path names, those that the endpoint names, and the id of what was created."""
+    targets = [*map(str, request.path_params.values()), *getattr(request.state, "targets", ())]
     if response is not None and response.status_code == 201:
         try:
             created = json.loads(bytes(response.body)).get("id")

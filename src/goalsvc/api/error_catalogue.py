@@ -82,6 +82,11 @@ CATALOGUE: Mapping[str, Entry] = {
         "The `reference` was used for another transfer of this account.",
         "Use the reference of the intended payment.",
     ),
+    "rehearsal_outdated": Entry(
+        409,
+        "The recording, or what it would change, is not what the rehearsal with that digest said.",
+        "Rehearse the recording again, look at what it would change now, and send the new `digest`.",
+    ),
     "self_payment": Entry(409, "A user would pay themselves.", "Name another user."),
     "session_ended": Entry(409, "The session has ended.", "Begin another session."),
     "settled_otherwise": Entry(409, "The escrow is being settled in the other direction.", _SEE),

@@ -61,6 +61,12 @@ def with_etag(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
+def changes_nothing(endpoint: Endpoint) -> Endpoint:
+    """Marks a POST that only reads, such as one that takes much text: it leaves no audit, no root and no record of its key."""
+    endpoint.__dict__["changes_nothing"] = True
+    return endpoint
+
+
 def repeated_by_the_ledger(endpoint: Endpoint) -> Endpoint:
     """Marks an endpoint whose transfer is the record of its Idempotency-Key, so that none is written besides.
 
@@ -87,6 +93,20 @@ def _idempotency_key(
     """Documents and checks the header; the route itself reads it."""
 
 
+def _unused_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias=HEADER,
+            min_length=1,
+            max_length=LONGEST_KEY,
+            description="Accepted, as for every POST, and not used: the operation changes nothing. A repeat is answered anew.",
+        ),
+    ] = None,
+) -> None:
+    """Documents and checks the header of a POST that changes nothing."""
+
+
 def _if_none_match(
     tag: Annotated[
         str | None,
@@ -108,7 +128,8 @@ class Operation(APIRoute):
         if declared is None and not methods <= _READING:
             raise TypeError(f"{endpoint.__name__}: declare the scope that it requires, as in @requires(Scope.WRITE)")
         self.required_scope = declared or Scope.READ
-        statuses = (401, 403, 409) if "POST" in methods else (401, 403)
+        self.reads = methods <= _READING or getattr(endpoint, "changes_nothing", False)
+        statuses = (401, 403) if self.reads or "POST" not in methods else (401, 403, 409)
         options["responses"] = {**responses(*statuses), **(options.get("responses") or {})}
         options["openapi_extra"] = {
             "x-required-scope": self.required_scope.value,
@@ -118,7 +139,8 @@ class Operation(APIRoute):
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_if_none_match)]
             options["responses"] |= {200: {"headers": _ETAG}, 304: {"description": "The caller has it already."}}
         if "POST" in methods:
-            options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_idempotency_key)]
+            key = _unused_key if self.reads else _idempotency_key
+            options["dependencies"] = [*(options.get("dependencies") or ()), Depends(key)]
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Handler:
@@ -131,7 +153,7 @@ class Operation(APIRoute):
         async def handle(request: Request) -> Response:
             call = Call(operation=self.name, request_id=request.state.request_id, caller=request.state.caller)
             request.state.call = call
-            if request.method in _READING:
+            if self.reads:
                 _refuse_without(self.required_scope, call)
                 _refuse_unknown(request, known, more)
                 _key_of(request)

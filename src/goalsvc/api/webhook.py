@@ -24,6 +24,7 @@ from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
+from goalsvc.domain.ids import user_id_in
 from goalsvc.domain.origin import Cause, Origin, accepted_traceparent
 from goalsvc.domain.outcome import Answer, Done, Failed, Reason, Report, Returned
 from goalsvc.domain.performance import STALE_AFTER
@@ -169,14 +170,6 @@ def _instant(value: str | float) -> datetime:
     return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
 
 
-def user_id_of(event: WireEvent) -> str | None:
-    """The user whom the event names, as a string; Pusher may send a number, others an empty string for no user."""
-    value = event.user_id
-    if value is None or value == "":
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 # -- what follows? ----------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +188,7 @@ async def take(
     goal_id = channel.about if channel is not None and channel.kind == "goal" else None
     answer: Answer
     report: Report | None = None
-    origin, user_id = Origin.new(), user_id_of(wire)
+    origin, user_id = Origin.new(), user_id_in(wire.user_id)
     if sender is None or channel is None:
         answer = Returned(Reason.UNKNOWN_EVENT if sender is None else Reason.UNKNOWN_CHANNEL)
     else:

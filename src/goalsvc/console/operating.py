@@ -3,12 +3,10 @@
 A page does what the API does, with the same checks of the scope, the same errors, the same audit and the same trace.
 """
 
-import hmac
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -71,18 +69,6 @@ async def call_operation(
         headers.append((b"idempotency-key", key.encode("ascii", "replace")))
     state = {**_state(request, caller), "reason": reason}
     return await _ask(request, method, path, content, headers, state, _query(query))
-
-
-async def send_webhook(request: Request, body: bytes) -> Answer:
-    """Hands the service a webhook as Pusher would, signed with its own key."""
-    secrets: Mapping[str, str] = request.app.state.webhook_secrets
-    key, secret = next(iter(secrets.items()), ("", ""))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"x-pusher-key", key.encode()),
-        (b"x-pusher-signature", hmac.new(secret.encode(), body, sha256).hexdigest().encode()),
-    ]
-    return await _ask(request, "POST", "/notify/pusher", body, headers, {"request_id": request.state.request_id}, b"")
 
 
 class OperationFile(Response):

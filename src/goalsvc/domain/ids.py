@@ -16,6 +16,13 @@ USER_ID_RULE = (
 _DOT, _STORED_DOT = ".", "\N{FULLWIDTH FULL STOP}"
 
 
+def user_id_in(value: object) -> str | None:
+    """The user whom a webhook names, as a text; Pusher may send a number, others an empty text for no user."""
+    if value is None or value == "":
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def map_key(user_id: str) -> str:
     """The name under which a document's map keeps what belongs to that user: the id, with another sign for each dot."""
     return user_id.replace(_DOT, _STORED_DOT)
