@@ -99,6 +99,15 @@ class MissingArgumentError(GoalsvcError):
         )
 
 
+class InvalidArgumentError(GoalsvcError):
+    """An argument of a promise or a job is not what its task takes; the message names the task and the argument."""
+
+    code = "invalid_argument"
+
+    def __init__(self, task: str, fault: str) -> None:
+        super().__init__(f"{task}: {fault}")
+
+
 class UnusableDocumentError(GoalsvcError):
     """A document lacks what its use here requires; `where` is its place, as in `goals/5`, and `field` the path in it."""
 

@@ -64,7 +64,7 @@ def settled_before_the_effect() -> Any:
 
     async def run(self: Runner, context: Any, job: Any, tried: int) -> Any:
         if job.promise is not None and job.fulfils and job.task != "increment_goal_progress":
-            owner = self._owner(job, job.arguments)
+            owner = self._home(job, job.arguments)
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
         return await original(self, context, job, tried)
 

@@ -423,7 +423,6 @@ UNREADABLE = [
     ({"id": None}, "promises.0.id"),
     ({"task": 5}, "promises.0.task"),
     ({"arguments": None}, "promises.0.arguments"),
-    ({"arguments": {"goal_id": Decimal128("1")}}, "promises.0.arguments.goal_id"),
 ]
 
 

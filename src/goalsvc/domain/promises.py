@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.origin import NOWHERE, Origin
-from goalsvc.domain.reading import Instant, Text, WholePart
+from goalsvc.domain.reading import Instant, Name, Text, WholePart
 
 #: The collections with promises whose `_id` is an ObjectId.
 BY_OBJECT_ID = frozenset({"goals", "sessions"})
@@ -24,8 +24,8 @@ class Promise(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: Text
-    task: Text
+    id: Name
+    task: Name
     arguments: dict[str, Any]
     at: Instant
     parent: Text | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from bson import Code, DBRef, Decimal128
+from bson import Code, DBRef, Decimal128, ObjectId
 from pydantic import BeforeValidator, Strict, ValidationError
 
 from goalsvc.domain.documents import Stored
@@ -90,6 +90,22 @@ def sequence(value: object) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
+def plain(value: object) -> object:
+    """A value of a document as a job carries it, at every depth: ids as texts, numbers as Python's own."""
+    if isinstance(value, Mapping | DBRef):
+        return {name: plain(item) for name, item in mapping(value).items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, ObjectId):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Decimal128) and (decimal := value.to_decimal()).is_finite():
+        number = whole(value)
+        return float(decimal) if number is None else number
+    return value
+
+
 def _required(convert: Callable[[object], T | None], rule: str) -> Callable[[object], T]:
     def check(value: object) -> T:
         converted = convert(value)
@@ -105,6 +121,8 @@ Whole = Annotated[int, BeforeValidator(_required(whole, "must be a whole number 
 #: A number that counts units already reached: a fraction counts as its whole part.
 WholePart = Annotated[int, BeforeValidator(_required(whole_part, "must be a number of up to 64 bits"))]
 Instant = Annotated[datetime, BeforeValidator(_required(instant, "must be a date of the years 1 to 9999"))]
+#: A text by which MongoDB finds something: `Code` is a text for Python, and another value for MongoDB.
+Name = Annotated[str, BeforeValidator(_required(text, "must be a text"))]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 

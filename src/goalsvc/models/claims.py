@@ -24,7 +24,7 @@ from goalsvc.domain.escrow import (
 )
 from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.promises import PromiseRef
-from goalsvc.domain.reading import mapping, sequence
+from goalsvc.domain.reading import mapping, plain, sequence
 from goalsvc.errors import ConflictError, InvalidError, NotPromisedError
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
@@ -89,12 +89,12 @@ async def _promises_of(
         for promise in map(mapping, sequence(goal.get("promises"))):
             ref = PromiseRef("goals", goal["_id"], str(promise.get("id")))
             if ref in wanted:
-                found[ref] = promise
+                found[ref] = {**promise, "arguments": plain(promise.get("arguments"))}
     if missing := {str(ref): ref for ref in wanted if ref not in found}:
         where = {"_id": {"$in": list(missing)}, "state": "dead"}
         wanted_fields = {"task": 1, "arguments": 1}
         async for letter in DeadLetter.get_motor_collection().find(where, wanted_fields, session=session):
-            found[missing[letter["_id"]]] = letter
+            found[missing[letter["_id"]]] = {**letter, "arguments": plain(letter.get("arguments"))}
     return found
 
 
@@ -110,7 +110,7 @@ def _covers(promise: Mapping[str, object], order: Order, claim: Claim) -> bool:
         case "transfer":
             return order.debit == _payer_in(arguments) and (
                 arguments.get("transfer_id"), arguments.get("amount"), arguments.get("to_user_id"),
-                arguments.get("from_user_id"), list(arguments.get("tags", ())),
+                arguments.get("from_user_id"), list(sequence(arguments.get("tags"))),
             ) == (order.transfer_id, order.amount, order.to_user_id, order.from_user_id, list(order.tags))  # fmt: skip
         case _:
             return False
@@ -132,7 +132,7 @@ def _covers_share(task: str, arguments: Mapping[str, object], order: Order, shar
         return False
     if task == "refund_escrow":
         return not share.paid and share.earning_id is not None
-    if arguments.get("fee_bps", 0) != fee_bps:
+    if (arguments.get("fee_bps") or 0) != fee_bps:
         return False
     if task == "escrow_out":
         return share.paid and arguments.get("user_id") == share.user_id and share.earning_id is not None

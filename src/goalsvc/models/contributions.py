@@ -23,7 +23,7 @@ from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, F
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Promise
-from goalsvc.domain.reading import mapping
+from goalsvc.domain.reading import mapping, whole
 from goalsvc.errors import ConflictError, GoalsvcError, LedgerBusyError, NotFoundError
 from goalsvc.models.event_log import insert_events
 from goalsvc.models.events import of_contribution
@@ -395,8 +395,8 @@ async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, sessio
         if before is not None:
             arguments = {
                 **before.arguments,
-                "amount": before.arguments["amount"] + amount,
-                "contributions": before.arguments["contributions"] + len(goal.taken),
+                "amount": (whole(before.arguments["amount"]) or 0) + amount,
+                "contributions": (whole(before.arguments["contributions"]) or 0) + len(goal.taken),
             }
             goal.promise = before.model_copy(update={"arguments": arguments, "progress": progress})
             where["promises.id"] = before.id
@@ -418,9 +418,16 @@ async def _raise_progress(goals: Mapping[ObjectId, _Goal], now: datetime, sessio
 
 
 def _open_announcement(goal: Goal) -> Promise | None:
-    """The announcement that has not begun and that reaches up to the goal's progress, if it promises one."""
+    """The announcement that has not begun and that reaches up to the goal's progress, if it promises one.
+
+    One whose arguments another service has changed is left alone: what is contributed now is not to become a dead letter
+    with it.
+    """
     for promise in goal.promises:
-        if promise.task == ANNOUNCE and not promise.closed and promise.progress == goal.progress:
+        arguments = promise.arguments
+        ours = (arguments.get("goal_id"), arguments.get("promise_id")) == (str(goal.id), promise.id)
+        counted = None not in (whole(arguments.get("amount")), whole(arguments.get("contributions")))
+        if promise.task == ANNOUNCE and not promise.closed and promise.progress == goal.progress and ours and counted:
             return promise
     return None
 

@@ -147,7 +147,8 @@ class Goal(HasPromises, HasLevels):
 
         The goal as it then stands, also when the amount was added before or is owed no longer; None when there is none.
         """
-        counted = {"$add": ["$progress", "$$p.arguments.amount"]}
+        amount = {"$toLong": "$$p.arguments.amount"}  # also where another driver wrote a double or a decimal
+        counted = {"$add": ["$progress", amount]}
         noted = {name: f"$$p.{name}" for name in ("id", "task", "arguments", "at", "parent", "cause")} | {
             "progress": counted
         }
@@ -155,7 +156,7 @@ class Goal(HasPromises, HasLevels):
             "$map": {
                 "input": {"$filter": {"input": PROMISES, "as": "p", "cond": {"$eq": ["$$p.id", event_id]}}},
                 "as": "p",
-                "in": "$$p.arguments.amount",
+                "in": amount,
             }
         }
         promises = {

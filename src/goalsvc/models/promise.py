@@ -5,21 +5,32 @@ removed in the update that records its effect, together with the promises that f
 document says exactly what is still to be done.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
+from bson import DBRef
 from pydantic import ValidationError
 from pymongo import ReturnDocument
 
 from goalsvc.database_session import DatabaseSession
-from goalsvc.domain.documents import Update
+from goalsvc.domain.documents import Query, Update
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise, PromiseRef
-from goalsvc.domain.reading import dotted, instant, mapping, read_leniently, sequence
+from goalsvc.domain.reading import (
+    LAST_TIME,
+    ZERO_TIME,
+    Path,
+    dotted,
+    instant,
+    mapping,
+    read_leniently,
+    sequence,
+    text,
+)
 from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.models.healing import healing
 from goalsvc.models.shared import Sharing
@@ -105,16 +116,31 @@ def _read(entry: object) -> Promise:
     return read_leniently(Promise.model_validate, mapping(entry))[0]
 
 
-def _no_job_can_hold(value: object, path: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
-    """The path of the first value in a promise's arguments that cannot be written into a job; None when all can."""
-    if isinstance(value, Mapping):
-        inner: Iterator[tuple[int | str, object]] = iter(value.items())
-    elif isinstance(value, list):
-        inner = enumerate(value)
-    else:
-        known = value is None or type(value) is str or isinstance(value, bool | int | float | datetime)
-        return None if known else path
-    return next((bad for key, item in inner if (bad := _no_job_can_hold(item, (*path, key))) is not None), None)
+def _fault_of(entry: object, place: Path) -> str:
+    """`path: rule` of the first field of that entry, at that place, without which a promise is none."""
+    if not isinstance(entry, Mapping):
+        return f"{dotted(place)}: must be an object"
+    try:
+        Promise.model_validate(entry)
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            if each["loc"][0] in _NEEDED:
+                rule = "required" if each["type"] == "missing" else each["msg"].removeprefix("Value error, ")
+                return f"{dotted((*place, *each['loc']))}: {rule}"
+    return f"{dotted(place)}: must be a promise"
+
+
+#: What a promise must have.
+_NEEDED = frozenset({"id", "task", "arguments", "at"})
+
+#: The types that are not dates, each of which has a range of its own in the index; arrays are apart.
+_NOT_DATES = (
+    *("double", "string", "object", "binData", "objectId", "bool", "null", "regex", "javascript", "int", "timestamp"),
+    *("long", "decimal", "minKey", "maxKey"),
+)
+_NO_INSTANTS: Sequence[Query] = ({"$lte": ZERO_TIME}, {"$gt": LAST_TIME}, {"$type": list(_NOT_DATES)}, {"$eq": []})
+#: Where `at` is not a date of the years 1 to 9999: each of these is one range of the index.
+_UNDATED: Query = {"$or": [{"promises": {"$elemMatch": {"at": at}}} for at in _NO_INSTANTS]}
 
 
 #: The id of a promise that has none that can be read begins so; its place in the array follows.
@@ -128,14 +154,14 @@ class UnreadablePromise:
     document_id: object
     index: int
     entry: Mapping[str, object]
+    """Empty, where it is not an object."""
     fault: str
     """`path: rule`."""
 
     @property
     def id(self) -> str:
         """The promise's own id, or its place where it has none."""
-        own = self.entry.get("id")
-        return own if isinstance(own, str) and own else f"{PLACE}{self.index}"
+        return text(self.entry.get("id")) or f"{PLACE}{self.index}"
 
 
 class HasPromises(Sharing):
@@ -176,33 +202,49 @@ class HasPromises(Sharing):
             identity = document["_id"]
             usable = isinstance(identity, cls._identity)
             for index, entry in enumerate(sequence(document["promises"])):
+                if not isinstance(entry, Mapping | DBRef):
+                    yield identity, cls._unreadable(identity, index, entry)
+                    continue
                 due = instant(mapping(entry).get("at"))
                 if due is None or due > before or (after is not None and due <= after):
                     continue
                 task = mapping(entry).get("task")
                 if (task not in tasks) if tasks else (isinstance(task, str) and task in but_tasks):
                     continue
-                if not usable:
-                    fault = f"_id: must be of type {cls._identity.__name__}"
-                    yield identity, UnreadablePromise(identity, index, entry, fault)
-                    continue
                 try:
                     promise = _read(entry)
-                except ValidationError as error:
-                    first = error.errors(include_url=False, include_input=False)[0]
-                    fault = f"{dotted(('promises', index, *first['loc']))}: {first['msg']}"
-                    yield identity, UnreadablePromise(identity, index, entry, fault)
-                    continue
-                bad = _no_job_can_hold(promise.arguments, ("promises", index, "arguments"))
-                if bad is None:
-                    yield identity, promise
+                except ValidationError:
+                    yield identity, cls._unreadable(identity, index, entry)
                 else:
-                    fault = f"{dotted(bad)}: is of a type that no job can hold"
-                    yield identity, UnreadablePromise(identity, index, entry, fault)
+                    yield identity, promise if usable else cls._unreadable(identity, index, entry)
+
+    @classmethod
+    async def undated(cls, most: int) -> AsyncIterator[UnreadablePromise]:
+        """Yields the promises, of at most so many documents, whose `at` is not a date of the years 1 to 9999.
+
+        They are never due. An absent `at` is found with the others of its document alone: the index does not tell it apart.
+        """
+        wanted = {"_id": 1, "_cls": 1, "promises": 1}
+        async for document in cls.get_motor_collection().find(_UNDATED, wanted).limit(most):
+            if cls.is_ours(document):
+                for index, entry in enumerate(sequence(document["promises"])):
+                    if isinstance(entry, Mapping) and instant(entry.get("at")) is None:
+                        yield cls._unreadable(document["_id"], index, entry)
+
+    @classmethod
+    def _unreadable(cls, identity: object, index: int, entry: object) -> UnreadablePromise:
+        usable = isinstance(identity, cls._identity)
+        fault = _fault_of(entry, ("promises", index)) if usable else f"_id: must be of type {cls._identity.__name__}"
+        return UnreadablePromise(identity, index, mapping(entry), fault)
 
     @classmethod
     async def set_aside(cls, unreadable: UnreadablePromise, until: datetime) -> None:
-        """Lets the sweep leave an entry alone until then, unless it has changed since it was read."""
+        """Lets the sweep leave an entry alone until then, unless it has changed since it was read.
+
+        One that has no `at` is left as it is: it is not to become due.
+        """
+        if instant(unreadable.entry.get("at")) is None:
+            return
         place = f"promises.{unreadable.index}"
         where = {"_id": unreadable.document_id, place: {"$eq": unreadable.entry}}
         await cls.get_motor_collection().update_one(where, {"$set": {f"{place}.at": until}})

@@ -25,6 +25,8 @@ from goalsvc.coalescer import Batches
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.promises import Job
+from goalsvc.domain.reading import plain
+from goalsvc.tasks.arguments import OddValue
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.tasks.task import Task
 
@@ -67,15 +69,25 @@ def script(name: str) -> str:
     return Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
 
 
-def plain(value: object) -> object:
-    """Returns a number as a plain `int`: MongoDB gives whole numbers beyond 32 bits as a type of its own (`bson.Int64`)."""
-    if isinstance(value, int):
-        return int(value)
-    raise TypeError(f"a {type(value).__name__} cannot be part of a job")
+#: The msgpack extension that stands for a value of a type that no job can hold; its data is the name of that type.
+_ODD = 1
 
 
-serialize = msgspec.msgpack.Encoder(enc_hook=plain).encode
-deserialize = msgspec.msgpack.decode
+def _encodable(value: object) -> object:
+    """Returns what a job carries in place of a value of a type of MongoDB's (`bson.Int64`, a regular expression).
+
+    A job is written whatever its arguments are: what no task can read becomes a dead letter when the job is run.
+    """
+    found = plain(value)
+    return msgspec.msgpack.Ext(_ODD, type(value).__name__.encode()) if found is value else found
+
+
+def _decoded(code: int, data: memoryview) -> OddValue:
+    return OddValue(bytes(data).decode() if code == _ODD else f"extension {code}")
+
+
+serialize = msgspec.msgpack.Encoder(enc_hook=_encodable).encode
+deserialize = msgspec.msgpack.Decoder(ext_hook=_decoded).decode
 
 
 def wake_key(queue: str) -> str:
@@ -163,7 +175,10 @@ class ArqQueue:
 
 
 def body_of(job: Job, now: int) -> bytes:
-    """Returns the job in arq's format. What is not an argument of the task has a name that begins with an underscore."""
+    """Returns the job in arq's format. What is not an argument of the task has a name that begins with an underscore.
+
+    Arguments of such a name are another service's, and left out.
+    """
     extra = {
         "_promise": job.promise,
         "_settles": job.fulfils,
@@ -171,7 +186,8 @@ def body_of(job: Job, now: int) -> bytes:
         "_cause": job.origin.cause.document() or None,
         "_then": list(job.then),
     }
-    arguments = {**job.arguments, **{name: value for name, value in extra.items() if value not in (None, True, [])}}
+    own = {name: value for name, value in job.arguments.items() if not name.startswith("_")}
+    arguments = {**own, **{name: value for name, value in extra.items() if value not in (None, True, [])}}
     return serialize({"t": None, "f": job.task, "a": (), "k": arguments, "et": now})
 
 

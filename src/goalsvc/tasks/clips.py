@@ -16,6 +16,7 @@ from goalsvc.models.clip import Asset, AssetState, Post, WantedSeconds, insert_o
 from goalsvc.models.events import of_clip
 from goalsvc.models.session import Session
 from goalsvc.models.user import User
+from goalsvc.tasks.arguments import DocumentId, Seconds
 from goalsvc.tasks.task import RetryPolicy, task
 
 POST_TAGS = ("drafts", "beta", "no_exposure")
@@ -29,12 +30,12 @@ WAIT_LIMIT = timedelta(seconds=120)
 async def create_post_from_livestream(
     context: WorkerContext,
     *,
-    session_id: str,
+    session_id: DocumentId,
     caption: str,
-    duration: int,
-    rewind_seconds: int,
+    duration: Seconds,
+    rewind_seconds: Seconds,
     tags: Sequence[str],
-    goal_id: str,
+    goal_id: DocumentId,
     completed_at: datetime,
 ) -> Outcome:
     """Makes the asset and the draft post of a goal's clip, and promises the clip itself. Their ids follow from the goal's.
@@ -106,10 +107,10 @@ async def _fail(context: Context, asset_id: ObjectId, **facts: str) -> None:
 async def clip_livestream_as_asset(
     context: WorkerContext,
     *,
-    session_id: str,
-    rewind_seconds: int,
-    duration: int,
-    asset_id: str,
+    session_id: DocumentId,
+    rewind_seconds: Seconds,
+    duration: Seconds,
+    asset_id: DocumentId,
     metadata: Mapping[str, str],
     completed_at: datetime,
 ) -> Outcome:

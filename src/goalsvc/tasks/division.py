@@ -17,13 +17,14 @@ from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.errors import RetryableError
 from goalsvc.models.wallet import Account, Transfer
 from goalsvc.tasks import announcements
+from goalsvc.tasks.arguments import DocumentId, SettlingEvent
 from goalsvc.tasks.escrow import transfer_escrow
 from goalsvc.tasks.settling import final_goal
 from goalsvc.tasks.task import task
 
 
 @task()
-async def settle_exclusive_share(context: Context, *, goal_id: str, event: str) -> Outcome:
+async def settle_exclusive_share(context: Context, *, goal_id: DocumentId, event: SettlingEvent) -> Outcome:
     """Promises one share of the escrow of an exclusive that waited for late webhooks: the performer's, or the viewer's.
 
     `event` says whose: `escrow.completed` is the performer's, `escrow.refunded` the viewer's.

@@ -18,6 +18,7 @@ from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
 from goalsvc.models.session import Session
 from goalsvc.tasks import announcements
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
 from goalsvc.tasks.settling import decide
@@ -30,7 +31,7 @@ _COUNTING_SECONDS = 0.05
 
 
 @task()
-async def deactivate_goal(context: Context, *, goal_id: str, paused_since: datetime | None = None) -> Outcome:
+async def deactivate_goal(context: Context, *, goal_id: DocumentId, paused_since: datetime | None = None) -> Outcome:
     """Ends the goal if it is active, and sends `goal.ended`; with `paused_since`, only if it is still paused since then.
 
     Unless late webhooks may be outstanding, its last seconds are counted first, so that `goal.ended` tells the final progress.
@@ -89,7 +90,7 @@ async def expire_goals(context: Context) -> Outcome:
 
 
 @task()
-async def end_session(context: Context, *, session_id: str) -> Outcome:
+async def end_session(context: Context, *, session_id: DocumentId) -> Outcome:
     """Ends the open goals of a session that has ended."""
     where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}}
     ended = await _end_all(context, where, {}, "_id")

@@ -30,10 +30,18 @@ from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
 from goalsvc.domain.trace import follow_ups_of
-from goalsvc.errors import InvalidError, NotFoundError, NotPromisedError, NotYetError
+from goalsvc.errors import (
+    InvalidArgumentError,
+    InvalidError,
+    MissingArgumentError,
+    NotFoundError,
+    NotPromisedError,
+    NotYetError,
+)
 from goalsvc.models.claims import check_amount
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
+from goalsvc.tasks.arguments import DocumentId, FeeBps, SettlingEvent, ShareMetadata
 from goalsvc.tasks.escrow_orders import order_of, share_of
 from goalsvc.tasks.escrow_records import (
     all_announced,
@@ -67,14 +75,21 @@ _LEDGER_RETRY = RetryPolicy(first_seconds=0.1)
 
 @task(timeout=60)
 async def escrow_out(
-    context: Context, *, escrow_id: str, user_id: str, nbf: datetime, exp: datetime, goal_id: str, fee_bps: int = 0
+    context: Context,
+    *,
+    escrow_id: str,
+    user_id: str,
+    nbf: datetime,
+    exp: datetime,
+    goal_id: DocumentId,
+    fee_bps: FeeBps = 0,
 ) -> Outcome:
     """Pays every earning that the escrow holds to the streamer, whatever its date; `nbf` and `exp` are for analytics."""
     return await _settle_all(context, escrow_out, goal_id, escrow_id, COMPLETED, user_id, fee_bps)
 
 
 @task(timeout=60)
-async def refund_escrow(context: Context, *, escrow_id: str, user_id: str, goal_id: str) -> Outcome:
+async def refund_escrow(context: Context, *, escrow_id: str, user_id: str, goal_id: DocumentId) -> Outcome:
     """Returns every earning that the escrow holds to the user that it came from. `user_id` is the streamer, for analytics."""
     if await completed_after_all(context, goal_id):
         return Returned(Reason.TARGET_REACHED)
@@ -188,7 +203,9 @@ def _fee(fee_bps: int) -> Mapping[str, Any]:
 
 
 @task()
-async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, object]) -> Outcome:
+async def update_bi_escrow(
+    context: Context, *, escrow_id: str, event: SettlingEvent, metadata: ShareMetadata
+) -> Outcome:
     """Writes down, for analytics, that this share is being settled."""
     await write_bi(context, escrow_id, event, metadata, "settling", asks=False)
     return Done()
@@ -196,7 +213,13 @@ async def update_bi_escrow(context: Context, *, escrow_id: str, event: str, meta
 
 @task()
 async def transfer_escrow(
-    context: Context, *, to_user_id: str, escrow_id: str, event: str, metadata: Mapping[str, Any], fee_bps: int = 0
+    context: Context,
+    *,
+    to_user_id: str,
+    escrow_id: str,
+    event: SettlingEvent,
+    metadata: ShareMetadata,
+    fee_bps: FeeBps = 0,
 ) -> Outcome:
     """Settles one share: the chain `transfer`, then the signal that it is there.
 
@@ -241,7 +264,7 @@ async def transfer(
     amount: int,
     tags: list[str],
     metadata: Mapping[str, object] | None = None,
-    fee_bps: int = 0,
+    fee_bps: FeeBps = 0,
     escrow_id: str | None = None,
     event: str | None = None,
 ) -> Outcome:
@@ -288,8 +311,8 @@ async def announce_escrow_share(
     to_user_id: str,
     escrow_id: str,
     amount: int,
-    event: str,
-    metadata: Mapping[str, object],
+    event: SettlingEvent,
+    metadata: ShareMetadata,
 ) -> Outcome:
     """Sends `escrow.….individual`; then the share is through."""
     now = context.clock.now()
@@ -319,7 +342,7 @@ async def announce_escrow_share(
 
 @task()
 async def conclude_escrow_share(
-    context: Context, *, escrow_id: str, event: str, metadata: Mapping[str, Any]
+    context: Context, *, escrow_id: str, event: SettlingEvent, metadata: ShareMetadata
 ) -> Outcome:
     """Counts a share whose announcement is through; after the last sends `escrow.completed` or `escrow.refunded`, once."""
     if not await write_bi(context, escrow_id, event, metadata, "settled", asks=True):
@@ -343,12 +366,19 @@ async def _check_exclusive(context: Context, escrow_id: str) -> None:
         raise NotYetError(f"what is left in {escrow_id} may be the other user's share", 1.0)
     shares = [each for each in promises if each.task == transfer_escrow.name]
     for share in shares:
-        arguments = share.arguments
-        metadata = arguments.get("metadata", {})
-        due = transfer_id_of(arguments["event"], escrow_id, metadata["doc_id"], metadata["user_id"])
-        if await Transfer.by_id(due) is None:
+        due = _transfer_of(share.arguments, escrow_id)
+        if due is not None and await Transfer.by_id(due) is None:
             return  # its own run looks once more
     await report_remainder(context, promise, escrow_id, len(shares))
+
+
+def _transfer_of(arguments: Mapping[str, object], escrow_id: str) -> str | None:
+    """Returns the id of the transfer that a promise of a share with these arguments makes; None where they cannot be read."""
+    try:
+        read: Mapping[str, Any] = transfer_escrow.arguments_from(arguments)
+    except (MissingArgumentError, InvalidArgumentError):
+        return None  # it becomes a dead letter of its own
+    return transfer_id_of(read["event"], escrow_id, read["metadata"]["doc_id"], read["metadata"]["user_id"])
 
 
 # -- escrow to escrow -------------------------------------------------------------------------------------------------

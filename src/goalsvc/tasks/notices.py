@@ -17,6 +17,7 @@ from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.models.wallet import Earning
 from goalsvc.signals.notices import GoalProgressUpdated, UserEntered, UserLeft, WalletUpdated
 from goalsvc.tasks import announcements
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.task import task
 
 
@@ -33,7 +34,7 @@ async def deliver_notice(
     if event in _OF_PRESENCE and await _is_replaced(context.promise):
         return Returned(Reason.OVERTAKEN)
     context.note(notice=event)
-    await context.notifier.trigger(channels, event, data)
+    await context.notifier.trigger(channels, event, msgspec.to_builtins(data))  # a date is a text there
     return Done(event)
 
 
@@ -63,7 +64,7 @@ PAYERS = "notify_payers"
 
 
 @task(lane=Lane.NOTICES)
-async def notify_progress(context: Context, *, goal_id: str, since: int, contributions: bool = False) -> Outcome:
+async def notify_progress(context: Context, *, goal_id: DocumentId, since: int, contributions: bool = False) -> Outcome:
     """Sends `goal.progress.updated` with the goal's progress as it is now, in place of notices that came too fast.
 
     `since` is the progress that clients were told last. The promise is fulfilled only while progress is what was sent.
@@ -94,7 +95,7 @@ async def notify_progress(context: Context, *, goal_id: str, since: int, contrib
     if not await Goal.fulfil_at(identity, LATE_PROGRESS, goal.progress):
         raise NotYetError("progress has been raised meanwhile", 0.001)
     what = f"progress {goal.progress}" if late else "clients were told meanwhile"
-    return Done(what, fulfils=Fulfils.NONE_YET)
+    return Done(what, fulfils=_still_to_fulfil(context.promise, identity, LATE_PROGRESS))
 
 
 #: Of how many contributions one run of `notify_payers` tells.
@@ -126,7 +127,7 @@ async def _last_told(goal_id: ObjectId, progress: int, told: int) -> int:
 
 
 @task(lane=Lane.NOTICES)
-async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcome:
+async def notify_payers(context: Context, *, goal_id: DocumentId, above: int) -> Outcome:
     """Sends `wallet.updated` to each viewer who has contributed to the goal since it was sent last, with the sum.
 
     One run tells of a thousand contributions, and is run again for the rest. `above` is the goal's progress then. How far it
@@ -156,5 +157,13 @@ async def notify_payers(context: Context, *, goal_id: str, above: int) -> Outcom
         await Goal.changes({"_id": identity}, {"$max": {"payers_told": upto}})
         raise NotYetError("others have contributed meanwhile", 0.001)
     return Done(
-        f"{len(paid)} payer{'' if len(paid) == 1 else 's'}", follow_ups=tuple(follow_ups), fulfils=Fulfils.NONE_YET
+        f"{len(paid)} payer{'' if len(paid) == 1 else 's'}",
+        follow_ups=tuple(follow_ups),
+        fulfils=_still_to_fulfil(context.promise, identity, PAYERS),
     )
+
+
+def _still_to_fulfil(promise: PromiseRef | None, goal_id: ObjectId, name: str) -> Fulfils:
+    """Says whether the promise is still there: one of that name was fulfilled with the goal's progress, another one was not."""
+    fulfilled = promise is None or (promise.document_id, promise.promise_id) == (goal_id, name)
+    return Fulfils.NONE_YET if fulfilled else Fulfils.OWN

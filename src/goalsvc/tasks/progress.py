@@ -6,14 +6,17 @@ from bson import ObjectId
 
 from goalsvc.context import Context
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.reading import whole
+from goalsvc.errors import InvalidArgumentError
 from goalsvc.models.goal import Goal
 from goalsvc.tasks import announcements
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.task import task
 
 
 @task()
 async def announce_goal_started(
-    context: Context, *, goal_id: str, event_id: str, at: datetime, unowned_since: datetime | None = None
+    context: Context, *, goal_id: DocumentId, event_id: str, at: datetime, unowned_since: datetime | None = None
 ) -> Outcome:
     """Sends `goal.started`, which the webhook only promises, so that its answer waits for one write and no more.
 
@@ -31,7 +34,7 @@ async def announce_goal_started(
 
 
 @task()
-async def increment_goal_progress(context: Context, *, goal_id: str, amount: int, event_id: str) -> Outcome:
+async def increment_goal_progress(context: Context, *, goal_id: DocumentId, amount: int, event_id: str) -> Outcome:
     """Adds the amount that this event's promise owes to the goal's progress, and sends `goal.progressed`.
 
     Exactly once by the promise: the update that adds the amount notes in it that this is done. Run again, it only announces.
@@ -39,9 +42,13 @@ async def increment_goal_progress(context: Context, *, goal_id: str, amount: int
     goal = await Goal.add_progress(ObjectId(goal_id), event_id)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    promise = goal.promise(event_id)
+    promise, own = goal.promise(event_id), context.promise
+    if promise is None and own is not None and own.promise_id != event_id and goal.promise(own.promise_id) is not None:
+        rule = "arguments.event_id: must be the id of the promise, else its amount is not counted"
+        raise InvalidArgumentError(increment_goal_progress.name, rule)
     if promise is None or promise.progress is None:
         return Returned(Reason.ALREADY_COUNTED)
-    event = announcements.progressed(goal, event_id, promise.at, promise.arguments["amount"], promise.progress)
+    added = whole(promise.arguments.get("amount")) or 0
+    event = announcements.progressed(goal, event_id, promise.at, added, promise.progress)
     report = await context.bus.send(context, event)
     return Done(f"progress {promise.progress}", reports=(report,), fulfils=event_id)

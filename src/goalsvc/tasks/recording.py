@@ -12,6 +12,7 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.models.events import of_recording
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Rtc, Session
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.task import task
 
 # The names are those of BytePlus's actions, and of the specification.
@@ -32,7 +33,7 @@ async def _failed(context: Context, arguments: Mapping[str, Any]) -> None:
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
-async def StartRecord(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StartRecord(context: WorkerContext, *, goal_id: DocumentId, session_id: DocumentId) -> Outcome:  # noqa: N802
     """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
     outcome = await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
     goal = await Goal.by_id(ObjectId(goal_id))
@@ -47,13 +48,13 @@ def _over(goal: Goal) -> bool:
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
-async def StopRecord(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StopRecord(context: WorkerContext, *, goal_id: DocumentId, session_id: DocumentId) -> Outcome:  # noqa: N802
     """Stops the recording of a show."""
     return await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
 
 
 @task(lane=Lane.RECORDINGS)
-async def StartSnapshot(context: WorkerContext, *, goal_id: str, session_id: str) -> Outcome:  # noqa: N802
+async def StartSnapshot(context: WorkerContext, *, goal_id: DocumentId, session_id: DocumentId) -> Outcome:  # noqa: N802
     """Starts to take snapshots of the session's room."""
     return await _control(context, None, context.rtc.start_snapshot, goal_id, session_id)
 

@@ -21,6 +21,7 @@ from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import move_within
 from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.task import RetryPolicy, task
 
 #: How many shares one run returns; the next run goes on.
@@ -33,7 +34,7 @@ _EARLIER_SECONDS = 0.1
 async def return_payout(
     context: Context,
     *,
-    goal_id: str,
+    goal_id: DocumentId,
     escrow_id: str,
     refund_id: str,
     amount: int,

@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any
 
 from bson import ObjectId
-from bson.errors import InvalidId
 from prometheus_client import Counter
 
 from goalsvc import logs
@@ -20,6 +19,7 @@ from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.origin import CURRENT, Cause, Origin
 from goalsvc.domain.outcome import Answer, Done, Failed, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.domain.reading import plain, text
 from goalsvc.domain.trace import (
     TracedFollowUp,
     failures_of,
@@ -31,6 +31,7 @@ from goalsvc.domain.trace import (
 )
 from goalsvc.errors import (
     GoalsvcError,
+    InvalidArgumentError,
     MissingArgumentError,
     NotYetError,
     ReceiverFailedError,
@@ -41,6 +42,7 @@ from goalsvc.errors import (
 from goalsvc.models.events import events_of
 from goalsvc.models.promise import HasPromises
 from goalsvc.models.records import DeadLetter
+from goalsvc.tasks.arguments import storable
 from goalsvc.tasks.dead_letters import bury
 from goalsvc.tasks.dispatch import enqueue_these
 from goalsvc.tasks.task import Task
@@ -92,14 +94,14 @@ class Runner:
             if attempt.error is not None:
                 return await self._after_failure(context, job, task, arguments, attempt, tried)
             if attempt.outcome == Returned(Reason.NOT_PROMISED):
-                return None  # nothing of its chain is promised either
+                return await self._after_refusal(context, job, tried)  # nothing of its chain is promised either
             if isinstance(attempt.outcome, Done):
                 steps[:0] = attempt.outcome.then
             promise_id = self._fulfilled_by(job, attempt.outcome, last=not steps)
             if promise_id is not None:
-                await self._fulfil(context, self._owner(job, arguments), promise_id, attempt.follow_ups)
+                await self._fulfil(context, self._home(job, arguments), promise_id, attempt.follow_ups)
             elif attempt.follow_ups:
-                await self._add(context, self._owner(job, arguments), attempt.follow_ups)
+                await self._add(context, self._home(job, arguments), attempt.follow_ups)
             origin = attempt.origin
         return None
 
@@ -167,10 +169,19 @@ class Runner:
             return PromiseRef.parse(job.promise).promise_id
         return None
 
-    def _owner(self, job: Job, arguments: Mapping[str, Any]) -> PromiseRef:
+    def _owner(self, job: Job, arguments: Mapping[str, object]) -> PromiseRef | None:
+        """Returns where the job's promise stands; of a job without one, the goal that its arguments name, if they name one."""
         if job.promise is not None:
             return PromiseRef.parse(job.promise)
-        return PromiseRef("goals", ObjectId(arguments["goal_id"]), "")
+        goal_id = text(arguments.get("goal_id")) or ""
+        return PromiseRef("goals", ObjectId(goal_id), "") if ObjectId.is_valid(goal_id) else None
+
+    def _home(self, job: Job, arguments: Mapping[str, object]) -> PromiseRef:
+        """Returns the same; raises MissingArgumentError where there is none, and what follows could be written nowhere."""
+        owner = self._owner(job, arguments)
+        if owner is None:
+            raise MissingArgumentError(job.task, ["goal_id"])
+        return owner
 
     async def _fulfil(
         self, context: Context, owner: PromiseRef, promise_id: str, follow_ups: Sequence[TracedFollowUp]
@@ -193,7 +204,7 @@ class Runner:
         attempt: _Attempt,
         tried: int,
     ) -> TryAgain | None:
-        owner = self._owner(job, arguments) if job.promise or "goal_id" in arguments else None
+        owner = self._owner(job, arguments)
         if attempt.follow_ups and owner is not None:
             # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
             await self._add(context, owner, attempt.follow_ups)
@@ -216,6 +227,24 @@ class Runner:
             return TryAgain(task.retry.rest_seconds(tried))
         log.error("%s is dead after try %d: %s", named, tried, _told(error), exc_info=error)
         await self._bury(context, job, owner, document, _told(error), tried)
+        return None
+
+    async def _after_refusal(self, context: Context, job: Job, tried: int) -> TryAgain | None:
+        """Drops a job that no document promises. One whose promise stands, and still does not cover it, is dead in the end:
+        its arguments contradict each other, and it would be swept for ever.
+        """
+        if job.promise is None or not job.fulfils:
+            return None
+        owner = PromiseRef.parse(job.promise)
+        document = await self._read(owner)
+        promise = document.promise(owner.promise_id) if document is not None else None
+        if promise is None or promise.task != job.task or plain(promise.arguments) != plain(job.arguments):
+            return None
+        task = self._tasks[job.task]
+        if tried < (task.retry.tries or context.settings.task_tries):
+            return TryAgain(task.retry.rest_seconds(tried))
+        reason = f"not_promised: {job.task}: arguments: contradict each other, or the document; nothing was moved"
+        await self._bury(context, job, owner, document, reason, tried)
         return None
 
     async def _read(self, owner: PromiseRef) -> HasPromises | None:
@@ -249,11 +278,12 @@ class Runner:
         if owner is not None and document is not None and document.faults:
             reason = f"{reason} (unreadable in {owner.collection}/{owner.document_id}: {'; '.join(document.faults)})"
         promise = document.promise(owner.promise_id) if document is not None and owner is not None else None
-        ran = {"task": job.task, "arguments": dict(job.arguments)}
+        arguments = storable(job.arguments)
+        ran = {"task": job.task, "arguments": arguments}
         letter = DeadLetter(
             id=job.promise or job.id,
             task=promise.task if promise else job.task,
-            arguments=promise.arguments if promise else dict(job.arguments),
+            arguments=promise.arguments if promise else arguments,
             reason=reason,
             at=context.clock.now(),
             tries=tries,
@@ -296,7 +326,7 @@ async def _tell_of_death(context: Context, task: Task[Any], arguments: Mapping[s
         return
     try:
         await task.after_death(context, task.arguments_from(arguments))
-    except (MissingArgumentError, InvalidId, TypeError) as error:
+    except (MissingArgumentError, InvalidArgumentError) as error:
         log.warning("%s is dead, and what should follow is left out: %s", task.name, error)
 
 
@@ -304,8 +334,7 @@ def _goal_of(job: Job, arguments: Mapping[str, Any]) -> str | None:
     """The goal in whose trace this run belongs."""
     if job.promise is not None and job.promise.startswith("goals/"):
         return job.promise.split("/", 2)[1]
-    goal_id: str | None = arguments.get("goal_id")
-    return goal_id
+    return text(arguments.get("goal_id"))
 
 
 def _of_goal(job: Job, arguments: Mapping[str, object]) -> str:

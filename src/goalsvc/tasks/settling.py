@@ -18,6 +18,7 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.performance import LATE_FOR, Owner, Rule
 from goalsvc.errors import ExternalServiceError, NotYetError
 from goalsvc.models.goal import PAUSED, SEALED, Goal
+from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.task import task
 
@@ -84,7 +85,7 @@ def agrees(goal: Goal, users: Collection[str]) -> bool:
 
 
 @task()
-async def seal_clock(context: Context, *, goal_id: str) -> Outcome:
+async def seal_clock(context: Context, *, goal_id: DocumentId) -> Outcome:
     """Seals the clock of a goal that ended six minutes ago: what ran at its end is counted, and no mark counts any more."""
     goal = await Goal.seal(ObjectId(goal_id), context.clock.now(), context.origin)
     if goal is None:

@@ -24,6 +24,7 @@ from goalsvc.models.events import events_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks import escrow, escrow_records
+from goalsvc.tasks.arguments import FeeBps, SettlingEvent
 from goalsvc.tasks.dispatch import enqueue_these
 from goalsvc.tasks.escrow_orders import share_order
 from goalsvc.tasks.task import task
@@ -48,7 +49,13 @@ class _Share:
 
 @task(timeout=60, traced=False)
 async def settle_shares(
-    context: Context, *, escrow_id: str, event: str, shares: Sequence[Sequence[str]], parent: str, fee_bps: int = 0
+    context: Context,
+    *,
+    escrow_id: str,
+    event: SettlingEvent,
+    shares: Sequence[tuple[str, str]],
+    parent: str,
+    fee_bps: FeeBps = 0,
 ) -> Outcome:
     """Settles these shares of one escrow, each `[earning id, user id]`. `parent` is the settlement's place in the trace."""
     at, begun = context.clock.now(), perf_counter()

@@ -19,6 +19,7 @@ from goalsvc.context import Context
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.domain.reading import text
 from goalsvc.models.promise import HasPromises, UnreadablePromise
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks.dead_letters import bury
@@ -143,6 +144,9 @@ async def _look_at_unknown(
             if promise.task not in logged and len(logged) < 100:
                 logged.add(promise.task)
                 log.warning("this version has no task %s; its promises are left to a later version", promise.task)
+        async for undated in model.undated(_MOST_UNKNOWN):
+            unreadable += 1
+            await _set_aside(context, model, undated)
     UNKNOWN.set(unknown)
     return unreadable
 
@@ -151,10 +155,10 @@ async def _set_aside(context: Context, model: type[HasPromises], promise: Unread
     """Writes one dead letter that names the field, and lets the entry rest: once it is corrected, it is found again."""
     collection, now = model.get_settings().name or "", context.clock.now()
     ref = f"{collection}/{promise.document_id}/{promise.id}"
-    task, arguments = promise.entry.get("task"), promise.entry.get("arguments")
+    arguments = promise.entry.get("arguments")
     letter = DeadLetter(
         id=ref,
-        task=task if isinstance(task, str) else "unreadable",
+        task=text(promise.entry.get("task")) or "unreadable",
         arguments=dict(arguments) if isinstance(arguments, Mapping) else {},
         reason=f"unusable_document: {collection}/{promise.document_id}: {promise.fault}",
         at=now,

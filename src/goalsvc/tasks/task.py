@@ -4,17 +4,15 @@ A misspelt argument of `follow_up` or `step` is a type error. What happens when 
 done by the runner, not by the task.
 """
 
-import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Concatenate, Generic, ParamSpec
 
 from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.outcome import FollowUp, Outcome
-from goalsvc.errors import MissingArgumentError
+from goalsvc.tasks.arguments import check_signature, read_arguments
 
 P = ParamSpec("P")
 
@@ -55,15 +53,12 @@ class Task(Generic[P]):
         return await self.function(context, *args, **kwargs)
 
     def arguments_from(self, given: Mapping[str, object]) -> dict[str, object]:
-        """Returns those of the given arguments that the function takes; a job of another version may have more.
+        """Returns those of the given arguments that the function takes, as its signature says; a job of another version may
+        have more.
 
-        Raises MissingArgumentError when one is missing that has no default.
+        Raises MissingArgumentError when one is missing that has no default, InvalidArgumentError for one of another type.
         """
-        accepted, required = _parameters_of(self.function)
-        missing = sorted(required - given.keys())
-        if missing:
-            raise MissingArgumentError(self.name, missing)
-        return dict(given) if accepted is None else {name: given[name] for name in given if name in accepted}
+        return read_arguments(self.name, self.function, given)
 
     def follow_up(self, *args: P.args, **kwargs: P.kwargs) -> FollowUp:
         """This task as a follow_up: a receiver answers with it, and it becomes a promise of the document."""
@@ -84,18 +79,13 @@ def task(
     after_death: Callable[[Context, Mapping[str, object]], Awaitable[None]] | None = None,
     traced: bool = True,
 ) -> Callable[[Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]], Task[P]]:
-    """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name."""
+    """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name.
+
+    Raises TypeError for an argument of a type that `goalsvc.tasks.arguments` does not read.
+    """
 
     def decorate(function: Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]) -> Task[P]:
+        check_signature(function)
         return Task(function.__name__, function, lane, timeout, retry or RetryPolicy(), after_death, traced)
 
     return decorate
-
-
-@cache
-def _parameters_of(function: Callable[..., object]) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """Names of the arguments that a task's function takes (None: any), and of those that it needs."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
-    accepted = frozenset(each.name for each in named) if len(named) == len(parameters) else None
-    return accepted, frozenset(each.name for each in named if each.default is each.empty)
