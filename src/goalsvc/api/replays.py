@@ -49,7 +49,7 @@ class RehearsalBody(BaseModel):
     )
 
 
-class ReplayBody(RehearsalBody):
+class RecordingReplayBody(RehearsalBody):
     """What is to be sent."""
 
     model_config = ConfigDict(
@@ -131,7 +131,7 @@ class RefusalView(View):
     message: str
 
 
-class ReplayView(View):
+class RecordingReplayView(View):
     """What became of a recording that was sent."""
 
     sent: int = Field(description="How many webhooks were taken.", examples=[2])
@@ -159,7 +159,7 @@ async def rehearse_replay(context: ContextOf, body: RehearsalBody) -> RehearsalV
 
 @router.post("", summary="Replay a recording", responses=responses(409, 422, 503))
 @requires(Scope.OPERATE)
-async def replay_webhooks(request: Request, context: ContextOf, body: ReplayBody) -> ReplayView:
+async def replay_webhooks(request: Request, context: ContextOf, body: RecordingReplayBody) -> RecordingReplayView:
     """Sends the webhooks of a recording in their order, as Pusher would send them, signed with the first configured app key.
 
     409 `rehearsal_outdated` unless the recording would still change what the rehearsal with that digest said. Clocks, tokens
@@ -168,7 +168,7 @@ async def replay_webhooks(request: Request, context: ContextOf, body: ReplayBody
     rehearsal = await rehearsed(context, body.recording, body.digest, keep_time=body.keep_time)
     request.state.targets = [change.goal_id for change in rehearsal.changes]
     sent = await _send_all(request, rehearsal.recording)
-    return ReplayView(
+    return RecordingReplayView(
         sent=sent.taken,
         refused=sent.refused,
         not_sent=len(rehearsal.recording) - sent.taken - sent.refused,
