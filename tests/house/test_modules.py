@@ -1,12 +1,21 @@
 """What holds for every module: its length, where it takes the time from, how its names read."""
 
 import ast
+import importlib
+import inspect
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from goalsvc import api
+from goalsvc.api.authentication import require_api_key
+from goalsvc.console import pages as console
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "goalsvc").rglob("*.py"))
@@ -118,3 +127,24 @@ class TestTypes:
         refused = [number for number, line in enumerate(probe.splitlines(), 1) if "# type: ignore[" in line]
         assert wrong == refused
         assert len(wrong) > 10
+
+
+def _callables_of(dependant: Dependant) -> Iterator[Callable[..., object]]:
+    if dependant.call is not None:
+        yield dependant.call
+    for own in dependant.dependencies:
+        yield from _callables_of(own)
+
+
+def _is_asynchronous(call: Callable[..., object]) -> bool:
+    return any(map(inspect.iscoroutinefunction, (call, getattr(call, "__call__", None))))  # noqa: B004 - HTTPBearer's
+
+
+def test_no_endpoint_and_no_dependency_costs_a_hop_to_a_thread() -> None:
+    """FastAPI runs what is not `async` in a pool of forty threads: two hops for each, and a crowd waits for a thread."""
+    modules = [importlib.import_module(f"goalsvc.api.{each.name}") for each in iter_modules(api.__path__)]
+    routers = [*console.ROUTERS, *(module.router for module in modules if hasattr(module, "router"))]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 100
+    calls = {call for route in routes for call in _callables_of(route.dependant)} | {require_api_key}
+    assert {call for call in calls if not _is_asynchronous(call)} == set()

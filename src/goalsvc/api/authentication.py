@@ -66,7 +66,7 @@ def _as_stated(request: Request, caller: Caller) -> Caller:
     )
 
 
-def require_api_key(
+async def require_api_key(
     request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 ) -> Caller:
     """The caller, whom `KeyFirst` has let in; names the security scheme in the OpenAPI document."""

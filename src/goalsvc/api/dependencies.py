@@ -39,7 +39,7 @@ async def call_context(request: Request) -> Context:
     return own
 
 
-def get_resources(request: Request) -> Resources:
+async def get_resources(request: Request) -> Resources:
     """The connections behind the context."""
     resources: Resources = request.app.state.resources
     return resources
@@ -101,7 +101,7 @@ Cursor = Annotated[
 ]
 
 
-def get_paging(
+async def get_paging(
     limit: Limit = 50,
     cursor: Cursor = None,
     order: Annotated[Order, Query(description="The direction of the list.")] = Order.ASC,

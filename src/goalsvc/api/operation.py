@@ -76,7 +76,7 @@ def repeated_by_the_ledger(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def _idempotency_key(
+async def _idempotency_key(
     key: Annotated[
         str | None,
         Header(
@@ -93,7 +93,7 @@ def _idempotency_key(
     """Documents and checks the header; the route itself reads it."""
 
 
-def _unused_key(
+async def _unused_key(
     key: Annotated[
         str | None,
         Header(
@@ -107,7 +107,7 @@ def _unused_key(
     """Documents and checks the header of a POST that changes nothing."""
 
 
-def _if_none_match(
+async def _if_none_match(
     tag: Annotated[
         str | None,
         Header(alias="If-None-Match", max_length=4096, description="ETags of answers that the caller has."),
@@ -191,7 +191,7 @@ def operations(prefix: str, tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=Operation)
 
 
-def get_call(request: Request) -> Call:
+async def get_call(request: Request) -> Call:
     """The call that is being answered."""
     call: Call = request.state.call
     return call

@@ -26,7 +26,7 @@ class Range:
     end: datetime | None
 
     @classmethod
-    def asked(
+    async def asked(
         cls,
         begin: Annotated[_Moment, Query(alias="from")] = None,
         end: Annotated[_Moment, Query(alias="to")] = None,

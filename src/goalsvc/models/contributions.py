@@ -19,6 +19,7 @@ from pymongo.errors import ConnectionFailure
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.documents import Query, Stored
 from goalsvc.domain.escrow import escrow_account, show_escrow, tag_of, user_account
+from goalsvc.domain.events import Event
 from goalsvc.domain.funding import Batch, Contributed, Contribution, Decision, Funding, Made, Taken, debits_of
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.origin import Origin
@@ -26,7 +27,7 @@ from goalsvc.domain.promises import Promise
 from goalsvc.domain.reading import mapping, whole
 from goalsvc.errors import ConflictError, GoalsvcError, LedgerBusyError, NotFoundError
 from goalsvc.models.event_log import insert_events
-from goalsvc.models.events import of_contribution
+from goalsvc.models.events import of_contributions
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import Transactions, count_tokens
 from goalsvc.models.wallet import Account, Earning, Transfer, balance_in, change_balances
@@ -338,7 +339,9 @@ async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Datab
     """Writes the earning and the transfer of each contribution."""
     earnings: list[dict[str, object]] = []
     transfers: list[dict[str, object]] = []
+    told: list[Event] = []
     for goal_id, goal in goals.items():
+        made_to_it: list[tuple[Taken, Stored]] = []
         escrow_id, streamer = show_escrow(goal_id), goal.goal.metadata.user_id
         for waiting, taken in goal.taken:
             made, cause = taken.made, waiting.origin.cause.about(str(goal_id)).document()
@@ -360,23 +363,22 @@ async def _insert(goals: Mapping[ObjectId, _Goal], now: datetime, session: Datab
             metadata: dict[str, object] = {"doc_id": made.earning_id, "user_id": streamer}
             if made.capped:
                 metadata["offered"] = made.offered
-            transfers.append(
-                {
-                    "_id": made.transfer_id,
-                    "debit": user_account(made.user_id),
-                    "credit": escrow_account(escrow_id),
-                    "from_user_id": made.user_id,
-                    "amount": made.amount,
-                    "tags": [tag_of(escrow_id)],
-                    "metadata": metadata,
-                    "cause": cause,
-                    "created_at": now,
-                }
-            )
+            transfer = {
+                "_id": made.transfer_id,
+                "debit": user_account(made.user_id),
+                "credit": escrow_account(escrow_id),
+                "from_user_id": made.user_id,
+                "amount": made.amount,
+                "tags": [tag_of(escrow_id)],
+                "metadata": metadata,
+                "cause": cause,
+                "created_at": now,
+            }
+            transfers.append(transfer)
+            made_to_it.append((taken, transfer))
+        told += of_contributions(goal.goal, made_to_it)
     await Earning.get_motor_collection().insert_many(earnings, session=session)
     await Transfer.get_motor_collection().insert_many(transfers, session=session)
-    each = [(goal.goal, taken) for goal in goals.values() for _, taken in goal.taken]
-    told = [of_contribution(goal, taken, made) for (goal, taken), made in zip(each, transfers, strict=True)]
     await insert_events(told, session)
 
 

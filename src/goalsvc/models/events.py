@@ -1,6 +1,6 @@
 """From what happened to the event that tells of it: one function for each kind of thing that events are about."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 
@@ -183,11 +183,13 @@ def of_session(type_: str, session: Session, at: datetime, cause: Cause) -> Even
     )
 
 
-def of_contribution(goal: Goal, taken: Taken, transfer: Mapping[str, object]) -> Event:
-    """`contribution.created`, with the whole goal as it is with this contribution."""
-    whole = whole_goal(goal) | {"progress": taken.progress, "level": level_of(goal.levels, taken.progress)}
-    earning_id = taken.made.earning_id
-    return of_transfer("contribution.created", transfer, goal_id=str(goal.id), goal=whole, earning_id=earning_id)
+def of_contributions(goal: Goal, made: Iterable[tuple[Taken, Mapping[str, object]]]) -> Iterator[Event]:
+    """Yields `contribution.created` for each, with its transfer and the whole goal as it is with this contribution."""
+    whole, goal_id = whole_goal(goal), str(goal.id)
+    for taken, transfer in made:
+        told = whole | {"progress": taken.progress, "level": level_of(goal.levels, taken.progress)}
+        earning_id = taken.made.earning_id
+        yield of_transfer("contribution.created", transfer, goal_id=goal_id, goal=told, earning_id=earning_id)
 
 
 def of_clip(type_: str, asset: Asset, at: datetime, user_id: str | None = None) -> Event:

@@ -35,9 +35,14 @@ def plain(value: object) -> Any:
 
 
 def of_transfer(
-    type_: str, transfer: Stored, *, goal_id: str | None = None, user_id: str | None = None, **more: object
+    type_: str,
+    transfer: Stored,
+    *,
+    goal_id: str | None = None,
+    user_id: str | None = None,
+    **more: object,
 ) -> Event:
-    """An event about a transfer's document: `contribution.created`, `withdrawal.*`, …; `more` is added to its data.
+    """An event about a transfer's document: `contribution.created`, `withdrawal.*`, …; `more`, plain, is added to its data.
 
     A transfer has one event of each type; the time and the cause are its own. `user_id` is a user whom it concerns besides
     those of its accounts. Write it in the transfer's transaction.
@@ -48,7 +53,7 @@ def of_transfer(
         type=type_,
         identity=transfer["_id"],
         created_at=transfer["created_at"],
-        data={"transfer": shown, **plain(more)},
+        data={"transfer": shown, **more},
         goal_id=goal_id,
         user_ids=users(transfer.get("from_user_id"), transfer.get("to_user_id"), *owners, user_id),
         cause=Cause.read(transfer.get("cause")),
