@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from goalsvc.console.queries.goals import MOST_LETTERS
+from goalsvc.models.dead_letter_groups import MOST_GROUPS
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks import dead_letters
 from goalsvc.tasks.redrives import redrive_letters
@@ -45,6 +46,36 @@ async def finished(world: World, redrive_id: str) -> dict[str, Any]:
 def promises(world: World) -> int:
     """How many promises the redriven letters' users have been given, run ones included."""
     return sum(job.task == "StopRecord" for job in world.jobs.done)
+
+
+class TestGroups:
+    async def test_count_letters_by_task_and_code(self, world: World, operator: httpx.AsyncClient) -> None:
+        bury(world, 3)
+        odd: list[dict[str, Any]] = [
+            {"reason": 5},
+            {"reason": "rtc_failure"},
+            {"reason": "rtc_failed"},
+            {"reason": "x", "state": "redriven"},
+        ]
+        letter = {"task": "StopRecord", "at": world.clock.now(), "state": "dead"}
+        world.database.dead_letters.insert_many([{"_id": f"odd{n}", **letter, **one} for n, one in enumerate(odd)])
+        found = await world.get("/v1/dead-letters/groups")
+        told = [(one["task"], one["code"], one["count"]) for one in found["items"]]
+        assert told == [("StopRecord", "rtc_failed", 4), ("StopRecord", "", 1), ("StopRecord", "rtc_failure", 1)]
+        assert found["truncated"] is False
+        text = (await operator.get("/console/dead-letters")).text
+        for said in ("4 again", "all 6 again"):
+            assert said in text
+        assert 'name="code" value=""' not in text, "without a code the redrive would try all letters of the task again"
+
+    async def test_say_when_there_are_more(self, world: World, operator: httpx.AsyncClient) -> None:
+        letter = {"task": "StopRecord", "at": world.clock.now(), "state": "dead"}
+        letters = [{"_id": f"odd{n}", **letter, "reason": f"code_{n:03d}: x"} for n in range(MOST_GROUPS + 1)]
+        world.has_dead_letters = True
+        world.database.dead_letters.insert_many(letters)
+        found = await world.get("/v1/dead-letters/groups")
+        assert (len(found["items"]), found["truncated"]) == (MOST_GROUPS, True)
+        assert "the 100 largest groups are shown" in (await operator.get("/console/dead-letters")).text
 
 
 class TestRedrive:

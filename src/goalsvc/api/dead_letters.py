@@ -11,9 +11,10 @@ from goalsvc import actions
 from goalsvc.api.dependencies import ContextOf, IdText, PagingOf
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import CallOf, operations, requires
-from goalsvc.api.views import Page
+from goalsvc.api.views import Page, View
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
+from goalsvc.models.dead_letter_groups import MOST_GROUPS, MOST_LETTERS, dead_letter_groups
 from goalsvc.models.paging import page_of
 from goalsvc.models.present_arguments import present_arguments
 from goalsvc.models.records import DeadLetter
@@ -75,6 +76,31 @@ async def list_dead_letters(
     rows = await page_of(DeadLetter, where, paging, by="at")
     present = await present_arguments(rows.items)
     return Page.of(rows, lambda letter: DeadLetterView.of(letter, present.get(letter.id)))
+
+
+class LetterGroupView(View):
+    """Dead letters of one task with one code of the reason, as `POST /v1/redrives` tries them again."""
+
+    task: str = Field(examples=["StopRecord"])
+    code: str = Field(
+        description="What their reason begins with, up to its first colon.", examples=["external_service"]
+    )
+    count: int = Field(examples=[240])
+
+
+class LetterGroupsView(View):
+    """The dead letters in groups."""
+
+    items: list[LetterGroupView] = Field(description=f"The largest first; at most {MOST_GROUPS}.")
+    truncated: bool = Field(
+        description=f"Whether there are more groups, or more dead letters than are counted ({MOST_LETTERS:,})."
+    )
+
+
+@router.get("/groups", summary="Count dead letters in groups", responses=responses(401, 503))
+async def group_dead_letters() -> LetterGroupsView:
+    """How many letters are dead now, by task and by the code with which their reason begins."""
+    return LetterGroupsView.model_validate(await dead_letter_groups())
 
 
 @router.post(

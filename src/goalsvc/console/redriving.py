@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from goalsvc.console.acts import offered
 from goalsvc.console.instants import instants_in, timed
 from goalsvc.console.operating import read_operation
-from goalsvc.console.queries import overview
 from goalsvc.console.rendering import page
 from goalsvc.console.routing import Operator, console_router, missing
 from goalsvc.context import Context
@@ -39,12 +38,14 @@ async def show_dead_letters(
     narrowed = {name: value for name, value in (("id", identity), ("goal_id", goal_id)) if value}
     wanted = narrowed or {"state": "dead"}
     found = timed(await read_operation(request, caller, "/v1/dead-letters", **wanted, **_latest(_PAGE, cursor)))
+    groups = None if narrowed else await read_operation(request, caller, "/v1/dead-letters/groups")
     redrives = await read_operation(request, caller, "/v1/redrives", **_latest(_MOST_REDRIVES))
     return page(
         request,
         "dead_letters.html",
         caller=caller,
-        groups=[] if narrowed else await overview.dead_letter_groups(),
+        groups=groups["items"] if groups else [],
+        groups_cut=bool(groups and groups["truncated"]),
         letters=found["items"],
         next=found["next"],
         redrives=[] if narrowed else timed(redrives)["items"],

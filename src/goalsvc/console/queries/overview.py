@@ -1,9 +1,9 @@
-"""What the pages of users and dead letters show."""
+"""What the page of a user shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from goalsvc.console.queries import rows, total
+from goalsvc.console.queries import rows
 from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.performance import Owner
@@ -63,27 +63,3 @@ async def _joined(user_id: str) -> list[Joined]:
             kind = str(goal["_cls"]).removeprefix("Goal.")
             found.append(Joined(str(goal["_id"]), goal_channel(str(goal["_id"])), kind, as_performer))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class LetterGroup:
-    """Dead letters of one task with one kind of reason."""
-
-    task: str
-    reason: str
-    count: int
-
-
-async def dead_letter_groups() -> list[LetterGroup]:
-    """Returns the dead letters by task and by the code with which their reason begins."""
-    code = {"$arrayElemAt": [{"$split": ["$reason", ":"]}, 0]}
-    found = await total(
-        "dead_letters",
-        [
-            {"$match": {"state": "dead"}},
-            {"$limit": 20_000},
-            {"$group": {"_id": {"task": "$task", "reason": code}, "count": {"$sum": 1}}},
-            {"$sort": {"count": -1, "_id": 1}},
-        ],
-    )
-    return [LetterGroup(str(row["_id"].get("task")), str(row["_id"].get("reason")), row["count"]) for row in found]
