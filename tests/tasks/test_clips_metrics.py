@@ -25,7 +25,7 @@ def test_a_workers_metrics_hold_those_of_its_child(
         "rewind_seconds": 10,
         "duration": 10,
         "metadata": {},
-        "completed_at": datetime.now(UTC).isoformat(),
+        "completed_at": datetime.now(UTC),
     }
     promise = {"id": "clip", "task": "clip_livestream_as_asset", "arguments": clip, "parent": ""}
     documents.get_default_database().goals.insert_one(
