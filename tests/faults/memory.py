@@ -377,7 +377,9 @@ def _equals_any(values: Sequence[Any], wanted: Any) -> bool:
 
 _TYPES: Mapping[str, type] = {
     "objectId": ObjectId, "string": str, "int": int, "long": int, "double": float, "date": datetime,
-    "array": list,
+    "array": list, "object": dict, "binData": bytes, "bool": bool, "null": type(None), "regex": bson.Regex,
+    "javascript": bson.Code, "timestamp": bson.Timestamp, "decimal": bson.Decimal128, "minKey": bson.MinKey,
+    "maxKey": bson.MaxKey,
 }  # fmt: skip
 
 
@@ -405,7 +407,8 @@ def _operator(values: Sequence[Any], operator: str, operand: Any) -> bool:
         case "$not":
             return not all(_operator(values, each, of) for each, of in operand.items())
         case "$type":
-            return any(isinstance(value, _types(operand)) and not isinstance(value, bool) for value in values)
+            types = _types(operand)
+            return any(isinstance(value, types) and (bool in types or type(value) is not bool) for value in values)
         case "$elemMatch":
             arrays = [value for value in values if isinstance(value, list)]
             return any(isinstance(each, dict) and _matches(each, operand) for array in arrays for each in array)
@@ -878,6 +881,7 @@ _OPERATORS: Mapping[str, Callable[[_Compiler, Any], Evaluator]] = {
     "$mod": _numeric(lambda a, b: int(math.fmod(a, b)) if type(a) is int and type(b) is int else math.fmod(a, b)),
     "$floor": _of_many(lambda values: values[0] if values[0] is None else type(values[0])(math.floor(values[0]))),
     "$toInt": _of_many(lambda values: int(values[0])),
+    "$toLong": _of_many(lambda values: None if values[0] is None or values[0] is MISSING else int(values[0])),
     "$toString": _of_many(lambda values: str(values[0])),
     "$sum": _of_many(_total),
     "$min": _of_many(_extreme(lambda values: min(values, key=_order))),
