@@ -10,7 +10,7 @@ from typing import Any
 from .machine import DatabaseInside, Document
 
 #: What an escrow's account carries once its settlement has begun.
-_BEGUN = ("settlement", "shares_due", "held")
+_BEGUN = ("settlement", "settling", "shares_due", "held")
 
 
 class WatchedBooks:

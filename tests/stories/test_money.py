@@ -1,13 +1,16 @@
 """Money in and out: each verb moves what it says, once, and the books stay right."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.promises import PromiseRef
+from goalsvc.models.wallet import Account
 from goalsvc.tasks.returns import return_payout
 from tests.world import World, joined, left
 
@@ -327,6 +330,36 @@ class TestReversals:
         await self.reversed(world, deposit)
         await world.settle(patience=60)
         assert (world.balance("viewer-1"), world.account("debt:viewer-1"), world.escrow(show.escrow_id)) == (0, 0, 0)
+
+    @pytest.mark.parametrize("performed", [True, False])
+    async def test_takes_nothing_out_of_an_escrow_whose_earnings_are_being_listed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, performed: bool
+    ) -> None:
+        """A share that the settlement has listed is paid or refunded by it, told of once, and is no dead letter."""
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        deposit = next(t["_id"] for t in world.all("transfers", {"tags": "deposit"}) if t["to_user_id"] == "viewer-1")
+        expect, reversals = Account.expect_shares, list[dict[str, Any]]()
+
+        async def expect_shares(escrow_id: str, shares: int) -> Account | None:
+            if not reversals:
+                reversals.append(await self.reversed(world, deposit))
+            return await expect(escrow_id, shares)
+
+        monkeypatch.setattr(Account, "expect_shares", expect_shares)
+        if performed:
+            await world.performs(show, seconds=400)
+        else:
+            await world.ends(show)
+        await world.settle(patience=60)
+        assert [one["from_escrows"] for one in reversals] == [0]
+        told = Counter(
+            event["data"]["transfer"]["id"]
+            for event in world.all("events", {"type": {"$in": list(TELLING_OF_TRANSFERS)}})
+        )
+        assert set(told.values()) == {1}
+        assert world.escrow(show.escrow_id) == 0
+        assert world.balance(show.streamer) == (show.escrow if performed else 0)
+        assert world.account("debt:viewer-1") == (-show.contributions["viewer-1"] if performed else 0)
 
     async def test_only_deposits(self, world: World) -> None:
         await world.deposits("bob", 10)

@@ -175,6 +175,7 @@ def account(account_id: str, **fields: Any) -> Document:
         "shares_settled": 1,
         "shares_amount": 7,
         "shares_announced": 1,
+        "settling": True,
         "shares_due": 1,
         "completed_by": "68143584d6945d32e732cc21",
         "completed_at": START,

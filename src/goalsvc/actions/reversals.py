@@ -278,6 +278,7 @@ async def _open_balances(escrow_ids: Sequence[str], session: DatabaseSession) ->
     where = {
         "_id": {"$in": list(accounts)},
         "settlement": None,
+        "settling": {"$ne": True},
         "shares_due": None,
         "held": None,
         "balance": {"$gt": 0},

@@ -23,6 +23,7 @@ from goalsvc.domain.goals import UserId, user_id
 from goalsvc.domain.reading import (
     GREATEST_WHOLE,
     LEAST_WHOLE,
+    Flag,
     Instant,
     Text,
     Whole,
@@ -55,6 +56,8 @@ class Account(Sharing):
     """What users received by them."""
     shares_announced: WholePart = 0
     """Of how many it was told that they were; at most that many, fewer after a crash."""
+    settling: Flag = False
+    """Whether its earnings are being divided: a reversal takes none of them from then on."""
     shares_due: WholePart | None = None
     completed_by: Text | None = None
     """Which announcement was the last: of several that come at the same time, one finds its own mark here."""
@@ -78,6 +81,12 @@ class Account(Sharing):
         """Its tokens; 0 for an account that nothing was ever moved to."""
         account = await cls.find_one({"_id": account_id})
         return account.balance if account else 0
+
+    @classmethod
+    async def begin_settling(cls, escrow_id: str) -> Self | None:
+        """Closes the escrow to reversals, before its earnings are listed; the account, None when nothing was ever held."""
+        begun = {"$set": {"settling": True}}
+        return cls._seen(await cls.shared().change(escrow_account(escrow_id), {}, begun))
 
     @classmethod
     async def expect_shares(cls, escrow_id: str, shares: int) -> Self | None:

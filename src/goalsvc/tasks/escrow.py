@@ -110,7 +110,7 @@ async def _settle_all(
     promised = goal.promise(settling.name) if goal is not None else None
     if promised is None or promised.arguments.get("escrow_id") != escrow_id:
         return Returned(Reason.NOT_PROMISED)
-    account: Account | None = None
+    account = await Account.begin_settling(escrow_id)
     shares = outstanding = 0
     batch: list[Mapping[str, object]] = []
 
@@ -139,7 +139,6 @@ async def _settle_all(
         shares += 1
         batch.append(earning)
         if len(batch) == _BATCH:
-            account = account or await Account.of_escrow(escrow_id)
             await enqueue_batch()
     account = await Account.expect_shares(escrow_id, shares)
     await enqueue_batch()
