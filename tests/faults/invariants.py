@@ -19,6 +19,8 @@ from .restore import what_documents_say
 from .simulation import STREAMER, Simulation
 
 Goals = Mapping[ObjectId, Document]
+#: The events that tell that each share of an escrow is settled.
+_SETTLED = ("escrow.completed", "escrow.refunded")
 
 
 def violations_of(simulation: Simulation) -> list[str]:
@@ -33,6 +35,7 @@ def violations_of(simulation: Simulation) -> list[str]:
     found += _recordings(simulation, goals)
     found += _session(simulation, contents, goals)
     found += _notices(simulation)
+    found += _told_of_ends(contents)
     simulation.figures.goals += len(goals)
     simulation.figures.transfers += len(contents.get("transfers", []))
     return found
@@ -136,6 +139,23 @@ def _money(simulation: Simulation, contents: Mapping[str, list[Document]], goals
     yield from simulation.audited
     yield from _shares(contents)
     yield from _told(contents)
+
+
+def _told_of_ends(contents: Mapping[str, list[Document]]) -> Iterator[str]:
+    """Each end of a goal, a session and a settlement has its event, also where a process was killed between the two."""
+    told = {(event["type"], event.get("goal_id") or event.get("session_id")) for event in contents.get("events", [])}
+    settled = {event["data"].get("escrow_id") for event in contents.get("events", []) if event["type"] in _SETTLED}
+    for goal in contents.get("goals", []):
+        if goal.get("active") is False and ("goal.ended", str(goal["_id"])) not in told:
+            yield f"no event tells that goal {goal['_id']} has ended"
+        if _reached(goal) and ("goal.completed", str(goal["_id"])) not in told:
+            yield f"no event tells that goal {goal['_id']} reached its target"
+    for session in contents.get("sessions", []):
+        if session["statuses"].get("ended") and ("session.ended", str(session["_id"])) not in told:
+            yield f"no event tells that session {session['_id']} has ended"
+    for account in contents.get("accounts", []):
+        if account.get("completed_at") and str(account["_id"]).removeprefix("escrow:") not in settled:
+            yield f"no event tells that {account['_id']} is settled"
 
 
 def _told(contents: Mapping[str, list[Document]]) -> Iterator[str]:

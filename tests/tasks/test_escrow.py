@@ -1,5 +1,6 @@
 """Escrow: what viewers put in goes to the streamer, or back to them; every share once."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.escrow import FEES, escrow_account, tag_of, transfer_id_of, user_account
+from goalsvc.domain.events import Event
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.ids import exclusive_of
 from goalsvc.domain.origin import NOWHERE
@@ -160,6 +163,33 @@ class TestEscrowOut:
         assert job.arguments == share
         assert list(job.then) == [{"task": "transfer_escrow", "arguments": {"to_user_id": STREAMER, **share}}]
         assert (job.promise, job.fulfils) == (f"goals/{GOAL}/escrow_out", False)
+
+    async def test_a_share_of_its_own_counts_only_once_its_event_is_written(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is killed before it has written the event leaves the share to the next run of the settlement."""
+        first, _ = await a_funded_show(100, 200)
+        await pay(stage)
+        await Earning.get_motor_collection().update_one({"_id": first}, {"$set": {"amount": "x"}})
+        runner = Runner(ALL, WITH_PROMISES)
+        await runner.run(stage.context, stage.queue.take()[0], 1)
+        await Earning.get_motor_collection().update_one({"_id": first}, {"$set": {"amount": 100}})
+
+        async def write(events: Sequence[Event], session: DatabaseSession | None = None) -> None:
+            raise ConnectionError("killed")
+
+        (job,) = stage.queue.take()
+        with monkeypatch.context() as killed:
+            killed.setattr(stage.context.events, "write", write)
+            assert await runner.run(stage.context, job, 1) is not None
+        assert await balance(user_account(STREAMER)) == 300
+        account = await Account.of_escrow(ESCROW)
+        assert account is not None
+        assert (account.shares_settled, account.shares_announced, account.completed_at) == (2, 1, None)
+        assert await runner.run(stage.context, job, 2) is None
+        account = await Account.of_escrow(ESCROW)
+        assert account is not None
+        assert (account.shares_announced, account.completed_at) == (2, NOW)
 
     @pytest.mark.parametrize(
         "at", [BEGAN - timedelta(days=3650), BEGAN - timedelta(milliseconds=1), NOW + timedelta(days=1)]

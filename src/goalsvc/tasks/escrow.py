@@ -7,7 +7,6 @@ transaction, that the promise is still there (`goalsvc.models.claims`).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,7 +28,6 @@ from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
-from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import (
     InvalidArgumentError,
     InvalidError,
@@ -327,16 +325,11 @@ async def announce_escrow_share(
                 await context.bus.send(context, all_settled(escrow_id, event, 1, to_user_id, now, amount)),
             )
         )
-    announced = Done(reports=(report,))
     if report.failures:
-        return announced  # to be tried again
-    if any(follow_ups_of(announced, context.origin)):
-        # What receivers owe is written down before the share counts as settled: no job comes back to it then.
-        return replace(
-            announced, then=(conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata),)
-        )
-    concluded = await conclude_escrow_share(context, escrow_id=escrow_id, event=event, metadata=metadata)
-    return replace(concluded, reports=(report, *concluded.reports)) if isinstance(concluded, Done) else announced
+        return Done(reports=(report,))  # to be tried again
+    # The event and what receivers owe are written before the share counts as settled: no job comes back to it then.
+    conclude = conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata)
+    return Done(reports=(report,), then=(conclude,))
 
 
 @task()
