@@ -31,7 +31,8 @@ def test_histories(seed: int | None) -> None:
     assert not result.violations, report(result)
     # That nothing broke would prove nothing.
     figures = result.figures
-    assert min(figures.kills, figures.duplicates, figures.lost, figures.reordered, figures.dead_letters) > 20, figures
+    assert min(figures.kills, figures.duplicates, figures.lost, figures.reordered) > 20, figures
+    assert figures.dead_letters > 10, figures
 
 
 def test_a_seed_plays_the_same_history_again() -> None:
