@@ -26,7 +26,7 @@ from goalsvc.tasks.notices import deliver_notice
 from goalsvc.tasks.recording import StartRecord, StartSnapshot, StopRecord
 from goalsvc.tasks.runner import Runner
 from tests.receivers.fakes import NOW, Stage, settings_with
-from tests.receivers.scenes import GOAL, SESSION, STREAMER, Run, a_goal, a_session, set_up
+from tests.receivers.scenes import GOAL, SESSION, STREAMER, Run, a_goal, a_session, goal_document, set_up
 
 ASSET, POST = derived_id(GOAL, "asset"), derived_id(GOAL, "post")
 CLAIM = {f"auto_claimed_by:{POST}": f"message-{POST}:0"}
@@ -249,8 +249,34 @@ class TestRecording:
         await a_session(GoalKind.SHOW)
         if over != "gone":
             await a_goal(GoalKind.SHOW, Run.REACHED if over == "completed" else Run.SHORT, active=over != "ended")
+        await stage.rtc.start_record("room-1", f"goal-{GOAL}")  # an earlier try, of which no answer came
         await StartRecord(stage.context, goal_id=str(GOAL), session_id=str(SESSION))
         assert stage.rtc.recording == set()
+        assert [call.action for call in stage.rtc.calls] == ["StartRecord", "StopRecord"]
+
+    async def test_a_show_that_ends_while_its_recording_starts_is_promised_to_be_stopped(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """BytePlus's answer is lost, and the run is not tried again: another run has fulfilled its promise."""
+        await a_session(GoalKind.SHOW)
+        await a_goal(GoalKind.SHOW, Run.SHORT)
+        start = stage.rtc.start_record
+
+        async def slow_start(room_id: str, task_id: str) -> None:
+            await start(room_id, task_id)
+            await Goal.get_motor_collection().update_one({"_id": GOAL}, {"$set": {"active": False}})
+            raise ExternalServiceError("byteplus", "the answer was lost")
+
+        monkeypatch.setattr(stage.rtc, "start_record", slow_start)
+        arguments = {"goal_id": str(GOAL), "session_id": str(SESSION)}
+        job = Job("start", "StartRecord", arguments, promise=f"goals/{GOAL}/StartRecord")
+        runner = Runner(ALL, WITH_PROMISES)
+        assert await runner.run(stage.context, job, 1) is None
+        assert stage.rtc.recording == {("room-1", f"goal-{GOAL}")}
+        for late in stage.queue.take():
+            assert await runner.run(stage.context, late, 1) is None
+        assert stage.rtc.recording == set()
+        assert (await goal_document())["promises"] == []
 
     async def test_a_session_that_is_gone(self, stage: Stage) -> None:
         outcome = await StartSnapshot(stage.context, goal_id=str(GOAL), session_id=str(SESSION))

@@ -9,11 +9,16 @@ from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.trace import follow_ups_of
 from goalsvc.models.events import of_recording
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Rtc, Session
 from goalsvc.tasks.arguments import DocumentId
+from goalsvc.tasks.dispatch import enqueue_these
 from goalsvc.tasks.task import task
+
+#: The id of the promise to stop a recording that was started when its show was over.
+LATE_STOP = "StopRecord:late"
 
 # The names are those of BytePlus's actions, and of the specification.
 
@@ -34,17 +39,31 @@ async def _failed(context: Context, arguments: Mapping[str, Any]) -> None:
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
 async def StartRecord(context: WorkerContext, *, goal_id: DocumentId, session_id: DocumentId) -> Outcome:  # noqa: N802
-    """Starts to record the session's room for a show, and stops it again at once when the show is over by now."""
-    outcome = await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
+    """Starts to record the session's room for a show; when the show is over, stops what another try may have started."""
+    if await _is_over(goal_id):
+        return await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
+    try:
+        return await _control(context, "recording.started", context.rtc.start_record, goal_id, session_id)
+    finally:  # also where BytePlus's answer was lost
+        if await _is_over(goal_id):
+            await _promise_stop(context, goal_id, session_id)
+
+
+async def _promise_stop(context: WorkerContext, goal_id: str, session_id: str) -> None:
+    """Promises StopRecord once more: it may have come before this start took effect.
+
+    That this run is tried again does not suffice: its promise may have been fulfilled by another run of the same job.
+    """
+    stop = StopRecord.follow_up(goal_id=goal_id, session_id=session_id).called(LATE_STOP)
+    identity = ObjectId(goal_id)
+    follow_ups = follow_ups_of(Done(follow_ups=(stop,)), context.origin)
+    held = await Goal.add_promises(identity, list(follow_ups), context.clock.now())
+    enqueue_these(context, "goals", identity, held)
+
+
+async def _is_over(goal_id: str) -> bool:
     goal = await Goal.by_id(ObjectId(goal_id))
-    if goal is None or _over(goal):
-        # StopRecord may have come first, and will not come again: no other task would stop this recording.
-        await _control(context, "recording.stopped", context.rtc.stop_record, goal_id, session_id)
-    return outcome
-
-
-def _over(goal: Goal) -> bool:
-    return not goal.active or (goal.target is not None and goal.progress >= goal.target)
+    return goal is None or not goal.active or (goal.target is not None and goal.progress >= goal.target)
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
