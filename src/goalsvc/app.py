@@ -24,6 +24,7 @@ from goalsvc.api import (
     keys,
     money,
     openapi,
+    performances,
     pusher_auth,
     received_webhooks,
     reconciliation,
@@ -117,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
-        reconciliation, replays, events, keys, audit, reports, search, money, statements, health_view, wiring,
+        performances, reconciliation, replays, events, keys, audit, reports, search, money, statements, health_view, wiring,
         test_events,
     ):  # fmt: skip
         include(app, module.router)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+from bson import ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from goalsvc.console.rendering import templates
 from goalsvc.domain.durations import duration_text
 from goalsvc.domain.performance import GoalClock, Owner
 from goalsvc.domain.presence import join_mark, leave_mark
+from goalsvc.models.goal import Goal
+from goalsvc.models.performed import stretches_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -248,7 +251,9 @@ class TestCounted:
         # What has been counted is never taken back: the clock as it stands when all marks are known at once.
         whole = GoalClock(marks=clock.marks)
         whole, _ = whole.turn(leave_mark(at(3_650)), at(3700), Owner.PERFORMER)
-        runs, earlier = runs_of({"clock": whole.document()}, None, [])
+        goal = Goal.parse({"_id": ObjectId(), "_cls": "Goal.ShowGoal"})
+        kept, earlier = stretches_of(goal, {"clock": whole.document()})
+        runs = runs_of(kept)
         timeline = Timeline("a goal", "s", at(3700), runs=runs, earlier_milliseconds=earlier)
         drawn = bars(timeline, axis_of([(at(0), at(3700))], 132.0, 1104.0))
         total = sum((bar.length for bar in drawn), timedelta(milliseconds=earlier))

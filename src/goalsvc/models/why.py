@@ -10,7 +10,7 @@ from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
 from goalsvc.domain.goals import PERFORMED
 from goalsvc.domain.origin import Cause
-from goalsvc.domain.reading import sequence, text
+from goalsvc.domain.reading import mapping, sequence, text
 from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter, TraceSegment
@@ -104,9 +104,10 @@ def _uncounted(webhooks: Iterable[Stored]) -> Mapping[tuple[str, str], int]:
     """The marks that did not count, as far as the trace still holds them."""
     found: Counter[tuple[str, str]] = Counter()
     for segment in webhooks:
-        node = segment["node"]
-        for signal in node.get("children") or []:
-            for receiver in signal.get("children") or []:
-                if receiver.get("name") == "karaoke_control" and receiver.get("reason") in NOT_COUNTED:
-                    found[str(node.get("user_id") or "an unnamed user"), receiver["reason"]] += 1
+        node = mapping(segment.get("node"))
+        for signal in sequence(node.get("children")):
+            for receiver in map(mapping, sequence(mapping(signal).get("children"))):
+                reason = text(receiver.get("reason"))
+                if receiver.get("name") == "karaoke_control" and reason is not None and reason in NOT_COUNTED:
+                    found[str(node.get("user_id") or "an unnamed user"), reason] += 1
     return found

@@ -11,8 +11,9 @@ from goalsvc.console.pictures.evening import Evening, GoalBar, Spell, Window
 from goalsvc.console.queries import rows, total
 from goalsvc.console.queries.goals import runs_of
 from goalsvc.domain.escrow import exclusive_escrow, show_escrow, tag_of
-from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.goals import GoalKind
 from goalsvc.models.goal import Goal
+from goalsvc.models.performed import stretches_of
 from goalsvc.models.session import Session, either_form
 
 MOST = 100
@@ -67,8 +68,7 @@ def name_of(goal: Goal) -> str:
 def _bar(
     goal: Goal, row: Mapping[str, object], takings: Mapping[str, int], spells: Mapping[str, Sequence[Spell]]
 ) -> GoalBar:
-    running_since = goal.context.started if goal.active and goal.context.running else None
-    runs, _ = runs_of(row, running_since, ()) if goal.kind in PERFORMED else ([], 0)
+    runs = runs_of(stretches_of(goal, row)[0])
     made = goal.id.generation_time if goal.id is not None else runs[0].since
     created = row.get("created_at")
     since = min([created if isinstance(created, datetime) else made, *(run.since for run in runs)])

@@ -1,15 +1,14 @@
 """The tokens that moved through a goal's escrows: each transfer while there are few, by the second where there are many."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import quote
 
 from goalsvc.console.pictures.timeline import Flow
-from goalsvc.console.queries import rows, total
+from goalsvc.console.queries import rows
 from goalsvc.domain.escrow import escrow_account, tag_of
+from goalsvc.models.payments import Payments, payments_by_second
 
 #: More transfers than this are summed up by the second.
 MOST_SINGLE = 300
@@ -22,7 +21,9 @@ class Money:
     flows: Sequence[Flow]
     latest: Sequence[Mapping[str, object]]
     number: int
-    """How many transfers there are in all."""
+    """How many transfers there are in all; when `cut`, in the seconds that are summed up."""
+    cut: bool = False
+    """Whether there are seconds with payments before those that are summed up."""
 
 
 async def money_of(escrows: Sequence[str]) -> Money:
@@ -36,9 +37,9 @@ async def money_of(escrows: Sequence[str]) -> Money:
     if len(latest) <= MOST_SINGLE:
         flows = [flow for transfer in latest if (flow := _flow(transfer, accounts)) is not None]
         return Money(flows, latest, len(latest))
-    came, went = await asyncio.gather(_by_second(accounts, into=True), _by_second(accounts, into=False))
-    flows = sorted([*came, *went], key=lambda flow: flow.at)
-    return Money(flows, latest[1:], sum(flow.count for flow in flows))
+    summed = await payments_by_second(escrows)
+    number = sum(one.count for one in summed.items)
+    return Money([_sum(one) for one in summed.items], latest[1:], number, cut=summed.truncated)
 
 
 def transfer_path(transfer_id: object) -> str:
@@ -62,16 +63,6 @@ def _flow(transfer: Mapping[str, object], accounts: Sequence[str]) -> Flow | Non
     return Flow(at, -amount, f"{amount} tokens to {party(transfer, 'credit', 'to_user_id')}", path=path)
 
 
-async def _by_second(accounts: Sequence[str], *, into: bool) -> list[Flow]:
-    """Returns what came into these accounts, or left them, by the second, by the index of that side."""
-    own, other = ("credit", "debit") if into else ("debit", "credit")
-    moved = {own: {"$in": list(accounts)}, other: {"$nin": list(accounts)}, "created_at": {"$type": "date"}}
-    second = {"$dateTrunc": {"date": "$created_at", "unit": "second"}}
-    group = {"_id": second, "amount": {"$sum": "$amount"}, "count": {"$sum": 1}}
-    return [_sum(row, into=into) for row in await total("transfers", [{"$match": moved}, {"$group": group}])]
-
-
-def _sum(row: Mapping[str, Any], *, into: bool) -> Flow:
-    amount, count = int(row["amount"]), int(row["count"])
-    title = f"{count} transfers, {amount} tokens {'in' if into else 'out'}"
-    return Flow(row["_id"], amount if into else -amount, title, count=count)
+def _sum(one: Payments) -> Flow:
+    title = f"{one.count} transfers, {one.amount} tokens {'in' if one.into else 'out'}"
+    return Flow(one.at, one.amount if one.into else -one.amount, title, count=one.count)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -11,20 +11,31 @@ from bson import ObjectId
 from goalsvc.console.pictures.timeline import Act, Mark, Receipt, Run, Step, Timeline
 from goalsvc.console.queries import rows
 from goalsvc.console.queries.flows import Money, money_of
+from goalsvc.domain.documents import Stored
 from goalsvc.domain.goals import PERFORMED
+from goalsvc.domain.reading import instant, mapping
 from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
 from goalsvc.models.goal_escrows import escrows_of
+from goalsvc.models.payments import MOST_SECONDS
+from goalsvc.models.performed import (
+    MOST_WEBHOOKS,
+    REPEATS,
+    PerformedStretch,
+    Reports,
+    clock_reason,
+    goal_webhooks,
+    marks_of,
+    reports_of,
+    stored_goal,
+    stretches_of,
+)
 from goalsvc.models.why import explain_goal
 
 #: A page shows at most so many of each; what is left out is said and offered.
-MOST_WEBHOOKS = 1_500
 MOST_EVENTS = 2_000
 MOST_LETTERS = 20
 MOST_CLIPS = 20
-
-_JOINS = frozenset({"member_added", "channel_occupied"})
-_REPEATS = frozenset({"already_running", "not_running", "already_done"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +43,8 @@ class GoalPage:
     """A goal and what belongs to it."""
 
     goal: Goal
-    raw: Mapping[str, object]
     timeline: Timeline
+    reports: Reports
     escrows: Sequence[str]
     money: Money
     why: Why | None
@@ -54,22 +65,18 @@ class GoalPage:
 
 async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
     """Returns the page of that goal, None when there is no such goal."""
-    goal = await Goal.by_id(goal_id)
-    if goal is None:
+    known = await stored_goal(goal_id)
+    if known is None:
         return None
+    goal, stored = known
     identity = str(goal_id)
     escrows = await escrows_of(goal)
-    (raw, webhooks, events), (letters, clips, money) = await asyncio.gather(
-        asyncio.gather(
-            rows("goals", {"_id": goal_id}, limit=1),
-            _webhooks(identity) if goal.kind in PERFORMED else _none(),
-            _events(identity),
-        ),
-        asyncio.gather(
-            rows("dead_letters", {"goal_id": identity}, sort=[("at", -1), ("_id", -1)], limit=MOST_LETTERS + 1),
-            _clips(goal),
-            money_of(escrows),
-        ),
+    webhooks, events, letters, clips, money = await asyncio.gather(
+        goal_webhooks(goal),
+        _events(identity),
+        rows("dead_letters", {"goal_id": identity}, sort=[("at", -1), ("_id", -1)], limit=MOST_LETTERS + 1),
+        _clips(goal),
+        money_of(escrows),
     )
     why = await explain_goal(goal_id, now, webhooks)
     cut = [
@@ -77,13 +84,14 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
         for name, found, most in (("webhooks", webhooks, MOST_WEBHOOKS), ("events", events, MOST_EVENTS))
         if len(found) > most
     ]
+    if money.cut:
+        cut.append(f"the last {MOST_SECONDS} seconds with payments")
     events = sorted(events[:MOST_EVENTS], key=lambda event: str(event.get("created_at")))
-    stored = raw[0] if raw else {}
     timeline = _timeline(goal, stored, webhooks[:MOST_WEBHOOKS][::-1], events, money, now)
     return GoalPage(
         goal,
-        stored,
         timeline,
+        reports_of(webhooks[:MOST_WEBHOOKS]),
         escrows,
         money,
         why,
@@ -96,22 +104,6 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
 
 
 _EVENT = {"type": 1, "created_at": 1, "cause": 1, "data.progress": 1, "data.goal.progress": 1, "data.goal.level": 1}
-_NODE = ("name", "at", "outcome", "reason", "user_id", "happened_at")
-_WEBHOOK = {
-    "at": 1,
-    **{f"node.{name}": 1 for name in _NODE},
-    **{f"node.children.children.{name}": 1 for name in ("name", "outcome", "reason")},
-}
-
-
-async def _webhooks(goal_id: str) -> list[dict[str, object]]:
-    """Returns the goal's webhooks, latest first; one more than a page shows, if there are more."""
-    where = {"goal_id": goal_id, "node.kind": "webhook"}
-    return await rows("traces", where, sort=[("at", -1)], limit=MOST_WEBHOOKS + 1, fields=_WEBHOOK)
-
-
-async def _none() -> list[dict[str, object]]:
-    return []
 
 
 async def _events(goal_id: str) -> list[dict[str, object]]:
@@ -131,44 +123,34 @@ async def _clips(goal: Goal) -> list[dict[str, object]]:
 
 def _timeline(
     goal: Goal,
-    raw: Mapping[str, object],
+    stored: Stored,
     webhooks: Sequence[Mapping[str, object]],
     events: Sequence[Mapping[str, object]],
     money: Money,
     now: datetime,
 ) -> Timeline:
     performed = goal.kind in PERFORMED
-    marks = _marks(goal, webhooks) if performed else []
-    running_since = goal.context.started if goal.active and goal.context.running else None
-    runs, earlier = runs_of(raw, running_since, marks) if performed else ([], 0)
+    marks = _marks(goal, webhooks)
+    kept, earlier = stretches_of(goal, stored)
     return Timeline(
         name=f"{goal.kind.value} {goal.id}",
         unit="s" if performed else "tokens",
         now=now,
         marks=marks,
-        runs=runs,
+        runs=runs_of(kept, marks),
         earlier_milliseconds=earlier,
         steps=_steps(events),
         levels=[(level.title, level.target) for level in goal.levels],
-        receipts=_receipts(webhooks) if performed else [],
+        receipts=_receipts(webhooks),
         flows=money.flows,
         acts=list(_acts(events)),
     )
 
 
-def runs_of(raw: Mapping[str, Any], running_since: datetime | None, marks: Sequence[Mark]) -> tuple[list[Run], int]:
-    """Returns the closed stretches that the document keeps, the open one, and the milliseconds of those it keeps no longer."""
-    clock = raw.get("clock") if isinstance(raw.get("clock"), Mapping) else {}
-    kept = (clock or {}).get("stretches") or ()
+def runs_of(stretches: Iterable[PerformedStretch], marks: Iterable[Mark] = ()) -> list[Run]:
+    """Returns these stretches as a picture shows them, each with the way to the leave that ended it."""
     ended_by = {mark.at: mark.path for mark in marks if not mark.joined and mark.counted}
-    runs = [Run(*pair, path=ended_by.get(pair[1], "")) for pair in map(_stretch, kept) if pair is not None]
-    counted = (clock or {}).get("counted")
-    shown = sum(((run.until - run.since) for run in runs if run.until is not None), timedelta())
-    shown_ms = shown // timedelta(milliseconds=1)
-    earlier = max(0, int(counted) * 1000 - shown_ms) if isinstance(counted, int) and counted * 1000 > shown_ms else 0
-    if running_since is not None:
-        runs.append(Run(running_since, None))
-    return runs, earlier if earlier >= 1000 else 0
+    return [Run(one.since, one.until, path=ended_by.get(one.until, "") if one.until else "") for one in stretches]
 
 
 def _trace_path(goal_id: object, root: object) -> str:
@@ -181,68 +163,36 @@ def _cause_path(event: Mapping[str, object]) -> str:
     return _trace_path(cause.get("goal_id"), cause.get("root")) if isinstance(cause, Mapping) else ""
 
 
-def _stretch(value: object) -> tuple[datetime, datetime] | None:
-    if not isinstance(value, Mapping):
-        return None
-    since, until = value.get("since", value.get("from")), value.get("until", value.get("to"))
-    return (since, until) if isinstance(since, datetime) and isinstance(until, datetime) else None
+def _marks(goal: Goal, webhooks: Iterable[Stored]) -> list[Mark]:
+    return [
+        Mark(
+            mark.at,
+            mark.joined,
+            f"{mark.user_id} ({mark.role})" if mark.role else mark.user_id or "channel",
+            mark.counted,
+            mark.reason,
+            late=mark.late,
+            path=_trace_path(goal.id, mark.root),
+        )
+        for mark in marks_of(goal, webhooks)
+    ]
 
 
-def _marks(goal: Goal, webhooks: Iterable[Mapping[str, Any]]) -> list[Mark]:
-    marks: dict[tuple[datetime, bool, str], Mark] = {}
-    for webhook in webhooks:
-        node = webhook["node"]
-        happened = node.get("happened_at")
-        if not isinstance(happened, datetime):
-            happened = node["at"]
-        user = node.get("user_id") or ""
-        joined = node["name"] in _JOINS
-        reason = _clock_reason(node)
-        counted = reason == "" or reason in _REPEATS
-        named = _role(goal, str(user))
-        key = (happened, joined, named)
-        # A repeat or twin of a mark that counted says nothing new.
-        if key not in marks or (counted and not marks[key].counted):
-            path = _trace_path(goal.id, webhook["_id"])
-            late = max(node["at"] - happened, timedelta())
-            marks[key] = Mark(happened, joined, named, counted, "" if counted else reason, late=late, path=path)
-    return sorted(marks.values(), key=lambda mark: (mark.at, not mark.joined))
-
-
-def _role(goal: Goal, user: str) -> str:
-    if not user:
-        return "channel"
-    if user == goal.metadata.user_id:
-        return f"{user} (performer)"
-    if user in (goal.conditions.exclusive_to, goal.metadata.viewer_id):
-        return f"{user} (viewer)"
-    return user
-
-
-def _clock_reason(node: Mapping[str, Any]) -> str:
-    """Returns why the clock was not moved by this webhook event; empty when it was."""
-    for signal in node.get("children") or ():
-        for receiver in signal.get("children") or ():
-            if receiver.get("name") == "karaoke_control":
-                return str(receiver.get("reason", "")) if receiver.get("outcome") != "done" else ""
-    return str(node.get("reason", "")) if node.get("outcome") != "done" else ""
-
-
-def _receipts(webhooks: Iterable[Mapping[str, Any]]) -> list[Receipt]:
+def _receipts(webhooks: Iterable[Stored]) -> list[Receipt]:
     found = []
     for webhook in webhooks:
-        node = webhook["node"]
-        happened = node.get("happened_at")
-        reason = _clock_reason(node)
-        found.append(
-            Receipt(
-                happened if isinstance(happened, datetime) else node["at"],
-                node["at"],
-                str(node["name"]),
-                refused=bool(reason) and reason not in _REPEATS,
-                repeated=reason in _REPEATS,
+        node = mapping(webhook.get("node"))
+        received, reason = instant(node.get("at")), clock_reason(node)
+        if received is not None:
+            found.append(
+                Receipt(
+                    instant(node.get("happened_at")) or received,
+                    received,
+                    str(node.get("name")),
+                    refused=bool(reason) and reason not in REPEATS,
+                    repeated=reason in REPEATS,
+                )
             )
-        )
     return found
 
 
