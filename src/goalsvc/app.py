@@ -16,6 +16,7 @@ from goalsvc.api import (
     dead_letters,
     error_catalogue,
     errors,
+    escrow_sums,
     events,
     examples,
     goals,
@@ -118,8 +119,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pusher_auth.router)
     for module in (
         users, sessions, session_token, channels, goals, contributions, wallets, clips, dead_letters, redrives,
-        performances, reconciliation, replays, events, keys, audit, reports, search, money, statements, health_view, wiring,
-        test_events,
+        performances, reconciliation, replays, events, keys, audit, reports, search, money, statements, escrow_sums,
+        health_view, wiring, test_events,
     ):  # fmt: skip
         include(app, module.router)
     for router in (

@@ -19,10 +19,9 @@ from goalsvc.domain.events import selected_types
 from goalsvc.domain.origin import Cause, Origin
 from goalsvc.errors import ConflictError, InvalidError, NotFoundError
 from goalsvc.models.event_log import EventDocument
-from goalsvc.models.webhooks import Delivery, Secret, WebhookEndpoint, selects
+from goalsvc.models.webhooks import MOST_ENDPOINTS, Delivery, Secret, WebhookEndpoint, selects
 
-#: How many endpoints there may be, and how many events one replay delivers.
-MOST_ENDPOINTS = 50
+#: How many events one replay delivers.
 MOST_REPLAYED = 10_000
 _BATCH = 500
 #: To how many traces of replayed events the replay's own trace links.

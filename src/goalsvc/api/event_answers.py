@@ -57,6 +57,7 @@ _ENDPOINT: dict[str, object] = {
 }
 _DELIVERY: dict[str, object] = {
     "id": f"whe_68143584d6945d32e732cc40:{_EVENT_ID}",
+    "endpoint_id": "whe_68143584d6945d32e732cc40",
     "event_id": _EVENT_ID,
     "type": "goal.completed",
     "state": "delivered",
@@ -95,6 +96,7 @@ ANSWERS: dict[str, object] = {
     "DELETE /v1/webhook-endpoints/{endpoint_id}": _ENDPOINT,
     "POST /v1/webhook-endpoints/{endpoint_id}/rotate": _ENDPOINT | _SECRET,
     "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": {"items": [_DELIVERY], "next": None},
+    "GET /v1/events/{event_id}/deliveries": {"items": [_DELIVERY], "next": None},
     "POST /v1/webhook-endpoints/{endpoint_id}/replay": {"events": 42, "next": None},
 }
 

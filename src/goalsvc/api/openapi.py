@@ -173,6 +173,8 @@ _TRANSFER: dict[str, object] = {
     "id": f"escrow-show_funding:{_GOAL_ID}-68143584d6945d32e732cc2a-u-alice-1",
     "from_user_id": None,
     "to_user_id": "u-alice-1",
+    "debit": f"escrow:show_funding:{_GOAL_ID}",
+    "credit": "user:u-alice-1",
     "amount": 250,
     "tags": [f"escrow::show_funding:{_GOAL_ID}"],
     "metadata": {"doc_id": "68143584d6945d32e732cc2a", "user_id": "u-alice-1"},
@@ -298,7 +300,12 @@ ANSWERS: dict[str, object] = {
     },
     "GET /v1/goals/{goal_id}/trace": _TRACE,
     "POST /v1/wallets/{user_id}/deposits": _TRANSFER
-    | {"id": "deposit-u-alice-1-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c", "tags": ["deposit"], "metadata": {}},
+    | {
+        "id": "deposit-u-alice-1-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c",
+        "debit": "issuer",
+        "tags": ["deposit"],
+        "metadata": {},
+    },
     "GET /v1/wallets/{user_id}": {"id": "u-alice-1", "balance": 1500},
     "GET /v1/escrows/{escrow_id}": {"id": f"show_funding:{_GOAL_ID}", "balance": 1000},
     "GET /v1/transfers": {"items": [_TRANSFER], "next": None},

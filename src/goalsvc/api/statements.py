@@ -12,6 +12,7 @@ from goalsvc.api.dependencies import ContextOf, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.instants import Instant
 from goalsvc.api.operation import operations
+from goalsvc.api.views import View
 from goalsvc.api.wallets import EscrowId
 from goalsvc.domain import books
 from goalsvc.domain.escrow import debt_account, escrow_account, user_account
@@ -19,6 +20,7 @@ from goalsvc.domain.reading import instant, mapping, sequence, text, whole
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
 from goalsvc.models import statement
+from goalsvc.models.account_proof import proof_of
 from goalsvc.models.book_audit import snapshot
 from goalsvc.models.statement import Line
 from goalsvc.models.wallet import Account
@@ -28,6 +30,7 @@ router = operations("/v1", "Statements")
 From = Annotated[Instant | None, Query(alias="from", description="At or after this; absent: from the beginning.")]
 To = Annotated[Instant | None, Query(alias="to", description="Before this; absent: until now.")]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="`csv`: all lines as one file, streamed.")]
+Proved = Annotated[bool, Query(alias="proof", description="Whether to add the proof: the sum of all its transfers.")]
 _CSV: dict[int | str, dict[str, object]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
@@ -62,6 +65,15 @@ class LineView(BaseModel):
         )
 
 
+class ProofView(View):
+    """The sum of all transfers of the account, of whatever time, against its balance."""
+
+    transfers: int = Field(description="How many there are.", examples=[12])
+    sum: int = Field(description="What they changed in all.", examples=[1500])
+    balance: int = Field(description="What the account holds.", examples=[1500])
+    holds: bool = Field(description="Whether the balance is the sum.", examples=[True])
+
+
 class StatementView(BaseModel):
     """An account over a period: opening balance, lines, closing balance."""
 
@@ -71,6 +83,9 @@ class StatementView(BaseModel):
     closing_balance: int
     debt: int = Field(default=0, description="What a user owes now, after a reversal: repaid first by the next income.")
     truncated: bool = Field(description="Whether there are more lines than are shown (5,000); CSV has all of them.")
+    proof: ProofView | None = Field(
+        default=None, description="With `proof=true`; null also when it takes the database more than three seconds."
+    )
 
 
 class KindView(BaseModel):
@@ -98,7 +113,7 @@ class BalancesView(BaseModel):
     responses={**_CSV, **responses(422, 503)},
 )
 async def wallet_statement(
-    user_id: UserPath, begin: From = None, end: To = None, form: Form = "json"
+    user_id: UserPath, begin: From = None, end: To = None, form: Form = "json", proved: Proved = False
 ) -> Response | StatementView:
     """The opening balance, each transfer with the balance after it and its cause, and the closing balance."""
     _check_period(begin, end)
@@ -106,7 +121,7 @@ async def wallet_statement(
     if form == "csv":
         return csv_answer(f"statement-{user_id}.csv", _statement_rows(account, begin, end))
     debt = -await Account.balance_of(debt_account(user_id))
-    return await _statement(user_id, account, begin, end, debt)
+    return await _statement(user_id, account, begin, end, debt, proved=proved)
 
 
 @router.get(
@@ -116,14 +131,14 @@ async def wallet_statement(
     responses={**_CSV, **responses(422, 503)},
 )
 async def escrow_statement(
-    escrow_id: EscrowId, begin: From = None, end: To = None, form: Form = "json"
+    escrow_id: EscrowId, begin: From = None, end: To = None, form: Form = "json", proved: Proved = False
 ) -> Response | StatementView:
     """What came into an escrow and what left it, each with the balance after it and its cause."""
     _check_period(begin, end)
     account = escrow_account(escrow_id)
     if form == "csv":
         return csv_answer(f"statement-{escrow_id.replace(':', '-')}.csv", _statement_rows(account, begin, end))
-    return await _statement(escrow_id, account, begin, end, 0)
+    return await _statement(escrow_id, account, begin, end, 0, proved=proved)
 
 
 @router.get("/reports/balances", summary="Sum up all accounts", responses=responses(503))
@@ -153,8 +168,11 @@ def _check_period(begin: datetime | None, end: datetime | None) -> None:
         raise InvalidError("from", "must not be after `to`")
 
 
-async def _statement(name: str, account: str, begin: datetime | None, end: datetime | None, debt: int) -> StatementView:
+async def _statement(
+    name: str, account: str, begin: datetime | None, end: datetime | None, debt: int, *, proved: bool
+) -> StatementView:
     found = await statement.statement_of(account, begin, end)
+    proof = await proof_of(account) if proved else None
     return StatementView(
         id=name,
         opening_balance=found.opening,
@@ -162,6 +180,7 @@ async def _statement(name: str, account: str, begin: datetime | None, end: datet
         closing_balance=found.closing,
         debt=debt,
         truncated=found.truncated,
+        proof=None if proof is None else ProofView.model_validate(proof),
     )
 
 

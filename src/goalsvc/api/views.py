@@ -12,6 +12,7 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
+from goalsvc.domain.books import legs_of
 from goalsvc.domain.orders import Posted
 from goalsvc.domain.shown import shown
 from goalsvc.models.paging import Rows
@@ -141,6 +142,12 @@ class TransferView(View):
     to_user_id: str | None = Field(
         default=None, description="The user who received; null where an escrow or the issuer did."
     )
+    debit: str | None = Field(
+        default=None,
+        description="The account that paid: `user:{user_id}`, `escrow:{escrow_id}`, `issuer`, `fees`, …",
+        examples=["escrow:show_funding:68143584d6945d32e732cc21"],
+    )
+    credit: str | None = Field(default=None, description="The account that received.", examples=["user:u-alice-1"])
     amount: int = Field(description="Tokens.", examples=[250])
     tags: list[str] = Field(description="What it belongs to: `escrow::{escrow_id}`, `deposit`, …")
     metadata: dict[str, object] = Field(description="What the caller or the settlement noted.")
@@ -155,10 +162,14 @@ class TransferView(View):
     @classmethod
     def of(cls, transfer: Posted) -> "TransferView":
         """The view of that transfer."""
+        sides = {name: getattr(transfer, name) for name in ("debit", "credit", "from_user_id", "to_user_id", "tags")}
+        debit, credit = legs_of(sides)
         return cls(
             id=transfer.id,
             from_user_id=transfer.from_user_id,
             to_user_id=transfer.to_user_id,
+            debit=debit,
+            credit=credit,
             amount=transfer.amount,
             tags=transfer.tags,
             metadata=shown(transfer.metadata) or {},

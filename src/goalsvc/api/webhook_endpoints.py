@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from goalsvc.actions import webhooks
 from goalsvc.api.dependencies import ContextOf, PagingOf, ResourcesOf
 from goalsvc.api.errors import responses
+from goalsvc.api.events import known_event
 from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.webhooks import DeliveryState
-from goalsvc.models.paging import page_of
-from goalsvc.models.webhooks import Delivery, WebhookEndpoint
+from goalsvc.models.paging import Rows, page_of
+from goalsvc.models.webhooks import Delivery, WebhookEndpoint, deliveries_of
 
 router = operations("/v1/webhook-endpoints", "Webhooks out")
 resending = operations("/v1/events", "Webhooks out")
@@ -23,6 +24,7 @@ resending = operations("/v1/events", "Webhooks out")
 EndpointId = Annotated[
     str, Path(max_length=64, pattern=r"^whe_[0-9a-f]{24}$", examples=["whe_68143584d6945d32e732cc40"])
 ]
+EventId = Annotated[str, Path(pattern="^evt_[0-9a-f]{32}$", examples=["evt_1f0c1d9c8e7b6a59483726150a1b2c3d"])]
 Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://backend.example.com/goalsvc"])]
 Types = Annotated[
     list[Annotated[str, Field(max_length=64)]],
@@ -104,6 +106,7 @@ class DeliveryView(BaseModel):
     """One event for one endpoint."""
 
     id: str
+    endpoint_id: str | None = Field(default=None, examples=["whe_68143584d6945d32e732cc40"])
     event_id: str = Field(examples=["evt_1f0c1d9c8e7b6a59483726150a1b2c3d"])
     type: str = Field(examples=["goal.completed"])
     state: DeliveryState
@@ -215,11 +218,17 @@ async def replay_events(context: ContextOf, endpoint_id: EndpointId, body: Repla
     return ReplayView(events=replayed.events, next=replayed.next)
 
 
+@resending.get("/{event_id}/deliveries", summary="List an event's deliveries", responses=responses(404, 422, 503))
+@requires(Scope.ADMIN)
+async def list_event_deliveries(resources: ResourcesOf, event_id: EventId) -> Page[DeliveryView]:
+    """The event's delivery to each endpoint, in the order of the endpoints' ids; all on one page."""
+    await known_event(resources.events, event_id)
+    found = (await deliveries_of([event_id]))[event_id]
+    return Page.of(Rows(found, None), DeliveryView.of)
+
+
 @resending.post("/{event_id}/resend", summary="Resend an event", responses=responses(404, 422, 503))
 @requires(Scope.OPERATE)
-async def resend_event(
-    context: ContextOf,
-    event_id: Annotated[str, Path(pattern="^evt_[0-9a-f]{32}$", examples=["evt_1f0c1d9c8e7b6a59483726150a1b2c3d"])],
-) -> ResentView:
+async def resend_event(context: ContextOf, event_id: EventId) -> ResentView:
     """Delivers the event once more to each enabled endpoint that selects it."""
     return ResentView(endpoints=await webhooks.resend(context, event_id))

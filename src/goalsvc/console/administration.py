@@ -10,7 +10,6 @@ from goalsvc.console.acting import refused_elsewhere, without_reason
 from goalsvc.console.acts import offered
 from goalsvc.console.instants import instants_in, timed
 from goalsvc.console.operating import call_operation, read_operation
-from goalsvc.console.queries.deliveries import deliveries_of
 from goalsvc.console.rendering import page
 from goalsvc.console.routing import Operator, console_router, missing, texts_of
 from goalsvc.context import Context
@@ -128,11 +127,12 @@ async def show_deliveries(
 @router.get("/events/{event_id}")
 async def show_event(request: Request, caller: Operator, event_id: str) -> Response:
     """Shows an event that the platform's backend was told, and its cause."""
-    event = await read_operation(request, caller, f"/v1/events/{quote(event_id, safe='')}")
+    path = f"/v1/events/{quote(event_id, safe='')}"
+    event = await read_operation(request, caller, path)
     if event is None:
         return missing(request, caller, f"event {event_id}")
     audited = Scope.ADMIN in caller.scopes
-    told = (await deliveries_of([event_id])).get(event_id, []) if audited else None
+    told = timed(await read_operation(request, caller, f"{path}/deliveries"))["items"] if audited else None
     acts = offered(caller, "resend")
     return page(request, "event.html", caller=caller, event=instants_in(event), told=told, acts=acts)
 

@@ -12,6 +12,7 @@ from goalsvc.domain.durations import duration_text
 from goalsvc.domain.escrow import performed_share
 from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.why import Why
+from goalsvc.models.escrow_sums import EscrowSums
 from goalsvc.models.goal import Goal
 
 #: Why something did not count, in words.
@@ -73,8 +74,12 @@ def steps(why: Why, goal_id: object) -> list[Step]:
     return made
 
 
-def held(balance: int, payments_in: int, payments_out: int) -> str:
+def held(sums: EscrowSums) -> str:
     """Returns a sentence that says how an escrow stands."""
+    balance = sums.balance
+    if sums.paid_in is None or sums.paid_out is None:
+        return f"{balance} tokens are held; it has too many payments for their sums on this page."
+    payments_in, payments_out = sums.paid_in.transfers, sums.paid_out.transfers
     if not payments_in:
         return "Nothing was ever held in this escrow."
     came = f"{payments_in} payment{'s' if payments_in != 1 else ''} came in and {payments_out} went out"
@@ -218,18 +223,6 @@ def verdict(goal: Goal, timeline: Timeline) -> str:
         return f"The goal ended with {of_target}."
     missing = target - goal.progress
     return f"The goal ended below its target: {of_target}, {missing} {unit} short."
-
-
-def lateness(timeline: Timeline) -> str:
-    """Returns a sentence that says how late webhooks were."""
-    delays = sorted(receipt.received_at - receipt.happened_at for receipt in timeline.receipts)
-    if not delays:
-        return "No webhook about this goal has been recorded."
-    late = [delay for delay in delays if delay > timedelta(seconds=5)]
-    worst = duration_text(max(delays[-1], timedelta()))
-    if not late:
-        return f"All {len(delays)} webhook events arrived within 5 s; the slowest took {worst}."
-    return f"{len(late)} of {len(delays)} webhook events arrived more than 5 s late; the slowest took {worst}."
 
 
 def root_sentence(root: Mapping[str, Any]) -> str:

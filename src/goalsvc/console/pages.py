@@ -16,7 +16,6 @@ from goalsvc.console.operating import OperationFile, read_operation
 from goalsvc.console.pictures import balance, evening, ribbon
 from goalsvc.console.pictures import timeline as timelines
 from goalsvc.console.queries import evenings, finding, money, overview, rows
-from goalsvc.console.queries.deliveries import deliveries_of
 from goalsvc.console.queries.goals import goal_page
 from goalsvc.console.queries.webhooks import Which, webhook_page
 from goalsvc.console.ranges import RangeOf
@@ -30,9 +29,11 @@ from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.origin import Cause
 from goalsvc.models.activity import Activity, Kind, View
 from goalsvc.models.changes import parse_place, place_now
+from goalsvc.models.escrow_sums import sums_of_escrow
 from goalsvc.models.goal import Goal
 from goalsvc.models.tails import MOST_TAILS, Tails
 from goalsvc.models.trace_roots import SETTLES
+from goalsvc.models.webhooks import deliveries_of
 from goalsvc.models.why import explain_goal, explain_transfer
 
 _MOST_TREE_SEGMENTS = 120
@@ -136,7 +137,7 @@ async def show_goal(request: Request, caller: Operator, goal_id: str, shown: Ran
         page=found,
         goal=found.goal,
         verdict=explaining.verdict(found.goal, found.timeline),
-        lateness=explaining.lateness(found.timeline),
+        lateness=found.reports.sentence,
         story=explaining.story(found.goal, found.timeline),
         why=found.why,
         uncounted=explaining.uncounted(found.timeline),
@@ -233,13 +234,14 @@ async def show_escrow(
     """Shows the statement of an escrow, as a bank prints it, and its proof."""
     context: Context = request.app.state.context
     account = escrow_account(escrow_id)
-    statement = await money.statement(account, money.Before.parse(before))
-    came, went = await money.numbers(account)
+    statement, sums = await asyncio.gather(
+        money.statement(account, money.Before.parse(before)), sums_of_escrow(escrow_id, money.MOST_PARTIES)
+    )
     goal_id = escrow_id.rpartition(":")[2]
     identity = object_id(goal_id)
     why = await explain_goal(identity, context.clock.now()) if identity is not None else None
-    sentence = explaining.held(statement.balance, came, went)
-    flows, shares = await asyncio.gather(money.parties(account), money.shares(escrow_id))
+    sentence = explaining.held(sums)
+    flows = money.parties(sums)
     goal = await Goal.by_id(identity) if identity is not None else None
     return page(
         request,
@@ -249,7 +251,7 @@ async def show_escrow(
         statement=statement,
         drawing=ribbon.draw(escrow_id, *flows) if flows is not None else None,
         parties=flows,
-        shares=shares,
+        shares=sums.shares,
         rule=explaining.rule(escrow_id, goal, flows, context.settings.platform_fee_bps),
         goal_id=goal_id,
         sentence=sentence,

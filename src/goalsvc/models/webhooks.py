@@ -3,6 +3,7 @@
 import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How long an attempt is taken for running; another worker may then make it.
 LEASE = timedelta(seconds=40)
+#: How many endpoints there may be.
+MOST_ENDPOINTS = 50
 _MOST_MILLISECONDS = 3_000
 
 
@@ -241,6 +244,24 @@ async def latest_tried(since: datetime, most: int) -> list[Mapping[str, object]]
     found = Delivery.get_motor_collection().find({"tried_at": {"$gte": since}}).sort([("tried_at", -1), ("_id", -1)])
     rows: list[Mapping[str, object]] = await found.limit(most).max_time_ms(_MOST_MILLISECONDS).to_list(most)
     return rows
+
+
+async def deliveries_of(event_ids: Sequence[str]) -> Mapping[str, Sequence[Delivery]]:
+    """Returns the deliveries of these events, by event; one that cannot be used is passed over. Raises PyMongoError.
+
+    A delivery's id is made of its endpoint's and its event's, so that no index names the event; there are few endpoints.
+    """
+    known = WebhookEndpoint.get_motor_collection().find({}, {"_id": 1}).limit(MOST_ENDPOINTS)
+    endpoints = await known.max_time_ms(_MOST_MILLISECONDS).to_list(MOST_ENDPOINTS)
+    ids = [f"{endpoint['_id']}:{event_id}" for endpoint in endpoints for event_id in event_ids]
+    found: dict[str, list[Delivery]] = {event_id: [] for event_id in event_ids}
+    if ids:
+        stored = Delivery.get_motor_collection().find({"_id": {"$in": ids}}).sort("_id", ASCENDING)
+        for document in await stored.max_time_ms(_MOST_MILLISECONDS).to_list(len(ids)):
+            with suppress(UnusableDocumentError):
+                delivery = Delivery.model_validate(document)
+                found[delivery.id.partition(":")[2]].append(delivery)
+    return found
 
 
 _SHOWN = ("type", "created_at", "sequence", "goal_id", "session_id", "user_ids", "data", "cause")

@@ -23,6 +23,8 @@ class Party:
     name: str
     amount: int
     left: bool = False
+    count: int = 1
+    """How many it stands for; several are drawn last."""
 
 
 def draw(escrow: str, payers: Sequence[Party], payees: Sequence[Party]) -> Picture | None:
@@ -41,7 +43,10 @@ def draw(escrow: str, payers: Sequence[Party], payees: Sequence[Party]) -> Pictu
     ]
     shapes += _side(left_side, _LEFT, into=True)
     shapes += _side(right_side, _RIGHT, into=False)
-    told = f"{len(payers)} paid {came} tokens into it; it paid {went} tokens to {len(payees)}; {came - went} are held."
+    payers_number, payees_number = (sum(party.count for party in side) for side in (payers, payees))
+    told = (
+        f"{payers_number} paid {came} tokens into it; it paid {went} tokens to {payees_number}; {came - went} are held."
+    )
     title = f"From contributors to payees of {escrow}"
     return Picture(WIDTH, bottom + 8, title, f"{told} The statement has the same figures.", shapes)
 
@@ -63,9 +68,10 @@ class _Place:
 
 def _laid_out(parties: Sequence[Party], whole: int) -> list[_Place]:
     """Returns where the parties of one side are drawn: the largest by themselves, and the others as one."""
-    ordered = sorted(parties, key=lambda party: -party.amount)
+    ordered = sorted(parties, key=lambda party: (party.count > 1, -party.amount))
     rest = ordered[_MOST:]
-    drawn = [*ordered[:_MOST], *([Party(f"{len(rest)} others", sum(one.amount for one in rest))] if rest else [])]
+    others = Party(f"{sum(one.count for one in rest)} others", sum(one.amount for one in rest))
+    drawn = [*ordered[:_MOST], *([others] if rest else [])]
     places: list[_Place] = []
     outer = inner = _TOP
     for party in drawn:

@@ -6,23 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from pymongo.errors import ExecutionTimeout
-
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
 from goalsvc.console.pictures.balance import Change
 from goalsvc.console.pictures.ribbon import Party
-from goalsvc.console.queries import MOST_MILLISECONDS, collection, rows, total
+from goalsvc.console.queries import rows
 from goalsvc.console.queries.flows import transfer_path
-from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
-from goalsvc.domain.escrow import escrow_account
 from goalsvc.domain.reading import LAST_TIME, whole
-from goalsvc.models.book_audit import snapshot
-from goalsvc.models.filters import at_most, whole_of
-from goalsvc.models.wallet import Account, balance_in
+from goalsvc.models.account_proof import Proof, changes_of, proof_of
+from goalsvc.models.escrow_sums import EscrowSums, Side
+from goalsvc.models.filters import at_most
+from goalsvc.models.wallet import Account
 
 MOST_LINES = 80
-MOST_COUNTED = 100_000
+#: How many payers and payees a page has by themselves.
+MOST_PARTIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +65,6 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """The sum of all transfers of an account, recomputed for the page, against its balance."""
-
-    number: int
-    transferred: int
-    balance: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether the balance is the sum of the transfers."""
-        return self.transferred == self.balance
-
-
-@dataclass(frozen=True, slots=True)
 class Statement:
     """An account over time: its latest lines, or those before a place."""
 
@@ -114,8 +98,8 @@ async def statement(account: str, before: Before | None = None) -> Statement:
     balance, found, later, proof = await asyncio.gather(
         Account.balance_of(account),
         rows("transfers", where, sort=order, limit=MOST_LINES + 1),
-        _sum(account, before.filter(earlier=False)) if before is not None else _nothing(),
-        _proof(account),
+        changes_of(account, before.filter(earlier=False)) if before is not None else _nothing(),
+        proof_of(account),
     )
     shown = found[:MOST_LINES]
     earlier = _place(shown[-1]) if len(found) > MOST_LINES else None
@@ -150,96 +134,24 @@ async def _nothing() -> tuple[int, int]:
     return 0, 0
 
 
-async def _proof(account: str) -> Proof | None:
-    try:
-        async with snapshot() as session:  # what moves meanwhile is in neither
-            transferred, number = await _sum(account, {}, session)
-            return Proof(number, transferred, await _balance(account, session))
-    except ExecutionTimeout:
-        return None
-
-
-async def _balance(account: str, session: DatabaseSession) -> int:
-    return balance_in(await collection("accounts").find_one({"_id": account}, {"balance": 1}, session=session))
-
-
-async def _sum(account: str, when: Mapping[str, object], session: DatabaseSession | None = None) -> tuple[int, int]:
-    """Returns what these transfers changed in all, and how many they are."""
-    changed = number = 0
-    group = {"$group": {"_id": None, "sum": {"$sum": whole_of("amount")}, "number": {"$sum": 1}}}
-    for side, sign in (("credit", 1), ("debit", -1)):
-        for row in await total("transfers", [{"$match": {side: account, **when}}, group], session):
-            changed += sign * int(row["sum"])
-            number += int(row["number"])
-    return changed, number
-
-
 def _signed(transfer: Mapping[str, object], account: str) -> int:
     debit, credit = books.legs_of(transfer)
     return (whole(transfer.get("amount")) or 0) * ((credit == account) - (debit == account))
 
 
-async def parties(account: str) -> tuple[list[Party], list[Party]] | None:
-    """Returns who paid into an account and whom it paid, with their tokens; None when it takes the database too long."""
-    try:
-        came, went = await asyncio.gather(_by_party(account, "credit", "debit"), _by_party(account, "debit", "credit"))
-    except ExecutionTimeout:
+def parties(sums: EscrowSums) -> tuple[list[Party], list[Party]] | None:
+    """Returns who paid into an escrow and whom it paid, the largest first and the others as one; None without sums."""
+    if sums.paid_in is None or sums.paid_out is None:
         return None
-    return came, went
+    return _parties(sums.paid_in), _parties(sums.paid_out)
 
 
-async def _by_party(account: str, own: str, other: str) -> list[Party]:
-    group = {"$group": {"_id": f"${other}", "amount": {"$sum": "$amount"}}}
-    order = {"$sort": {"amount": -1, "_id": 1}}
-    found = await total("transfers", [{"$match": {own: account}}, group, order])
-    return [Party(str(row["_id"]).removeprefix("user:"), int(row["amount"])) for row in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """What the contributions of an escrow say became of them, in tokens."""
-
-    held: int
-    paid: int
-    refunded: int
-    balance: int
-    """Of the escrow, at the same moment."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the escrow has what its contributions say that it holds."""
-        return self.held == self.balance
-
-
-_STATES = ("held", "paid", "refunded")
-
-
-async def shares(escrow_id: str) -> Shares | None:
-    """Returns what became of an escrow's contributions.
-
-    None when it has none, when one of them says no state, as those of other services, or when it takes the database too long.
-    """
-    group = {"$group": {"_id": "$state", "amount": {"$sum": whole_of("amount")}}}
-    try:
-        async with snapshot() as session:
-            found = await total("earnings", [{"$match": {f"_{escrow_id}": True}}, group], session)
-            balance = await _balance(escrow_account(escrow_id), session)
-    except ExecutionTimeout:
-        return None
-    amounts = {row["_id"]: int(row["amount"]) for row in found}
-    if not amounts or not amounts.keys() <= set(_STATES):
-        return None
-    held, paid, refunded = (amounts.get(state, 0) for state in _STATES)
-    return Shares(held, paid, refunded, balance)
-
-
-async def numbers(account: str) -> tuple[int, int]:
-    """Returns how many payments came into an account and how many left it; of very many, a lower bound."""
-    came, went = await asyncio.gather(
-        collection("transfers").count_documents({"credit": account}, limit=MOST_COUNTED, maxTimeMS=MOST_MILLISECONDS),
-        collection("transfers").count_documents({"debit": account}, limit=MOST_COUNTED, maxTimeMS=MOST_MILLISECONDS),
-    )
-    return int(came), int(went)
+def _parties(side: Side) -> list[Party]:
+    listed = [Party(one.user_id or one.account or "an unknown account", one.amount) for one in side.largest]
+    if not side.more:
+        return listed
+    number, amount = side.parties - len(listed), side.amount - sum(one.amount for one in listed)
+    return [*listed, Party(f"{number} others", amount, count=number)]
 
 
 async def transfer(transfer_id: str) -> dict[str, object] | None:
