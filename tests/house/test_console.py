@@ -43,6 +43,10 @@ def test_every_page_with_figures_has_an_operation() -> None:
     assert {page for page, named in table().items() if not named} == WITHOUT_FIGURES
 
 
+def test_no_page_has_figures_besides() -> None:
+    assert {page: besides for page, _, besides in ROW.findall(TEXT) if besides != "–"} == {}
+
+
 @pytest.mark.parametrize("page", sorted(table()))
 def test_the_api_has_the_operations_of(page: str, operations: set[str]) -> None:
     assert set(table()[page]) - operations == set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Query
@@ -10,12 +10,14 @@ from pydantic import Field, ValidationError
 
 from goalsvc.api.dependencies import ContextOf
 from goalsvc.api.errors import responses
+from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations
 from goalsvc.api.views import Page, Part, Text, Time, View, absent
 from goalsvc.domain.call import Scope
 from goalsvc.domain.shown import shown
 from goalsvc.errors import InvalidError
-from goalsvc.models.trace_roots import MOST_LOOKED_THROUGH, Place, roots_after, roots_of_request
+from goalsvc.models.received_webhooks import MOST_LOOKED_AT, Arrivals, arrivals
+from goalsvc.models.trace_roots import MOST_LOOKED_THROUGH, SETTLES, Place, roots_after, roots_of_request
 
 router = operations("/v1/webhooks", "Webhook")
 
@@ -62,6 +64,47 @@ class ReceivedWebhookView(View):
         fields = {name: shown(node[name]) for name in names if node.get(name) is not None}
         about = {"at": segment["at"], "goal_id": segment.get("goal_id"), "answers": AnswerView.all_of(node)}
         return cls(id=str(segment["_id"]), **about, **fields)
+
+
+class ArrivalsView(View):
+    """How Pusher's webhooks came."""
+
+    looked_at: int = Field(description=f"How many events there are, of at most {MOST_LOOKED_AT:,}.", examples=[1200])
+    since: datetime | None = Field(description="When the first of them arrived; null: there is none.")
+    refused: int = Field(description="How many webhooks were refused.", examples=[1])
+    late: int = Field(description="How many events arrived more than 5 s late.", examples=[2])
+    slowest_ms: int = Field(
+        description="How late the slowest of those was, in milliseconds; 0: none was.", examples=[30200]
+    )
+    sentence: str = Field(
+        description="The same in a sentence.",
+        examples=["Of 1200 webhook events 1 was refused; 2 arrived more than 5 s late, the slowest 30.2 s."],
+    )
+    truncated: bool = Field(
+        description="Whether there are earlier ones; `until=` the instant `since` goes on with them."
+    )
+
+    @classmethod
+    def of(cls, found: Arrivals) -> Self:
+        """The view of these arrivals."""
+        return cls(
+            looked_at=len(found.webhooks),
+            since=found.webhooks[-1].at if found.webhooks else None,
+            refused=len(found.refused),
+            late=len(found.late),
+            slowest_ms=found.slowest // timedelta(milliseconds=1),
+            sentence=found.sentence,
+            truncated=found.truncated,
+        )
+
+
+@router.get("/arrivals", summary="How webhooks came", responses=responses(401, 422, 503))
+async def read_arrivals(
+    context: ContextOf,
+    until: Annotated[Instant | None, Query(description="Only those that arrived before this; absent: all.")] = None,
+) -> ArrivalsView:
+    """How many of the latest events of webhooks were refused or late, as long as their trace is kept."""
+    return ArrivalsView.of(await arrivals(until if until is not None else context.clock.now() + SETTLES))
 
 
 @router.get(

@@ -13,14 +13,19 @@ from goalsvc.api.errors import responses
 from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires, with_etag
 from goalsvc.api.session_views import SessionView
-from goalsvc.api.views import Page
+from goalsvc.api.views import Page, View
 from goalsvc.domain.call import Scope
+from goalsvc.domain.goals import GoalKind
 from goalsvc.domain.reading import LAST_TIME
 from goalsvc.models.filters import UNSET, at_most
 from goalsvc.models.paging import between, page_of
 from goalsvc.models.session import Rtc, Session
+from goalsvc.models.takings import goals_in, takings_of
 
 router = operations("/v1/sessions", "Sessions")
+
+#: Of how many goals of a session the takings are summed up.
+_MOST_GOALS = 1_000
 
 
 class RtcBody(BaseModel):
@@ -41,6 +46,24 @@ class SessionBody(BaseModel):
 
     user_id: UserIdText = Field(description="The streamer.")
     rtc: RtcBody | None = None
+
+
+class TakingView(View):
+    """What one goal took in."""
+
+    goal_id: str = Field(examples=["68143584d6945d32e732cc21"])
+    kind: GoalKind
+    amount: int = Field(description="Tokens that the streamer was paid for it.", examples=[1000])
+
+
+class TakingsView(View):
+    """What the goals of a session took in."""
+
+    items: list[TakingView] = Field(description="Each goal, also with 0, in the order in which they were created.")
+    total: int = Field(description="Of these goals.", examples=[1000])
+    truncated: bool = Field(
+        description=f"Whether the session has more than {_MOST_GOALS:,} goals; only the first are here."
+    )
 
 
 @router.post("", status_code=201, summary="Begin a session", responses=responses(401, 409, 422, 503))
@@ -75,6 +98,17 @@ async def list_sessions(
 async def read_session(session_id: IdText) -> SessionView:
     """The session with its pairs, windows and karaoke score."""
     return SessionView.of(await known_session(ObjectId(session_id)))
+
+
+@router.get("/{session_id}/takings", summary="Sum up a session's takings", responses=responses(401, 404, 422, 503))
+async def read_takings(session_id: IdText) -> TakingsView:
+    """How many tokens the streamer was paid by the escrow of each goal. What was returned later is not taken off."""
+    session = await known_session(ObjectId(session_id))
+    found = await goals_in(session, _MOST_GOALS)
+    goals = [goal for goal, _ in found.goals]
+    amounts = await takings_of(session, goals)
+    items = [TakingView(goal_id=str(one.id), kind=one.kind, amount=amounts.get(str(one.id), 0)) for one in goals]
+    return TakingsView(items=items, total=sum(amounts.values()), truncated=found.truncated)
 
 
 @router.post(

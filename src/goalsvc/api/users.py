@@ -10,10 +10,12 @@ from goalsvc.actions.erase_user import erase_user
 from goalsvc.api.dependencies import ContextOf, PagingOf, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, requires
-from goalsvc.api.views import Page, UserView
+from goalsvc.api.views import Page, UserView, View
 from goalsvc.domain.call import Scope
+from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import NotFoundError
 from goalsvc.models.filters import UNSET
+from goalsvc.models.joined import MOST_GOALS, channels_of
 from goalsvc.models.paging import page_of
 from goalsvc.models.user import User
 
@@ -56,6 +58,24 @@ class ErasedView(BaseModel):
     erased_at: datetime = Field(description="When the person was erased.")
 
 
+class JoinedView(View):
+    """A goal in whose channel a user is."""
+
+    goal_id: str = Field(examples=["68143584d6945d32e732cc21"])
+    channel: str = Field(examples=["presence-enc-goal@68143584d6945d32e732cc21"])
+    kind: GoalKind = Field(description="Of the goal.")
+    performs: bool = Field(description="Whether the user is its performer; otherwise its viewer.", examples=[True])
+
+
+class JoinedChannelsView(View):
+    """The goals' channels that a user has joined."""
+
+    items: list[JoinedView]
+    truncated: bool = Field(
+        description=f"Whether the user has more than {MOST_GOALS} active goals; only so many are looked through."
+    )
+
+
 @router.put("/{user_id}", summary="Create or change a user", responses=responses(401, 409, 422, 503))
 @requires(Scope.WRITE)
 async def put_user(context: ContextOf, user_id: UserPath, body: UserBody) -> UserView:
@@ -83,6 +103,12 @@ async def read_user(user_id: UserPath) -> UserView:
     if user is None or user.erased_at is not None:
         raise NotFoundError(f"there is no user {user_id}")
     return UserView.of(user)
+
+
+@router.get("/{user_id}/channels", summary="Which channels a user has joined", responses=responses(401, 422, 503))
+async def read_user_channels(user_id: UserPath) -> JoinedChannelsView:
+    """The active goals in whose channels the user is now, as the joins and leaves say; also of a user who is not known."""
+    return JoinedChannelsView.model_validate(await channels_of(user_id))
 
 
 @router.delete("/{user_id}", summary="Erase a user", responses=responses(401, 404, 409, 422, 503))

@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from goalsvc.console.pictures.evening import Evening, GoalBar, Spell, Window
-from goalsvc.console.queries import rows, total
+from goalsvc.console.queries import rows
 from goalsvc.console.queries.goals import runs_of
-from goalsvc.domain.escrow import exclusive_escrow, show_escrow, tag_of
-from goalsvc.domain.goals import GoalKind
 from goalsvc.models.goal import Goal
 from goalsvc.models.performed import stretches_of
 from goalsvc.models.session import Session, either_form
+from goalsvc.models.takings import goals_in, takings_of
 
 MOST = 100
 _MOST_EVENTS = 500
@@ -37,26 +36,16 @@ async def session_page(session_id: ObjectId, now: datetime) -> SessionPage | Non
     session = await Session.by_id(session_id)
     if session is None:
         return None
-    own = either_form(session_id)
-    found, spells = await asyncio.gather(
-        rows("goals", {"conditions.session_id": own}, sort=[("_id", 1)], limit=MOST + 1), _spells(session_id, now)
-    )
-    parsed = [(row, goal) for row in found[:MOST] if (goal := _goal(row)) is not None]
-    takings = await _takings(session, [goal for _, goal in parsed])
-    bars = sorted((_bar(goal, row, takings, spells) for row, goal in parsed), key=lambda bar: bar.since)
+    found, spells = await asyncio.gather(goals_in(session, MOST), _spells(session_id, now))
+    goals = [goal for goal, _ in found.goals]
+    takings = await takings_of(session, goals)
+    bars = sorted((_bar(goal, row, takings, spells) for goal, row in found.goals), key=lambda bar: bar.since)
     windows = [
         Window(viewer, window.nbf, window.exp) for viewer, window in session.viewers.items() if window.nbf is not None
     ]
     times = session.statuses
     evening = Evening(session.user_id, now, times.started, times.ended, bars, windows)
-    return SessionPage(session, [goal for _, goal in parsed], len(found) > MOST, evening, takings)
-
-
-def _goal(row: Mapping[str, object]) -> Goal | None:
-    try:
-        return Goal.parse(row)
-    except (ValueError, TypeError):
-        return None
+    return SessionPage(session, goals, found.truncated, evening, takings)
 
 
 def name_of(goal: Goal) -> str:
@@ -84,26 +73,6 @@ def _bar(
         takings.get(identity, 0),
         f"/goals/{identity}",
     )
-
-
-async def _takings(session: Session, goals: Sequence[Goal]) -> Mapping[str, int]:
-    funded = {str(pair.show_goal): pair.funding_goal for pair in session.show_goal_pairs}
-    by_tag: dict[str, str] = {}
-    for goal in goals:
-        funding = funded.get(str(goal.id))
-        if goal.kind is GoalKind.EXCLUSIVE and goal.id is not None:
-            by_tag[tag_of(exclusive_escrow(goal.id))] = str(goal.id)
-        elif goal.kind is GoalKind.SHOW and funding is not None:
-            by_tag[tag_of(show_escrow(funding))] = str(goal.id)
-    if not by_tag:
-        return {}
-    stages: list[dict[str, object]] = [
-        {"$match": {"tags": {"$in": list(by_tag)}, "to_user_id": session.user_id}},
-        {"$unwind": "$tags"},
-        {"$match": {"tags": {"$in": list(by_tag)}}},
-        {"$group": {"_id": "$tags", "amount": {"$sum": "$amount"}}},
-    ]
-    return {by_tag[row["_id"]]: int(row["amount"]) for row in await total("transfers", stages)}
 
 
 async def _spells(session_id: ObjectId, now: datetime) -> Mapping[str, Sequence[Spell]]:
