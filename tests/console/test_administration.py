@@ -37,7 +37,9 @@ async def test_a_goal_and_its_events_say_what_became_of_them_at_the_endpoints(
     endpoint = await world.post("/v1/webhook-endpoints", {"url": "https://backend.example.com/", "types": ["goal.*"]})
     (event,) = (await world.get(f"/v1/events?goal_id={show['id']}"))["items"]
     await world.post(f"/v1/events/{event['id']}/resend", {})
-    world.database.deliveries.update_one({}, {"$set": {"attempts": [{"status": 503, "ms": 5.0}]}})
+    world.database.deliveries.update_one(
+        {}, {"$set": {"attempts": [{"at": world.clock.now(), "status": 503, "ms": 5.0}]}}
+    )
     goal = (await operator.get(f"/console/goals/{show['id']}")).text
     assert f"/console/events/{event['id']}" in goal
     for text in (goal, (await operator.get(f"/console/events/{event['id']}")).text):

@@ -123,7 +123,12 @@ class TestAnEvent:
         fields = {"event_id": event["id"], "type": event["type"], "created_at": now, "state": "pending", "next_at": now}
         world.database.deliveries.insert_many(
             [
-                {"_id": f"{endpoints[0]}:{event['id']}", "endpoint_id": endpoints[0], **fields, "attempts": [tried]},
+                {
+                    "_id": f"{endpoints[0]}:{event['id']}",
+                    "endpoint_id": endpoints[0],
+                    **fields,
+                    "attempts": [{"at": "x"}, tried],
+                },
                 {"_id": f"{endpoints[1]}:{event['id']}", "endpoint_id": endpoints[1], **fields, "attempts": "x"},
                 {"_id": f"{endpoints[2]}:{event['id']}", "endpoint_id": 5},
             ]

@@ -107,6 +107,13 @@ async def play_everything(world: World) -> None:
         "/v1/transfers?user_id=alice",
         f"/v1/transfers?escrow_id={paid.escrow_id}",
         f"/v1/transfers?user_id=alice&escrow_id={paid.escrow_id}",
+        f"/v1/goals/{paid.id}/performance",
+        f"/v1/goals/{paid.id}/payments",
+        f"/v1/escrows/{paid.escrow_id}/sums",
+        "/v1/wallets/alice/statement?proof=true",
+        "/v1/users/alice/channels",
+        f"/v1/sessions/{paid.session_id}/takings",
+        "/v1/webhooks/arrivals",
         "/v1/transfers?event_id=5f0c1d9c8e7b6a5948372615",
         "/v1/transfers",
         "/v1/dead-letters",
@@ -125,6 +132,10 @@ async def test_nothing_that_is_asked_scans_a_collection(world: World, asked: lis
     assert {collection_of(entry) for entry in large} >= {
         "accounts", "bi_escrows", "dead_letters", "earnings", "goals", "sessions", "traces", "transfers", "users"
     }  # fmt: skip
+    # Whether the server has snapshots is asked by a look at one document, whichever it is.
+    large = [
+        entry for entry in large if not (entry["command"].get("filter") == {} and entry["command"].get("limit") == 1)
+    ]
     scans = [entry for entry in large if "COLLSCAN" in entry.get("planSummary", "")]
     assert [(entry["ns"], entry["planSummary"], entry["command"]) for entry in scans] == []
     planned = {entry["planSummary"].split()[0].rstrip(",") for entry in large if entry.get("planSummary")}

@@ -1,10 +1,12 @@
 """Outgoing webhooks: endpoints, their secrets and deliveries; events delivered once more."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from goalsvc.actions import webhooks
 from goalsvc.api.dependencies import ContextOf, PagingOf, ResourcesOf
@@ -101,6 +103,15 @@ class AttemptView(BaseModel):
     error: str | None = Field(default=None, description="Why there was no answer.")
     answer: str | None = Field(default=None, description="The first KB of the answer.", examples=["ok"])
 
+    @classmethod
+    def all_of(cls, attempts: Sequence[Mapping[str, object]]) -> list[Self]:
+        """The views of these attempts; one that cannot be shown is left out."""
+        views = []
+        for attempt in attempts:
+            with suppress(ValidationError):
+                views.append(cls.model_validate(attempt))
+        return views
+
 
 class DeliveryView(BaseModel):
     """One event for one endpoint."""
@@ -117,10 +128,11 @@ class DeliveryView(BaseModel):
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
-        """The view of that delivery."""
-        fields = delivery.model_dump(include=set(cls.model_fields))
+        """The view of that delivery; an attempt that cannot be shown is left out."""
+        fields = delivery.model_dump(include=set(cls.model_fields) - {"attempts"})
         attempted = [attempt["at"] for attempt in delivery.attempts if isinstance(attempt.get("at"), datetime)]
-        return cls.model_validate({**fields, "updated_at": max([delivery.created_at, *attempted])})
+        shown = AttemptView.all_of(delivery.attempts)
+        return cls.model_validate({**fields, "attempts": shown, "updated_at": max([delivery.created_at, *attempted])})
 
 
 class ReplayBody(BaseModel):

@@ -131,7 +131,7 @@ async def _shares(escrow_id: str) -> Shares | None:
     group = {"$group": {"_id": "$state", "amount": {"$sum": whole_of("amount")}}}
     try:
         async with snapshot() as session:
-            found = await total("earnings", [{"$match": {f"_{escrow_id}": True}}, group], session)
+            found = await total("earnings", [{"$match": {f"_{escrow_id}": {"$exists": True}}}, group], session)
             balance = await balance_within(escrow_account(escrow_id), session)
     except ExecutionTimeout:
         return None
