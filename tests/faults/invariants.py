@@ -216,10 +216,12 @@ def _clips(simulation: Simulation, contents: Mapping[str, list[Document]], goals
 
 
 def _recordings(simulation: Simulation, goals: Goals) -> Iterator[str]:
-    """No recording of a completed show runs on. (BytePlus would begin one that was stopped again, for a moment.)"""
+    """No recording of a show that is over runs on. (BytePlus would begin one that was stopped again, for a moment.)"""
     for goal_id, goal in goals.items():
-        if kind_of(goal) is GoalKind.SHOW and _reached(goal) and f"goal-{goal_id}" in simulation.rtc.recording:
-            yield f"the recording of the completed show {goal_id} still runs"
+        # Of a show that was started in a time that a restore has lost, the database does not know that it ever began.
+        over = _reached(goal) or (goal.get("active") is False and not simulation.restored)
+        if kind_of(goal) is GoalKind.SHOW and over and f"goal-{goal_id}" in simulation.rtc.recording:
+            yield f"the recording of the show {goal_id}, which is over, still runs"
 
 
 def _session(simulation: Simulation, contents: Mapping[str, list[Document]], goals: Goals) -> Iterator[str]:
@@ -281,7 +283,7 @@ def _notices(simulation: Simulation) -> Iterator[str]:
 
 
 def _debits_told(simulation: Simulation) -> Iterator[str]:
-    """A repeat of what viewers were told of their contributions says the same; nobody is told of more than they gave."""
+    """Each viewer is told of what they gave, no more and no less; a repeat says the same."""
     if simulation.restored:
         return
     amounts: dict[str, int] = {}
@@ -299,7 +301,7 @@ def _debits_told(simulation: Simulation) -> Iterator[str]:
         if contribution.taken:
             told[contribution.goal_id, contribution.user] -= contribution.amount
     for (goal_id, viewer), excess in told.items():
-        if excess > 0:
+        if excess:
             yield f"{viewer} was told of {excess} tokens more than they gave to {goal_id}"
 
 
