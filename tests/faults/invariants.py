@@ -36,6 +36,7 @@ def violations_of(simulation: Simulation) -> list[str]:
     found += _session(simulation, contents, goals)
     found += _notices(simulation)
     found += _told_of_ends(contents)
+    found += _told_of_progress_and_deaths(contents)
     simulation.figures.goals += len(goals)
     simulation.figures.transfers += len(contents.get("transfers", []))
     return found
@@ -156,6 +157,24 @@ def _told_of_ends(contents: Mapping[str, list[Document]]) -> Iterator[str]:
     for account in contents.get("accounts", []):
         if account.get("completed_at") and str(account["_id"]).removeprefix("escrow:") not in settled:
             yield f"no event tells that {account['_id']} is settled"
+
+
+def _told_of_progress_and_deaths(contents: Mapping[str, list[Document]]) -> Iterator[str]:
+    """The events of a goal's progress end with what it is; each dead letter has its event."""
+    reached: dict[str, int] = {}
+    deaths: set[str] = set()
+    for event in contents.get("events", []):
+        if event["type"] == "goal.progressed":
+            progress = event["data"]["goal"]["progress"]
+            reached[event["goal_id"]] = max(reached.get(event["goal_id"], 0), progress)
+        elif event["type"] == "dead_letter.created":
+            deaths.add(event["data"]["dead_letter"]["id"])
+    for goal in contents.get("goals", []):
+        if goal["progress"] != reached.get(str(goal["_id"]), 0):
+            yield f"events tell of progress {reached.get(str(goal['_id']), 0)} of goal {goal['_id']}: {goal['progress']}"
+    for letter in contents.get("dead_letters", []):
+        if letter["_id"] not in deaths:
+            yield f"no event tells of the dead letter {letter['_id']}"
 
 
 def _told(contents: Mapping[str, list[Document]]) -> Iterator[str]:
