@@ -1,9 +1,8 @@
 """What was performed of a goal: the stretches that its clock keeps, and its joins and leaves with what came of each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -39,6 +38,19 @@ class PerformedStretch:
 
     since: datetime
     until: datetime | None
+
+
+@dataclass(slots=True)
+class Heard:
+    """A webhook event about a goal, read once for all that is told of it."""
+
+    root: str
+    name: str
+    arrived: datetime
+    happened: datetime
+    user_id: str
+    reason: str
+    """Why the clock was not moved by it; empty when it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +126,15 @@ async def performance_of(goal_id: ObjectId) -> Performance | None:
         return None
     goal, stored = found
     webhooks = await goal_webhooks(goal)
+    heard = heard_in(webhooks[:MOST_WEBHOOKS][::-1])
     stretches, earlier = stretches_of(goal, stored)
     return Performance(
         str(goal_id),
         counted_in(stored) if goal.kind in PERFORMED else 0,
         stretches,
         earlier,
-        marks_of(goal, webhooks[:MOST_WEBHOOKS][::-1]),
-        reports_of(webhooks[:MOST_WEBHOOKS]),
+        marks_of(goal, heard),
+        reports_of(heard),
         len(webhooks) > MOST_WEBHOOKS,
     )
 
@@ -173,51 +186,40 @@ def _stretch(value: object) -> PerformedStretch | None:
 # -- joins and leaves -------------------------------------------------------------------------------------------------
 
 
-def marks_of(goal: Goal, webhooks: Iterable[Mapping[str, Any]]) -> list[GoalMark]:
-    """Returns the joins and leaves that these webhook events, the oldest first, reported, in order of time; a repeat or twin
-    says nothing new.
-    """
-    marks: dict[tuple[datetime, bool, str], GoalMark] = {}
-    for webhook in webhooks:
-        mark = _mark(goal, webhook)
-        if mark is None:
-            continue
-        key = (mark.at, mark.joined, mark.user_id)
-        known = marks.get(key)
-        if known is None or (mark.counted and not known.counted):
-            marks[key] = mark
-    return sorted(marks.values(), key=lambda mark: (mark.at, not mark.joined))
-
-
-def _mark(goal: Goal, webhook: Mapping[str, Any]) -> GoalMark | None:
-    node = mapping(webhook.get("node"))
-    arrived = instant(node.get("at"))
-    if arrived is None:
-        return None
-    happened = instant(node.get("happened_at")) or arrived
-    user_id, reason = str(node.get("user_id") or ""), clock_reason(node)
-    counted = reason == "" or reason in REPEATS
-    return GoalMark(
-        happened,
-        node.get("name") in _JOINS,
-        user_id,
-        _role(goal, user_id),
-        counted,
-        "" if counted else reason,
-        max(arrived - happened, timedelta()),
-        str(webhook.get("_id") or ""),
-    )
-
-
-def reports_of(webhooks: Iterable[Stored]) -> Reports:
-    """Returns how late these webhook events arrived."""
-    delays = []
+def heard_in(webhooks: Iterable[Stored]) -> list[Heard]:
+    """Returns what these webhook events, as they are stored, tell; one that does not say when it arrived is left out."""
+    found = []
     for webhook in webhooks:
         node = mapping(webhook.get("node"))
         arrived = instant(node.get("at"))
         if arrived is not None:
-            delays.append(max(arrived - (instant(node.get("happened_at")) or arrived), timedelta()))
-    return Reports(len(delays), sum(delay > LATE for delay in delays), max(delays, default=timedelta()))
+            happened = instant(node.get("happened_at")) or arrived
+            user_id, root = str(node.get("user_id") or ""), str(webhook.get("_id") or "")
+            found.append(Heard(root, str(node.get("name")), arrived, happened, user_id, _clock_reason(node)))
+    return found
+
+
+def marks_of(goal: Goal, heard: Iterable[Heard]) -> list[GoalMark]:
+    """Returns the joins and leaves that these webhook events, the oldest first, reported, in order of time; a repeat or twin
+    says nothing new.
+    """
+    marks: dict[tuple[datetime, bool, str], GoalMark] = {}
+    for one in heard:
+        joined, counted = one.name in _JOINS, one.reason == "" or one.reason in REPEATS
+        key = (one.happened, joined, one.user_id)
+        known = marks.get(key)
+        if known is None or (counted and not known.counted):
+            reason, late = "" if counted else one.reason, max(one.arrived - one.happened, timedelta())
+            role = _role(goal, one.user_id)
+            marks[key] = GoalMark(one.happened, joined, one.user_id, role, counted, reason, late, one.root)
+    return sorted(marks.values(), key=lambda mark: (mark.at, not mark.joined))
+
+
+def reports_of(heard: Iterable[Heard]) -> Reports:
+    """Returns how late these webhook events arrived."""
+    delays = [one.arrived - one.happened for one in heard]
+    slowest = max(delays, default=timedelta())
+    return Reports(len(delays), sum(delay > LATE for delay in delays), max(slowest, timedelta()))
 
 
 def _role(goal: Goal, user_id: str) -> str:
@@ -228,12 +230,12 @@ def _role(goal: Goal, user_id: str) -> str:
     return "viewer" if user_id in (goal.conditions.exclusive_to, goal.metadata.viewer_id) else ""
 
 
-def clock_reason(node: Stored) -> str:
-    """Returns why the clock was not moved by the webhook event of that node; empty when it was."""
+def _clock_reason(node: Stored) -> str:
     for signal in sequence(node.get("children")):
         for receiver in sequence(mapping(signal).get("children")):
-            if mapping(receiver).get("name") == "karaoke_control":
-                return _reason(mapping(receiver))
+            answer = mapping(receiver)
+            if answer.get("name") == "karaoke_control":
+                return _reason(answer)
     return _reason(node)
 
 

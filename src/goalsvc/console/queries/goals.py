@@ -13,7 +13,6 @@ from goalsvc.console.queries import rows
 from goalsvc.console.queries.flows import Money, money_of
 from goalsvc.domain.documents import Stored
 from goalsvc.domain.goals import PERFORMED
-from goalsvc.domain.reading import instant, mapping
 from goalsvc.domain.why import Why
 from goalsvc.models.goal import Goal
 from goalsvc.models.goal_escrows import escrows_of
@@ -21,10 +20,11 @@ from goalsvc.models.payments import MOST_SECONDS
 from goalsvc.models.performed import (
     MOST_WEBHOOKS,
     REPEATS,
+    Heard,
     PerformedStretch,
     Reports,
-    clock_reason,
     goal_webhooks,
+    heard_in,
     marks_of,
     reports_of,
     stored_goal,
@@ -87,11 +87,12 @@ async def goal_page(goal_id: ObjectId, now: datetime) -> GoalPage | None:
     if money.cut:
         cut.append(f"the last {MOST_SECONDS} seconds with payments")
     events = sorted(events[:MOST_EVENTS], key=lambda event: str(event.get("created_at")))
-    timeline = _timeline(goal, stored, webhooks[:MOST_WEBHOOKS][::-1], events, money, now)
+    heard = heard_in(webhooks[:MOST_WEBHOOKS][::-1])
+    timeline = _timeline(goal, stored, heard, events, money, now)
     return GoalPage(
         goal,
         timeline,
-        reports_of(webhooks[:MOST_WEBHOOKS]),
+        reports_of(heard),
         escrows,
         money,
         why,
@@ -124,13 +125,13 @@ async def _clips(goal: Goal) -> list[dict[str, object]]:
 def _timeline(
     goal: Goal,
     stored: Stored,
-    webhooks: Sequence[Mapping[str, object]],
+    heard: Sequence[Heard],
     events: Sequence[Mapping[str, object]],
     money: Money,
     now: datetime,
 ) -> Timeline:
     performed = goal.kind in PERFORMED
-    marks = _marks(goal, webhooks)
+    marks = _marks(goal, heard)
     kept, earlier = stretches_of(goal, stored)
     return Timeline(
         name=f"{goal.kind.value} {goal.id}",
@@ -141,7 +142,7 @@ def _timeline(
         earlier_milliseconds=earlier,
         steps=_steps(events),
         levels=[(level.title, level.target) for level in goal.levels],
-        receipts=_receipts(webhooks),
+        receipts=_receipts(heard),
         flows=money.flows,
         acts=list(_acts(events)),
     )
@@ -163,7 +164,7 @@ def _cause_path(event: Mapping[str, object]) -> str:
     return _trace_path(cause.get("goal_id"), cause.get("root")) if isinstance(cause, Mapping) else ""
 
 
-def _marks(goal: Goal, webhooks: Iterable[Stored]) -> list[Mark]:
+def _marks(goal: Goal, heard: Sequence[Heard]) -> list[Mark]:
     return [
         Mark(
             mark.at,
@@ -174,26 +175,21 @@ def _marks(goal: Goal, webhooks: Iterable[Stored]) -> list[Mark]:
             late=mark.late,
             path=_trace_path(goal.id, mark.root),
         )
-        for mark in marks_of(goal, webhooks)
+        for mark in marks_of(goal, heard)
     ]
 
 
-def _receipts(webhooks: Iterable[Stored]) -> list[Receipt]:
-    found = []
-    for webhook in webhooks:
-        node = mapping(webhook.get("node"))
-        received, reason = instant(node.get("at")), clock_reason(node)
-        if received is not None:
-            found.append(
-                Receipt(
-                    instant(node.get("happened_at")) or received,
-                    received,
-                    str(node.get("name")),
-                    refused=bool(reason) and reason not in REPEATS,
-                    repeated=reason in REPEATS,
-                )
-            )
-    return found
+def _receipts(heard: Iterable[Heard]) -> list[Receipt]:
+    return [
+        Receipt(
+            one.happened,
+            one.arrived,
+            one.name,
+            refused=one.reason != "" and one.reason not in REPEATS,
+            repeated=one.reason in REPEATS,
+        )
+        for one in heard
+    ]
 
 
 def _steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
