@@ -344,8 +344,13 @@ async def untimed_exclusive(simulation: Simulation, number: int) -> None:
         tags=[f"escrow::{escrow}"],
         from_user_id=viewer,
     )
-    if not await simulation.fill_escrow(hold):
-        return
+    # No backup falls between its two writes: a hold without its goal would be that service's to mend, as the audit says.
+    simulation.selling += 1
+    try:
+        if not await simulation.fill_escrow(hold):
+            return
+    finally:
+        simulation.selling -= 1
     simulation.known.untimed[str(goal_id)] = price
     simulation.inside["goals"].insert_one(
         {

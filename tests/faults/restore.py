@@ -77,6 +77,9 @@ async def restored_later(simulation: "Simulation", playing: "asyncio.Future[Any]
     older = simulation.redis.backup()
     await asyncio.sleep(random.uniform(5.0, 120.0))
     await simulation.connection.until_no_transaction()
+    while simulation.selling:
+        await asyncio.sleep(0.1)
+        await simulation.connection.until_no_transaction()
     saved = save(simulation)
     simulation.redis.ever.clear()
     await asyncio.wait([playing], timeout=random.choice([random.uniform(0.0, 30.0), random.uniform(0.0, 400.0)]))

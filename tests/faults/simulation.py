@@ -261,6 +261,8 @@ class Simulation:
         #: The world in which clients are heard: another one after each restore of the database.
         self.world = 0
         self.restored = False
+        #: How many exclusives another service is selling at this moment, by several writes.
+        self.selling = 0
 
     @property
     def services(self) -> Sequence[Service]:
