@@ -230,8 +230,10 @@ class TestMany:
         all_under_way = asyncio.Event()
 
         def answer(_: StubRequest) -> StubAnswer:
-            if stub.under_way == 8:
+            if stub.under_way == 8 or len(stub.requests) == 1:  # the first batch is sent alone
                 all_under_way.set()
+            elif len(stub.requests) == 2:
+                all_under_way.clear()
             return StubAnswer(after=all_under_way)
 
         stub.answering = answer
@@ -251,7 +253,7 @@ class TestMany:
         assert await notifier.trigger_each([]) == {}
         assert len(stub.requests) == 9
 
-    @pytest.mark.parametrize("status", [404, 405])
+    @pytest.mark.parametrize("status", [400, 404, 405, 500, 501])
     async def test_are_handed_over_singly_to_a_server_that_knows_no_batches(
         self, notifier: PusherNotifier, stub: StubServer, status: int
     ) -> None:
@@ -259,7 +261,7 @@ class TestMany:
         for _ in range(2):
             assert await notifier.trigger_each(tellings(20)) == {}
         assert sorted(events_of(stub, "events")) == sorted([[one] for one in range(20)] * 2)
-        assert len(events_of(stub, "batch_events")) <= 2, "it is not asked again"
+        assert len(events_of(stub, "batch_events")) == 1, "it is not asked again"
 
     async def test_that_can_never_be_sent_are_named_and_hold_up_no_other(
         self, notifier: PusherNotifier, stub: StubServer
@@ -287,7 +289,14 @@ class TestMany:
         stub.answer(status=503)
         with pytest.raises(ServiceDownError, match="HTTP 503"):
             await notifier.trigger_each(tellings(200))
-        assert len(stub.requests) <= 8
+        assert len(stub.requests) == 2, "whether it takes batches is still not known"
+        stub.answer()
+        assert await notifier.trigger_each(tellings(20)) == {}
+        assert [len(batch) for batch in events_of(stub, "batch_events")[1:]] == [10, 10]
+        stub.answer(status=503)
+        with pytest.raises(ServiceDownError, match="HTTP 503"):
+            await notifier.trigger_each(tellings(200))
+        assert not events_of(stub, "events")[1:], "a server that takes batches is not told singly when it fails"
 
 
 class TestFailure:

@@ -104,10 +104,6 @@ def _observe_delay(data: Mapping[str, object]) -> None:
             NOTICE_DELAY.observe(max(0.0, delay.total_seconds()))
 
 
-class _NoBatchesError(GoalsvcError):
-    """The server does not know `batch_events`."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     """An event of many: its place among them, and its data as Pusher carries it."""
@@ -145,8 +141,8 @@ class PusherNotifier:
         self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(CONCURRENT_CALLS)
         self._signer: object = None
-        self._takes_batches = True
-        """Whether the server knows `batch_events`; it has not said otherwise."""
+        self._takes_batches: bool | None = None
+        """Whether the server knows `batch_events`; None: it has not been asked."""
 
     async def trigger(self, channels: Sequence[str], event: str, data: Mapping[str, object]) -> None:
         """Hands one event to Pusher; more than 100 channels (Pusher's limit) take a call for each hundred.
@@ -164,7 +160,8 @@ class PusherNotifier:
         """Hands many events to Pusher, ten in a call, eight calls side by side; where one call can take all, one by one.
 
         Returns why an event was refused, by its place: InvalidError or NoticeTooLargeError. Raises ExternalServiceError when
-        Pusher fails: then some have been handed over. A server without `batch_events` is told each singly.
+        Pusher fails: then some have been handed over. A server that fails the first batch and takes its events singly knows no
+        batches.
         """
         refused: dict[int, GoalsvcError] = {}
         encoded: list[_Encoded] = []
@@ -175,6 +172,8 @@ class PusherNotifier:
                 refused[place] = error
         size = EVENTS_PER_BATCH if len(encoded) >= EVENTS_PER_BATCH else 1
         rest = iter([encoded[at : at + size] for at in range(0, len(encoded), size)])
+        if self._takes_batches is None and (first := next(rest, None)) is not None:
+            refused.update(await self._tell(first))
 
         async def tell() -> None:
             for some in rest:
@@ -192,23 +191,29 @@ class PusherNotifier:
 
     async def _tell(self, some: Sequence["_Encoded"]) -> Mapping[int, GoalsvcError]:
         """Hands these over in one call if the server takes it, otherwise one by one; returns those that it found too large."""
-        if len(some) > 1 and self._takes_batches:
-            try:
-                await self._call(POST, "batch_events", {"batch": [one.fields for one in some]})
-            except _NoBatchesError:
-                self._takes_batches = False
-            except NoticeTooLargeError:
-                pass  # told one by one, each gets its own answer
-            else:
-                for one in some:
-                    _observe_delay(one.telling.data)
-                return {}
+        if len(some) == 1 or self._takes_batches is False:
+            return await self._tell_singly(some)
+        try:
+            await self._call(POST, "batch_events", {"batch": [one.fields for one in some]})
+        except NoticeTooLargeError:
+            return await self._tell_singly(some)
+        except ExternalServiceError:
+            if self._takes_batches:
+                raise
+            refused = await self._tell_singly(some)
+            self._takes_batches = False
+            return refused
+        self._takes_batches = True
+        for one in some:
+            _observe_delay(one.telling.data)
+        return {}
+
+    async def _tell_singly(self, some: Sequence["_Encoded"]) -> Mapping[int, GoalsvcError]:
         refused: dict[int, GoalsvcError] = {}
         for one in some:
             try:
-                await self._call(
-                    POST, "events", {"name": one.telling.event, "channels": [one.telling.channel], "data": one.data}
-                )
+                fields = {"name": one.telling.event, "channels": [one.telling.channel], "data": one.data}
+                await self._call(POST, "events", fields)
             except NoticeTooLargeError as error:
                 refused[one.place] = error
             else:
@@ -281,8 +286,6 @@ class PusherNotifier:
             raise ServiceDownError("pusher", f"cannot be reached ({error})") from error
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise NoticeTooLargeError("Pusher found the event too large")
-        if path == "batch_events" and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-            raise _NoBatchesError("the server does not know batch_events")
         if not 200 <= status < 300:
             hint = _HINTS.get(status, "")
             # Only 400 is about this call; with any other status no call would do better.

@@ -7,6 +7,7 @@ transaction, that the promise is still there (`goalsvc.models.claims`).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from goalsvc.domain.orders import Claim, Order
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, PromiseRef
+from goalsvc.domain.trace import follow_ups_of
 from goalsvc.errors import (
     InvalidArgumentError,
     InvalidError,
@@ -37,6 +39,7 @@ from goalsvc.errors import (
     NotYetError,
 )
 from goalsvc.models.claims import check_amount
+from goalsvc.models.events import events_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.wallet import Account, Earning, Transfer
 from goalsvc.tasks.arguments import DocumentId, FeeBps, SettlingEvent, ShareMetadata
@@ -325,11 +328,17 @@ async def announce_escrow_share(
                 await context.bus.send(context, all_settled(escrow_id, event, 1, to_user_id, now, amount)),
             )
         )
+    announced = Done(reports=(report,))
     if report.failures:
-        return Done(reports=(report,))  # to be tried again
+        return announced  # to be tried again
     # The event and what receivers owe are written before the share counts as settled: no job comes back to it then.
-    conclude = conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata)
-    return Done(reports=(report,), then=(conclude,))
+    if any(follow_ups_of(announced, context.origin)):
+        conclude = conclude_escrow_share.step(escrow_id=escrow_id, event=event, metadata=metadata)
+        return replace(announced, then=(conclude,))
+    goal_id = str(context.promise.document_id) if context.promise is not None else None
+    await context.events.write(list(events_of(announced, context.origin.cause, goal_id)))
+    concluded = await conclude_escrow_share(context, escrow_id=escrow_id, event=event, metadata=metadata)
+    return replace(concluded, reports=(report, *concluded.reports)) if isinstance(concluded, Done) else announced
 
 
 @task()
