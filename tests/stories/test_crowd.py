@@ -137,6 +137,24 @@ class TestWalletNotices:
         assert len(world.told("wallet.updated")) == len(payers)
         assert max(runs) == 3
 
+    async def test_that_died_are_told_with_the_next_or_when_they_are_redriven(self, world: World) -> None:
+        funding = await world.given(a_funding(target=10_000))
+        for user in ("bob", "carol"):
+            await world.deposits(user, 100)
+        world.has_dead_letters = True
+        world.notifier.refuse(10**6)
+        await contributes(world, funding, "bob", 10)
+        await world.settle(patience=600)
+        letters = [one["_id"] for one in world.all("dead_letters", {"task": "notify_payers"})]
+        assert letters == [f"goals/{funding.id}/notify_payers"]
+        world.notifier.refuse(0)
+        await contributes(world, funding, "carol", 5)
+        await world.settle(patience=60)
+        await world.post(f"/v1/dead-letters/{letters[0]}/redrive")
+        await world.settle(patience=60)
+        told = {told["event_id"]: (told["user_id"], told["amount"]) for told in world.told("wallet.updated")}
+        assert sorted(told.values()) == [("bob", 10), ("carol", 5)]
+
     async def test_tell_the_streamer_once_of_a_payout(self, world: World) -> None:
         show = await world.given(a_funded_show(seconds=360, earnings=10))
         await world.performs(show, seconds=400)

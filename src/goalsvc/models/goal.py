@@ -75,7 +75,7 @@ class Goal(HasPromises, HasLevels):
     decided_at: Instant | None = None
     """The latest time, by the clock of any process, by which contributions to it were decided."""
 
-    payers_told: WholePart = 0
+    payers_told: WholePart | None = None
     """Viewers whose contributions raised progress up to this were told of their debits."""
     payers_upto: WholePart = 0
     """How far those are told who are being told now."""
@@ -264,8 +264,9 @@ class Goal(HasPromises, HasLevels):
     @classmethod
     async def tell_payers(cls, goal_id: ObjectId, told: int, upto: int) -> bool:
         """Notes that payers above `told` are told now, up to `upto`; False when another run has noted it."""
-        between = {"$gt": told, "$lte": upto}
-        return await cls.changes({"_id": goal_id, "payers_upto": {"$not": between}}, {"$set": {"payers_upto": upto}})
+        not_begun = {"$not": {"$gt": told, "$lte": upto}}
+        where = {"_id": goal_id, "payers_upto": not_begun, "payers_told": {"$not": {"$gt": told}}}
+        return await cls.changes(where, {"$set": {"payers_told": told, "payers_upto": upto}})
 
     @classmethod
     async def amend(

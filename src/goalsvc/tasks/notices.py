@@ -138,7 +138,8 @@ async def notify_payers(context: Context, *, goal_id: DocumentId, above: int) ->
     goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    told = max(above, goal.payers_told)
+    # Not `above`, once a run has begun to tell: what one that died has not told is told by the next.
+    told = above if goal.payers_told is None else goal.payers_told
     begun = told < goal.payers_upto <= goal.progress
     upto = goal.payers_upto if begun else await _last_told(identity, goal.progress, told)
     follow_ups: list[FollowUp] = []
