@@ -10,7 +10,7 @@ from .crash_points import CHAINS, Chain, differences
 from .run import play_many, play_one, report
 
 #: So many are played by `make test`; `make faults` plays ten thousand others.
-HISTORIES = 100
+HISTORIES = 160
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,7 @@ def test_histories(seed: int | None) -> None:
     assert not result.violations, report(result)
     # That nothing broke would prove nothing.
     figures = result.figures
-    assert min(figures.kills, figures.duplicates, figures.lost, figures.reordered) > 20, figures
-    assert figures.dead_letters > 10, figures
+    assert min(figures.kills, figures.duplicates, figures.lost, figures.reordered, figures.dead_letters) > 20, figures
 
 
 def test_a_seed_plays_the_same_history_again() -> None:
