@@ -20,7 +20,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --no-deps --no-compile --require-hashes -r requirements-dev.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > $(VENV)/compileall.log 2>&1 || true
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib src > $(VENV)/compileall.log 2>&1 || true
 	@touch $@
 
 demo: setup ## play a whole show on real parts, from signed webhook to payout and clip
@@ -64,11 +64,14 @@ deliveries: setup ## deliver 1,000 events to an endpoint that fails half of the 
 explained: setup ## play a show with 5,000 contributions, and find each of its payouts in the trace
 	GOALSVC_TEST_CONTRIBUTIONS=5000 $(BIN)/python -m pytest -q --timeout 1800 tests/stories/test_explained.py -k large_show
 
-drivers: setup ## the demo and all stories, with every document in the hand of each other driver; every odd field with every value (takes long)
+# Every odd field with every value; so many tests at a time.
+ODD_TESTS := tests/stories/test_odd_verbs.py tests/stories/test_odd_promises.py tests/stories/test_odd_targets.py
+drivers: setup ## the demo and all stories, with every document in the hand of each other driver; every odd field with every value (takes half an hour)
 	for driver in Mongoose Doctrine Go "the shell"; do \
-	  GOALSVC_TEST_DRIVER="$$driver" $(BIN)/python -m pytest -q --timeout 1800 tests/cli/test_demo.py tests/stories -k "not odd" || exit 1; \
+	  GOALSVC_TEST_DRIVER="$$driver" $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --timeout 1800 \
+	    tests/cli/test_demo.py tests/stories -k "not odd" || exit 1; \
 	done
-	GOALSVC_TEST_ODD=all $(BIN)/python -m pytest -q --timeout 1800 tests/stories/test_odd_verbs.py
+	GOALSVC_TEST_ODD=all $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --timeout 1800 $(ODD_TESTS)
 
 release: setup ## build wheel and sdist into dist/, and try them in an environment that has nothing else
 	rm -rf dist/goalsvc-*

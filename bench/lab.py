@@ -1,6 +1,7 @@
 """The laboratory: a private real `mongod` and Valkey, the processes that are measured, and what the kernel says of them."""
 
 import asyncio
+import compileall
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+import goalsvc
 from bench.outside import Outside, open_outside
 from goalsvc.devstack import private_mongod, private_valkey
 from goalsvc.devstack.environment import PrivatePart, environment_for
@@ -193,6 +195,8 @@ async def _until_ready(port: int, process: "subprocess.Popen[bytes]", printed: P
 @contextlib.asynccontextmanager
 async def open_lab(cache_gb: float = 1.0) -> AsyncIterator[Lab]:
     """Starts the private parts; all of it is gone when left. `cache_gb` bounds mongod's cache."""
+    # As pip does on installing: where Python may write no bytecode, each process would compile all modules anew.
+    compileall.compile_dir(Path(goalsvc.__file__).parent, quiet=1)
     with (
         tempfile.TemporaryDirectory(prefix="goalsvc-bench-", ignore_cleanup_errors=True) as directory,
         private_mongod(Path(directory) / "mongod", cache_gb=cache_gb) as mongod,

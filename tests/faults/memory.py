@@ -5,6 +5,7 @@ takes a fraction of that, and is kept honest by `test_memory.py`: the same histo
 every document must come out the same. What it does not know it refuses, loudly.
 """
 
+import builtins
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import bson
-from bson import CodecOptions, ObjectId
+from bson import CodecOptions, MaxKey, MinKey, ObjectId
 from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -133,12 +134,17 @@ class MemoryCollection:
         limit: int = 0,
         batch_size: int = 0,
         session: Any = None,
+        hint: object = None,
+        min: Mapping[str, Any] | None = None,
+        max: Mapping[str, Any] | None = None,
     ) -> list[Document]:
         where = _copied(filter or {})
         found = [document for document in self.documents.values() if _matches(document, where)]
+        if min is not None and max is not None:
+            found = [document for document in found if has_key_between(document, min, max)]
         for field, direction in reversed(sort or ()):
             # The smallest element of an array counts ascending, the largest descending; so it does here.
-            pick = min if direction > 0 else max
+            pick = builtins.min if direction > 0 else builtins.max
             found.sort(
                 key=lambda document, field=field, pick=pick: pick(  # type: ignore[misc]
                     [_order(value) for value in _reached(document, field.split("."))] or [_order(None)]
@@ -303,6 +309,10 @@ def _projected(document: Document, projection: Any) -> Document:
 def _order(value: Any) -> tuple[Any, ...]:
     """A key that sorts values of all types as BSON does."""
     match value:
+        case MinKey():
+            return (-1,)
+        case MaxKey():
+            return (99,)
         case _Missing():
             return (0,)
         case None:
@@ -347,6 +357,15 @@ def _reached(value: Any, path: Sequence[str]) -> Iterator[Any]:
         for element in value:
             if isinstance(element, dict):
                 yield from _reached(element, path)
+
+
+def has_key_between(document: Document, least: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
+    """Whether one of the document's keys in a sparse index of an array's fields is in that range; the end is not in it."""
+    (array,), names = {path.split(".")[0] for path in least}, [path.split(".")[1] for path in least]
+    entries = [entry for entry in document.get(array) or () if isinstance(entry, dict)]
+    keys = [[_order(entry.get(name)) for name in names] for entry in entries if any(name in entry for name in names)]
+    first, last = list(map(_order, least.values())), list(map(_order, end.values()))
+    return any(first <= key < last for key in keys)
 
 
 def _matches(document: Document, where: Mapping[str, Any]) -> bool:

@@ -11,8 +11,25 @@ from pymongo import ASCENDING, MongoClient
 from .history import play
 from .invariants import violations_of
 from .machine import Document
-from .memory import UNIQUE
+from .memory import UNIQUE, has_key_between
 from .simulation import Simulation
+
+
+class _Unindexed:
+    """A real collection. Where an index is named it is imitated: it would change the order of what is found."""
+
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    def find(self, where: Any, projection: Any = None, *, hint: Any = None, **more: Any) -> Any:
+        if hint is None:
+            return self._collection.find(where, projection, **more)
+        first, end = more.pop("min"), more.pop("max")
+        found = self._collection.find(where, projection, **more)
+        return [document for document in found if has_key_between(document, first, end)]
 
 
 class RealDatabase:
@@ -30,7 +47,7 @@ class RealDatabase:
         self._seen: dict[tuple[str, Any], tuple[bytes, Document]] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return self._database[name]
+        return _Unindexed(self._database[name])
 
     def begin(self) -> Any:
         session = self._client.start_session()

@@ -200,6 +200,27 @@ async def test_events_and_audit_events_of_which_any_field_is_odd(odd_world: Worl
         assert audited["request_id"] in response.text
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_place_that_another_service_took_twice_is_on_one_page(odd_world: World, order: str) -> None:
+    world = odd_world
+    for _ in range(4):
+        await world.deposits("bob", 5)
+    stored = (await answers(world, "/v1/events"))["items"]
+    world.database.events.insert_one(world.all("events", {"_id": stored[1]["id"]})[0] | {"_id": "evt_theirs"})
+    for limit in range(1, 6):
+        seen: list[str] = []
+        after = ""
+        while (
+            after is not None
+            and (page := await answers(world, f"/v1/events?limit={limit}&order={order}{after and f'&after={after}'}"))[
+                "items"
+            ]
+        ):
+            seen += [event["id"] for event in page["items"]]
+            after = page["next"]
+        assert sorted(seen) == sorted([*(event["id"] for event in stored), "evt_theirs"]), limit
+
+
 @pytest.mark.parametrize("kind", ["ShowGoal", "ExclusiveGoal"])
 async def test_clocks_of_which_any_field_is_odd(odd_world: World, kind: str) -> None:
     world = odd_world

@@ -247,23 +247,27 @@ async def test_a_promise_of_which_a_field_is_odd(odd_world: World, field: str) -
         after, own = world.goal(str(goal["_id"])), str(goal["_id"])
         assert (after["progress"], len(after["promises"])) == (5, 1), (name, "the good one is done, the odd one kept")
         if field == "whole" and name in {"an object", "an empty object", "a reference"}:
-            continue  # it holds no `at`, and is not told apart once the good one is done
+            continue  # it names no task and is never due: no index leads to it once the good one is done
         assert told[own] == 1, name
         where = "promises.0: must be an object" if field == "whole" else f"promises.0.{field}: must be"
         reason = letters[own]["reason"]
         assert f"unusable_document: goals/{own}: {where}" in reason or f"{field}: Input" in reason, (name, reason)
 
 
-async def test_a_promise_without_a_usable_time_is_corrected_and_redriven(odd_world: World) -> None:
+@pytest.mark.parametrize("at", ["yesterday", "absent"])
+async def test_a_promise_without_a_usable_time_is_corrected_and_redriven(odd_world: World, at: str) -> None:
     world, goal_id = odd_world, ObjectId()
     given = {"goal_id": str(goal_id), "amount": 5, "event_id": "increment"}
-    promise = odd.promise(arguments=given, at="yesterday")
+    promise = odd.promise(arguments=given, at=at)
+    if at == "absent":
+        del promise["at"]
     world.database.goals.insert_one(
         odd.goal("ShowGoal", _id=goal_id, exp=None, clock=None, levels=[], promises=[promise])
     )
     await sweeps(world, 3)
     (letter,) = world.all("dead_letters")
-    assert "promises.0.at: must be a date of the years 1 to 9999" in letter["reason"]
+    rule = "required" if at == "absent" else "must be a date of the years 1 to 9999"
+    assert f"promises.0.at: {rule}" in letter["reason"]
     assert world.goal(str(goal_id))["promises"] == [promise], "it is left as it is"
     world.database.goals.update_one({}, {"$set": {"promises.0.at": odd.START}})
     await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
@@ -276,13 +280,28 @@ async def test_the_search_for_promises_without_a_time_reads_no_others(odd_world:
     """It has its ranges in the index: it costs nothing where a million promises wait."""
     world = odd_world
     goals = [odd.goal("ShowGoal", promises=[odd.promise()]) for _ in range(200)]
-    goals.append(odd.goal("ShowGoal", promises=[odd.promise(at=None)]))
+    undated = odd.promise()
+    del undated["at"]
+    goals += [odd.goal("ShowGoal", promises=[promise]) for promise in (odd.promise(at=None), undated)]
     world.database.goals.insert_many(goals)
     before = world.database.command("serverStatus")["metrics"]["queryExecutor"]["scannedObjects"]
     found = [each async for each in Goal.undated(1000)]
     after = world.database.command("serverStatus")["metrics"]["queryExecutor"]["scannedObjects"]
-    assert [each.fault for each in found] == ["promises.0.at: must be a date of the years 1 to 9999"]
+    faults = {"promises.0.at: must be a date of the years 1 to 9999", "promises.0.at: required"}
+    assert {each.fault for each in found} == faults
     assert after - before < 50
+
+
+async def test_the_sweep_works_while_its_index_is_missing(odd_world: World) -> None:
+    world, goal_id = odd_world, ObjectId()
+    world.database.goals.drop_index("promises_due")
+    promise = odd.promise(arguments={"goal_id": str(goal_id), "amount": 5, "event_id": "increment"})
+    world.database.goals.insert_one(
+        odd.goal("ShowGoal", _id=goal_id, exp=None, clock=None, levels=[], promises=[promise])
+    )
+    await sweeps(world, 1)
+    assert world.goal(str(goal_id))["progress"] == 5
+    assert [each async for each in Goal.undated(1000)] == []
 
 
 async def test_a_promise_that_its_document_contradicts_is_one_dead_letter(odd_world: World) -> None:

@@ -116,7 +116,7 @@ class Metadata(_Value):
     exclusive: ShowPlan | None = None
     funding_goal_id: Reference = None
     """ShowGoal: the FundingGoal whose escrow pays for it, also where the session's pair was removed."""
-    fee_bps: int | None = None
+    fee_bps: Whole | None = None
     """The platform's share of a payout in hundredths of a percent; absent: `GOALSVC_PLATFORM_FEE_BPS`."""
 
 

@@ -59,6 +59,15 @@ def whole_part(value: object) -> int | None:
     return number if LEAST_WHOLE <= number <= GREATEST_WHOLE else None
 
 
+def number(value: object) -> float | None:
+    """A finite number, however it is written; else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Decimal128):
+        value = float(value.to_decimal()) if value.to_decimal().is_finite() else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _is_whole(value: object) -> bool:
     if isinstance(value, float):
         return value.is_integer()
@@ -120,6 +129,8 @@ def _required(convert: Callable[[object], T | None], rule: str) -> Callable[[obj
 Whole = Annotated[int, BeforeValidator(_required(whole, "must be a whole number of up to 64 bits"))]
 #: A number that counts units already reached: a fraction counts as its whole part.
 WholePart = Annotated[int, BeforeValidator(_required(whole_part, "must be a number of up to 64 bits"))]
+#: A number that may have a fraction.
+Number = Annotated[float, BeforeValidator(_required(number, "must be a finite number"))]
 Instant = Annotated[datetime, BeforeValidator(_required(instant, "must be a date of the years 1 to 9999"))]
 #: A text by which MongoDB finds something: `Code` is a text for Python, and another value for MongoDB.
 Name = Annotated[str, BeforeValidator(_required(text, "must be a text"))]

@@ -2,21 +2,18 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 from beanie import Document, PydanticObjectId, UpdateResponse
 from bson import ObjectId
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import Reference, UserId
-from goalsvc.domain.reading import Instant, Text
+from goalsvc.domain.reading import Instant, Number, Text
 from goalsvc.models.shared import Lenient
-
-#: A length in seconds, which may have a fraction.
-Seconds = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
 
 class AssetState(StrEnum):
@@ -33,7 +30,7 @@ class WantedSeconds(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     begins_at: Instant
-    duration: Seconds
+    duration: Number
     completed_at: Instant | None = None
     """When the performance was over."""
 
@@ -45,7 +42,7 @@ class Asset(Lenient):
 
     id: PydanticObjectId | None = Field(default=None, alias="_id")
     content_type: Text = "video/mp4"
-    duration: Seconds = 0
+    duration: Number = 0
     """How long the clip is, in seconds: as wanted until it is stored, then as it is."""
     begins_at: Instant | None = None
     """When the first second that it shows was recorded; absent until it is stored."""

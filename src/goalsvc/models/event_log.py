@@ -234,13 +234,20 @@ class EventLog:
                 raise CursorExpiredError(oldest)
         if len(found) <= limit:
             return FeedPage(found, max(begin, position))
-        shown, last = found[:limit], found[limit - 1]["sequence"]
-        if (
-            found[limit]["sequence"] == last
-        ):  # another service has taken a place twice: all events of it are on this page
-            shown = [event for event in shown if event["sequence"] < last]
-            shown += await collection.find({**where, "sequence": last}).to_list(None)
-        return FeedPage(shown, int(last))
+        shown = await self._with_whole_places(found, where, limit)
+        return FeedPage(shown, int(shown[-1]["sequence"]))
+
+    @staticmethod
+    async def _with_whole_places(
+        found: Sequence[Mapping[str, Any]], where: Mapping[str, object], limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Returns a page of `limit` events, of those found and one more; all of a place that another service took twice."""
+        last = found[limit - 1]["sequence"]
+        if found[limit]["sequence"] != last:
+            return found[:limit]
+        collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
+        others = [event for event in found[:limit] if event["sequence"] != last]
+        return [*others, *await collection.find({**where, "sequence": last}).to_list(None)]
 
     async def page_back(self, before: int | None, where: Mapping[str, object], limit: int) -> PastPage:
         """Returns the matching events before that place, the newest first; without a place, the newest of all."""
@@ -248,8 +255,10 @@ class EventLog:
         collection = EventDocument.get_motor_collection().with_options(read_concern=ReadConcern("majority"))
         query = collection.find({**where, "sequence": {"$gt": 0, "$lt": end, **_A_PLACE}}).sort("sequence", DESCENDING)
         found = await query.limit(limit + 1).to_list(None)
-        shown = found[:limit]
-        return PastPage(shown, int(shown[-1]["sequence"]) if len(found) > limit else None)
+        if len(found) <= limit:
+            return PastPage(found, None)
+        shown = await self._with_whole_places(found, where, limit)
+        return PastPage(shown, int(shown[-1]["sequence"]))
 
     async def oldest(self, position: int) -> int:
         """The place after which every event is still stored; at most `position`, whatever place another service invents."""

@@ -52,6 +52,11 @@ def whole_part_of(path: str) -> Mapping[str, object]:
     return {"$cond": [{"$isNumber": f"${path}"}, as_long, 0]}
 
 
+def counts(path: str, number: int) -> Query:
+    """The filter for documents in which the number at that path is read as `number`, however it is written."""
+    return {"$expr": {"$eq": [whole_part_of(path), number]}}
+
+
 def whole_of(path: str) -> Mapping[str, object]:
     """The expression for the whole number at that path, also where it is written as a double or a Decimal128; else 0."""
     return {"$cond": [{"$eq": [whole_part_of(path), f"${path}"]}, whole_part_of(path), 0]}

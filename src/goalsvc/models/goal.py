@@ -26,7 +26,7 @@ from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
 from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
 from goalsvc.errors import LedgerBusyError, NotYetError
-from goalsvc.models.filters import ACTIVE, equal_to, objects_stage
+from goalsvc.models.filters import ACTIVE, counts, equal_to, objects_stage
 from goalsvc.models.goal_indexes import INDEXES
 from goalsvc.models.promise import (
     PROMISES,
@@ -281,7 +281,7 @@ class Goal(HasPromises, HasLevels):
         """Sets and removes these fields of an active goal; None when it has ended, or has moved on where levels are set."""
         where: dict[str, object] = {"_id": goal_id, "active": ACTIVE}
         if "levels" in sets:
-            where["progress"] = {"$in": [seen.progress, None]}
+            where |= counts("progress", seen.progress)
         update: dict[str, object] = {"$set": {**sets, "changed_at": now}}
         if unsets:
             update["$unset"] = dict.fromkeys(unsets, True)

@@ -2,6 +2,8 @@
 
 from pymongo import ASCENDING, IndexModel
 
+from goalsvc.models.promise import promises_due
+
 INDEXES: list[IndexModel] = [
     IndexModel([("conditions.session_id", ASCENDING), ("_id", ASCENDING), ("active", ASCENDING)], name="session_id"),
     IndexModel(
@@ -34,7 +36,7 @@ INDEXES: list[IndexModel] = [
     IndexModel([("metadata.viewer_id", ASCENDING), ("active", ASCENDING)], name="viewer_active", sparse=True),
     IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed_time", sparse=True),
     IndexModel([("metadata.$**", ASCENDING)], name="metadata"),
-    IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
+    promises_due(),
     IndexModel(
         [("clock.running", ASCENDING), ("clock.asked_at", ASCENDING)],
         name="running_asked",

@@ -17,6 +17,7 @@ RETIRED: Mapping[str, Sequence[str]] = {
     "dead_letters": ("at",),
     "deliveries": ("endpoint",),
     "goals": ("expiry", "exclusive_to", "session", "performer", "promises"),
+    "presence_notices": ("promises",),
     "sessions": ("promises", "open"),
     "users": ("promises",),
     "withdrawals": ("user",),
@@ -67,6 +68,8 @@ class Missing:
     collection: str
     indexes: Sequence[IndexModel]
     ending: Ending | None
+    retired: Sequence[str] = ()
+    """Indexes that are there and no longer wanted."""
 
     def __bool__(self) -> bool:
         return bool(self.indexes) or self.ending is not None
@@ -86,11 +89,11 @@ class Missing:
 async def what_is_missing(database: Any, wanted: Wanted) -> Missing:
     """Returns the collection's missing indexes, and its time to live where that has another value."""
     known = await _known(database[wanted.collection])
-    retired = RETIRED.get(wanted.collection, ())
+    retired = [name for name in RETIRED.get(wanted.collection, ()) if name in known]
     keys = {_keys_of(index) for name, index in known.items() if name not in retired}
     lacking = [index for index in wanted.indexes if _keys(index.document["key"]) not in keys]
     ending = wanted.ending
-    return Missing(wanted.collection, lacking, None if ending is None or _ends_so(known, ending) else ending)
+    return Missing(wanted.collection, lacking, None if ending is None or _ends_so(known, ending) else ending, retired)
 
 
 async def is_small(database: Any, collection: str) -> bool:
@@ -103,9 +106,8 @@ async def make(database: Any, wanted: Wanted) -> list[str]:
     collection = database[wanted.collection]
     missing = await what_is_missing(database, wanted)
     known = await _known(collection)
-    for name in RETIRED.get(wanted.collection, ()):
-        if name in known:
-            await _drop(collection, name)
+    for name in missing.retired:
+        await _drop(collection, name)
     for index in missing.indexes:
         document = index.document
         if document["name"] in known:  # other keys have that name

@@ -66,7 +66,7 @@ async def make_indexes(url: str, keeping: Keeping, *, only_small: bool = False) 
         for each, missing in zip(wanted, found, strict=True):
             if only_small and missing and not await is_small(own, each.collection):
                 left.append(missing)
-            else:
+            elif missing or missing.retired:
                 names += await make(own, each)
     return Made(names, left)
 

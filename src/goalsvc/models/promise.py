@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from bson import DBRef
+from bson import DBRef, MaxKey, MinKey
 from pydantic import ValidationError
-from pymongo import ReturnDocument
+from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo.errors import OperationFailure
 
 from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.documents import Query, Update
@@ -32,10 +33,18 @@ from goalsvc.domain.reading import (
     text,
 )
 from goalsvc.domain.trace import TracedFollowUp
+from goalsvc.models.filters import counts
 from goalsvc.models.healing import healing
 from goalsvc.models.shared import Sharing
 
 Expression = Any
+
+_DUE = [("promises.at", ASCENDING), ("promises.task", ASCENDING)]
+
+
+def promises_due() -> IndexModel:
+    """The index in which the sweep finds what is due, for each collection of documents that can owe tasks."""
+    return IndexModel(_DUE, name="promises_due", sparse=True)
 
 
 def promise_expression(
@@ -135,12 +144,20 @@ _NEEDED = frozenset({"id", "task", "arguments", "at"})
 
 #: The types that are not dates, each of which has a range of its own in the index; arrays are apart.
 _NOT_DATES = (
-    *("double", "string", "object", "binData", "objectId", "bool", "null", "regex", "javascript", "int", "timestamp"),
-    *("long", "decimal", "minKey", "maxKey"),
+    *("double", "string", "object", "binData", "objectId", "bool", "regex", "javascript", "int", "timestamp", "long"),
+    *("decimal", "minKey", "maxKey"),
 )
 _NO_INSTANTS: Sequence[Query] = ({"$lte": ZERO_TIME}, {"$gt": LAST_TIME}, {"$type": list(_NOT_DATES)}, {"$eq": []})
-#: Where `at` is not a date of the years 1 to 9999: each of these is one range of the index.
+#: Where `at` is there and not a date of the years 1 to 9999: each of these is one range of the index.
 _UNDATED: Query = {"$or": [{"promises": {"$elemMatch": {"at": at}}} for at in _NO_INSTANTS]}
+#: Where `at` is `null` or absent: a range of the index that no filter leads to, for the index is sparse.
+_WITHOUT_AT: Mapping[str, Any] = {
+    "hint": _DUE,
+    "min": {"promises.at": None, "promises.task": MinKey()},
+    "max": {"promises.at": None, "promises.task": MaxKey()},
+}
+#: The index that a query names does not exist.
+_BAD_HINT = 2
 
 
 #: The id of a promise that has none that can be read begins so; its place in the array follows.
@@ -220,16 +237,24 @@ class HasPromises(Sharing):
 
     @classmethod
     async def undated(cls, most: int) -> AsyncIterator[UnreadablePromise]:
-        """Yields the promises, of at most so many documents, whose `at` is not a date of the years 1 to 9999.
+        """Yields the promises, of at most so many documents, whose `at` is absent or not a date of the years 1 to 9999.
 
-        They are never due. An absent `at` is found with the others of its document alone: the index does not tell it apart.
+        They are never due.
         """
         wanted = {"_id": 1, "_cls": 1, "promises": 1}
-        async for document in cls.get_motor_collection().find(_UNDATED, wanted).limit(most):
+        collection = cls.get_motor_collection()
+        found = {document["_id"]: document async for document in collection.find(_UNDATED, wanted).limit(most)}
+        try:
+            async for document in collection.find({}, wanted, **_WITHOUT_AT).limit(most):
+                found[document["_id"]] = document
+        except OperationFailure as error:
+            if error.code != _BAD_HINT:  # of a large collection `goalsvc migrate` makes it
+                raise
+        for identity, document in found.items():
             if cls.is_ours(document):
                 for index, entry in enumerate(sequence(document["promises"])):
                     if isinstance(entry, Mapping) and instant(entry.get("at")) is None:
-                        yield cls._unreadable(document["_id"], index, entry)
+                        yield cls._unreadable(identity, index, entry)
 
     @classmethod
     def _unreadable(cls, identity: object, index: int, entry: object) -> UnreadablePromise:
@@ -313,7 +338,7 @@ class HasPromises(Sharing):
 
         False when progress has been raised: what raised it found the promise and added none.
         """
-        where = {"_id": document_id, "progress": progress}
+        where = {"_id": document_id, **counts("progress", progress)}
         update: dict[str, object] = {"$pull": {"promises": {"id": promise_id}}}
         if changes:
             update["$set"] = changes

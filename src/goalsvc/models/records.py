@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
 from goalsvc.domain.documents import RawDocument
+from goalsvc.domain.reading import Instant, Whole
 from goalsvc.models.shared import Sharing
 
 
@@ -25,7 +26,7 @@ class TrackingEvent(_Record):
     """Something that happened, for analytics."""
 
     name: str
-    at: datetime
+    at: Instant
 
     class Settings:
         """Where and how Beanie keeps tracking events."""
@@ -49,7 +50,7 @@ class BiEscrow(_Record):
     state: str
     run: str | None = None
     """Who wrote this last: of several that settle the same share, one finds its own mark here."""
-    updated_at: datetime
+    updated_at: Instant
 
     class Settings:
         """Where and how Beanie keeps escrow figures."""
@@ -67,9 +68,9 @@ class TraceSegment(_Record):
     goal_id: str | None = None
     root: str | None = None
     parent: str | None = None
-    at: datetime
+    at: Instant
     node: RawDocument
-    counts: dict[str, int] = {}
+    counts: dict[str, Whole] = {}
 
     class Settings:
         """Where and how Beanie keeps traces. How long is a setting: the index that ends them is made on opening."""
@@ -92,19 +93,19 @@ class DeadLetter(_Record):
     task: str
     arguments: dict[str, object]
     reason: str
-    at: datetime
-    tries: int
+    at: Instant
+    tries: Whole
     state: str = "dead"
     promise: str | None = None
     parent: str | None = None
     cause: RawDocument = {}
     goal_id: str | None = None
-    progress: int | None = None
+    progress: Whole | None = None
     """What the promise had noted (`Promise.progress`): an amount that was added once is not added again when redriven."""
     failed: dict[str, object] | None = None
     """The step that failed, where it was not the task itself: `{"task", "arguments"}`."""
     history: list[dict[str, object]] = []
-    redriven_at: datetime | None = None
+    redriven_at: Instant | None = None
     redriven_by: str | None = None
     """The record of the Idempotency-Key, or the group (`rdr_…`), by which it was tried again."""
     redriven_key: str | None = None

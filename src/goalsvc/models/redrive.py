@@ -14,7 +14,7 @@ from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import FollowUp
 from goalsvc.domain.promises import Promise
 from goalsvc.domain.reading import Instant, Text, WholePart
-from goalsvc.models.promise import HasPromises
+from goalsvc.models.promise import HasPromises, promises_due
 from goalsvc.models.records import DeadLetter
 
 #: More letters than this are not counted; the figure is then a lower bound.
@@ -90,7 +90,7 @@ class Redrive(HasPromises):
         name = "redrives"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
+            promises_due(),
             IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="listed"),
             IndexModel([("finished_at", ASCENDING)], name="end", expireAfterSeconds=int(KEPT.total_seconds())),
         ]

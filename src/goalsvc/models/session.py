@@ -15,7 +15,7 @@ from goalsvc.domain.ids import map_key, user_of_map_key
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text, WholePart
 from goalsvc.models.filters import NO_REFERENCE, UNSET, at_most, date_or, earliest, objects_stage
-from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression
+from goalsvc.models.promise import HasPromises, add_promises_stage, array_of, promise_expression, promises_due
 
 
 class _Part(BaseModel):
@@ -128,7 +128,7 @@ class Session(HasPromises):
                 [("statuses.ended", ASCENDING), ("statuses.started", ASCENDING), ("_id", ASCENDING)], name="listed_open"
             ),
             IndexModel([("show_goal_pairs.funding_goal", ASCENDING)], name="funding_goal", sparse=True),
-            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
+            promises_due(),
         ]
 
     @property

@@ -16,7 +16,7 @@ from goalsvc.domain.goals import UserId
 from goalsvc.domain.promises import Promise
 from goalsvc.domain.reading import Instant
 from goalsvc.domain.trace import TracedFollowUp
-from goalsvc.models.promise import HasPromises, readable_promises
+from goalsvc.models.promise import HasPromises, promises_due, readable_promises
 
 #: A notice that could not be delivered for so long is of no use to anyone: a viewer who joins asks who is there.
 LIFE = timedelta(minutes=10)
@@ -45,7 +45,7 @@ class PresenceNotice(HasPromises):
         name = "presence_notices"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("promises.at", ASCENDING)], name="promises", sparse=True),
+            promises_due(),
             IndexModel([("expires_at", ASCENDING)], name="end", expireAfterSeconds=0),
         ]
 

@@ -10,7 +10,7 @@ from pymongo.errors import DuplicateKeyError
 from goalsvc.domain.reading import LAST_TIME, Flag, Instant, Text
 from goalsvc.errors import ConflictError, UnusableDocumentError
 from goalsvc.models.filters import UNSET
-from goalsvc.models.promise import HasPromises
+from goalsvc.models.promise import HasPromises, promises_due
 
 
 class Byteplus(BaseModel):
@@ -44,7 +44,7 @@ class User(HasPromises):
         name = "users"
         keep_nulls = False
         indexes: ClassVar[list[IndexModel]] = [
-            IndexModel([("promises.at", ASCENDING), ("promises.task", ASCENDING)], name="promises_due", sparse=True),
+            promises_due(),
             IndexModel(
                 [("online", ASCENDING), ("_id", ASCENDING)],
                 name="listed_online",
