@@ -9,7 +9,7 @@ from time import perf_counter
 
 import uvloop
 
-from bench import clips, crowd, jobs, latency, payout, processes, together, trickle, webhooks
+from bench import clips, crowd, jobs, latency, page, payout, processes, reconciling, together, trickle, webhooks
 from bench.lab import Lab, open_lab
 from bench.report import Result, machine, new_run
 
@@ -36,6 +36,8 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
             9: lambda: crowd.crowds(lab, rounds=1, requests=1500, say=say),
             10: lambda: together.together(lab, rounds=2, shows=40, say=say),
             11: lambda: clips.clips(say),
+            12: lambda: reconciling.reconciliation(lab, clocks=20_000, runs=3, say=say),
+            13: lambda: page.pages(lab, webhooks=1000, rounds=10, say=say),
         }
     return {
         1: lambda: webhooks.throughput(lab, rounds=5, goals=2000, say=say),
@@ -49,6 +51,8 @@ def measurements(lab: Lab, *, quick: bool) -> dict[int, Callable[[], Awaitable[l
         9: lambda: crowd.crowds(lab, rounds=3, requests=4000, say=say),
         10: lambda: together.together(lab, rounds=3, shows=100, say=say),
         11: lambda: clips.clips(say),
+        12: lambda: reconciling.reconciliation(lab, clocks=20_000, runs=7, say=say),
+        13: lambda: page.pages(lab, webhooks=2500, rounds=20, say=say),
     }
 
 

@@ -6,7 +6,7 @@ The emulators of `goalsvc.devstack` check signatures and limits, which costs mor
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -16,7 +16,13 @@ from goalsvc.devstack.ports import HOST
 
 _HEAD_END = b"\r\n\r\n"
 _BODY = b'{"ResponseMetadata":{},"Result":{}}'
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+
+
+def _answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+_ANSWER = _answer(_BODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,17 @@ class Outside:
     port: int = 0
     calls: int = 0
     listeners: list[Callable[[Call], None]] = field(default_factory=list)
+    answer: bytes = _ANSWER
+    """What every call is answered."""
+
+    @contextlib.contextmanager
+    def answering(self, body: bytes) -> Iterator[None]:
+        """Answers every call with that, for as long as it is entered."""
+        self.answer = _answer(body)
+        try:
+            yield
+        finally:
+            self.answer = _ANSWER
 
     @contextlib.contextmanager
     def heard_by(self, listener: Callable[[Call], None]) -> Any:
@@ -88,7 +105,7 @@ class _Connection(asyncio.Protocol):
                 for listener in self._outside.listeners:
                     listener(call)
             if self._transport is not None:
-                self._transport.write(_ANSWER)
+                self._transport.write(self._outside.answer)
 
 
 def _content_length(head: bytes) -> int:

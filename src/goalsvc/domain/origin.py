@@ -135,5 +135,5 @@ def accepted_traceparent(given: str | None) -> str | None:
 
 NOWHERE = Origin()
 
-#: The task, or the delivery, that is being done at this moment; outgoing calls say so.
+#: The task, or the delivery, that is being done at this moment; the headers of outgoing calls say so (decision 0075).
 CURRENT: ContextVar[Origin] = ContextVar("goalsvc_origin", default=NOWHERE)

@@ -135,7 +135,7 @@ async def _settle_all(
         try:
             _check_share(earning, payee)
         except InvalidError as error:
-            await bury(context, ref, promised.arguments, error.message, letter=f"{ref}:{earning['_id']}")
+            await bury(context, ref, promised, error.message, letter=f"{ref}:{earning['_id']}")
             continue
         shares += 1
         batch.append(earning)

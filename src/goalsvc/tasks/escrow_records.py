@@ -9,7 +9,7 @@ from goalsvc.context import Context
 from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import COMPLETED, REFUNDED, escrow_account, transfer_id_of
 from goalsvc.domain.outcome import Done
-from goalsvc.domain.promises import PromiseRef
+from goalsvc.domain.promises import Promise, PromiseRef
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import BiEscrow, DeadLetter
 from goalsvc.models.wallet import Account
@@ -103,21 +103,19 @@ async def report_remainder(context: Context, ref: PromiseRef, escrow_id: str, sh
         what = (
             f"escrow_not_empty: {escrow_account(escrow_id)} holds {remainder} tokens after the last of {shares} shares"
         )
-        await bury(context, ref, promised.arguments, what)
+        await bury(context, ref, promised, what)
     return remainder
 
 
-async def bury(
-    context: Context, ref: PromiseRef, arguments: Mapping[str, object], reason: str, *, letter: str | None = None
-) -> None:
-    """Writes a dead letter that runs the whole settlement again when it is redriven."""
-    now, name = context.clock.now(), ref.promise_id.partition(":")[0]
+async def bury(context: Context, ref: PromiseRef, promised: Promise, reason: str, *, letter: str | None = None) -> None:
+    """Writes a dead letter that runs the whole promised settlement again when it is redriven."""
+    now = context.clock.now()
     await dead_letters.bury(
         context,
         DeadLetter(
             id=letter or str(ref),
-            task=name,
-            arguments=dict(arguments),
+            task=promised.task,
+            arguments=dict(promised.arguments),
             reason=reason,
             at=now,
             tries=1,
