@@ -27,7 +27,7 @@ from goalsvc import garbage
 from goalsvc.clock import SystemClock
 from goalsvc.domain.promises import Job
 from goalsvc.models.database import WITH_PROMISES
-from goalsvc.models.migration import prepare_indexes
+from goalsvc.models.migration import Keeping, make_indexes
 from goalsvc.settings import Settings
 from goalsvc.tasks import ALL
 from goalsvc.tasks.arq_queue import ArqQueue
@@ -61,7 +61,7 @@ async def run_tasks(settings: Settings, jobs: Sequence[Job]) -> list[tuple[float
     """Seconds, peak of resident memory, peak of Python's own, for each of the jobs."""
     runner = Runner(ALL, WITH_PROMISES)
     us, figures = Proc(os.getpid()), []
-    await prepare_indexes(settings, print)
+    await make_indexes(settings.mongodb_url, Keeping.of(settings))
     async with open_worker_context(settings) as (context, _):
         for job in jobs:
             us.forget_peak()
