@@ -85,9 +85,15 @@ async def cut(url: str, begins: float) -> None:
     async with cutter.cut(url, NOON + timedelta(seconds=begins), SECONDS) as clip:
         wall, size = time.perf_counter() - begun, clip.path.stat().st_size
     used = os.times()
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Its own peak is the kernel's for this program: `ru_maxrss` remembers the process that started it.
+    most = max(_own_peak_kib(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     processor = used.user + used.system + used.children_user + used.children_system
     print(json.dumps({"processor": processor, "wall": wall, "mebibytes": most / 1024, "size": size}))
+
+
+def _own_peak_kib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def measure(size: Size) -> Sequence[dict[str, float]]:
