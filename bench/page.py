@@ -58,8 +58,8 @@ async def pages(lab: Lab, *, webhooks: int, rounds: int, say: Callable[[str], No
                 sizes.append(sent / 1000)
         segments = await lab.mongo[_DATABASE]["traces"].count_documents({"goal_id": goal_id})
     first, size = Spread(tuple(waits[1:])), Spread(tuple(sizes))
-    what = f"console: first byte of the page of a goal with {segments:,} segments"
+    what = "console: first byte of the page of a goal with a long trace"
     return [
-        Result(13, what, first.median, "ms", at_most=150, spread=first),
+        Result(13, what, first.median, "ms", at_most=150, spread=first, basis=f"{segments:,} segments"),
         Result(13, "· size of the page", size.median, "KB", at_most=100, basis="as it is sent to a browser"),
     ]

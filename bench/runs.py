@@ -18,22 +18,37 @@ def result_of(line: Mapping[str, Any]) -> Result:
     return Result(**known, spread=spread)
 
 
+def _named(run: Run) -> dict[tuple[int, str, int], Result]:
+    """A run's results by row and name; what is named so again within a row (`· p99`) is numbered."""
+    named: dict[tuple[int, str, int], Result] = {}
+    for line in run["results"]:
+        result = result_of(line)
+        times = sum((row, what) == (result.row, result.what) for row, what, _ in named)
+        named[result.row, result.what, times] = result
+    return named
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    spread = f" ({result.spread})" if result.spread is not None and len(result.spread.values) > 1 else ""
+    return f"{'' if result.met else '**missed** '}{result.measured}{spread}"
+
+
 def table(runs: Sequence[Run]) -> str:
-    """A line for each figure that has a target, a column for each run: the median, and least and largest."""
+    """A line for each figure that has a target, a column for each run: the median, and least and largest.
+
+    What a run has not measured is left empty.
+    """
     lines = [
         "| §11 | what | target | " + " | ".join(f"{run['at'][:16].replace('T', ' ')}" for run in runs) + " |",
         "| --- | --- | --- |" + " --- |" * len(runs),
     ]
-    for number, first in enumerate(runs[0]["results"]):
-        results = [result_of(run["results"][number]) for run in runs]
-        if results[0].met is None:
-            continue
-        cells = [
-            f"{'' if result.met else '**missed** '}{result.measured}"
-            + (f" ({result.spread})" if result.spread is not None and len(result.spread.values) > 1 else "")
-            for result in results
-        ]
-        lines.append(f"| {first['row']} | {results[0].what} | {results[0].target} | " + " | ".join(cells) + " |")
+    found = [_named(run) for run in runs]
+    for name, first in sorted({**found[-1], **found[0]}.items(), key=lambda item: item[0][0]):
+        if first.met is not None:
+            cells = " | ".join(_cell(each.get(name)) for each in found)
+            lines.append(f"| {first.row} | {first.what} | {first.target} | {cells} |")
     return "\n".join(lines)
 
 
