@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 from beanie import init_beanie
-from mongomock import filtering
+from mongomock import aggregate, filtering
 from mongomock.collection import BulkOperationBuilder
 from mongomock_motor import AsyncMongoMockClient, AsyncMongoMockCollection
 from pymongo.errors import OperationFailure
@@ -16,6 +16,7 @@ from pymongo.errors import OperationFailure
 from goalsvc.context import WorkerContext
 from goalsvc.domain.events import Event
 from goalsvc.domain.promises import Job
+from goalsvc.domain.reading import whole_part
 from goalsvc.integrations.pace import NoticePace
 from goalsvc.models.clocks import GoalClocks
 from goalsvc.models.contributions import Contributions
@@ -195,12 +196,13 @@ def settings_with(**values: Any) -> Settings:
 
 
 def _mend_mongomock() -> None:
-    """Four things that it cannot do.
+    """Six things that it cannot do.
 
     PyMongo hands `sort` to a bulk update also where none is asked for: mongomock 4.3 does not know the word. And a collection
     with other options is not asynchronous any more: here no write waits for a disk anyway, so it is the same collection. And
     `$type` knows neither a list of types nor those that no test stores. And a change stream is refused, as by a server that
-    is no replica set.
+    is no replica set. `$convert` makes no whole numbers. And it has no indexes to be named: of what `promises_due` leads to,
+    the sweep asks for the entries without a time.
     """
     builder: Any = BulkOperationBuilder
     collection: Any = AsyncMongoMockCollection
@@ -222,6 +224,28 @@ def _mend_mongomock() -> None:
         names = types if isinstance(types, list) else [types]
         return any(one_of(value, name, in_array) for name in names if filtering.TYPE_MAP[name] is not None)
 
+    parser: Any = aggregate._Parser
+    find, converted = collection.find, parser._handle_type_convertion_operator
+
+    def convert(self: Any, operator: str, given: Any) -> object:
+        if operator != "$convert":
+            return converted(self, operator, given)
+        assert given["to"] == "long"
+        value = self.parse(given["input"])
+        part = whole_part(value)
+        return given["onNull"] if value is None else given["onError"] if part is None else part
+
+    def find_by_index(self: Any, *args: Any, hint: Any = None, **options: Any) -> Any:
+        if hint is None:
+            return find(self, *args, **options)
+        where, *others = args
+        bounds = options.pop("min"), options.pop("max")
+        assert {each["promises.at"] for each in bounds} == {None}
+        undated = {"promises": {"$elemMatch": {"at": None, "task": {"$exists": True}}}}
+        return find(self, {"$and": [where, undated]}, *others, **options)
+
+    parser._handle_type_convertion_operator = convert
+    collection.find = find_by_index
     filtering._type_op = type_of
     filtering._filterer_inst._operator_map["$type"] = type_of
 
