@@ -57,6 +57,13 @@ def payout_of(goal_id: ObjectId, funding_id: ObjectId) -> Job:
     return Job(promise, escrow_out.name, arguments, promise=promise)
 
 
+async def _owe(lab: Lab, job: Job) -> None:
+    """Lets the show owe its payout, as one that is completed does."""
+    owed = {"id": job.task, "task": job.task, "arguments": dict(job.arguments), "at": datetime.now(UTC), "parent": ""}
+    goal_id = ObjectId(str(job.arguments["goal_id"]))
+    await lab.mongo[_DATABASE]["goals"].update_one({"_id": goal_id}, {"$set": {"promises": [owed]}})
+
+
 async def run_tasks(settings: Settings, jobs: Sequence[Job]) -> list[tuple[float, float, float]]:
     """Seconds, peak of resident memory, peak of Python's own, for each of the jobs."""
     runner = Runner(ALL, WITH_PROMISES)
@@ -145,7 +152,9 @@ async def _tasks_alone(lab: Lab, few: int, many: int) -> dict[int, list[tuple[fl
     sizes, words = (_WARM_UP, *_sizes(few, many)), []
     for size in sizes:
         goal_id = await put_funded_show(lab, _DATABASE, size)
-        words += [str(goal_id), str(await _funding_of(lab, goal_id))]
+        funding_id = await _funding_of(lab, goal_id)
+        await _owe(lab, payout_of(goal_id, funding_id))
+        words += [str(goal_id), str(funding_id)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.payout", *words),
         env=lab.environment(_DATABASE, _REDIS),
@@ -154,6 +163,10 @@ async def _tasks_alone(lab: Lab, few: int, many: int) -> dict[int, list[tuple[fl
     output, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"escrow_out ended with {process.returncode}")
+    for size, funding in zip(sizes, words[1::2], strict=True):
+        account = await lab.mongo[_DATABASE]["accounts"].find_one({"_id": f"escrow:show_funding:{funding}"})
+        if account is None or account.get("shares_due") != size:
+            raise RuntimeError(f"escrow_out has not enqueued {size} shares: {account}")
     found: dict[int, list[tuple[float, float, float]]] = {few: [], many: []}
     for size, line in list(zip(sizes, output.splitlines(), strict=True))[1:]:
         took, peak, objects = map(float, line.split())
@@ -177,15 +190,8 @@ async def _settled(lab: Lab, goal_id: ObjectId) -> float:
     """Owes and enqueues the payout, as a completed show does, and waits until every share is through; how long that took."""
     funding_id = await _funding_of(lab, goal_id)
     job = payout_of(goal_id, funding_id)
-    owed = {
-        "id": job.task,
-        "task": job.task,
-        "arguments": dict(job.arguments),
-        "at": datetime.now(UTC),
-        "parent": "",
-    }
     store = lab.mongo[_DATABASE]
-    await store["goals"].update_one({"_id": goal_id}, {"$set": {"promises": [owed]}})
+    await _owe(lab, job)
     account = {"_id": f"escrow:show_funding:{funding_id}", "completed_at": {"$ne": None}}
     async with Redis.from_url(lab.redis_url(_REDIS)) as redis:
         queue = ArqQueue(redis, ALL, SystemClock(), JobSigner([lab.environment(_DATABASE, _REDIS)["GOALSVC_API_KEY"]]))
