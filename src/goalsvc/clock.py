@@ -4,6 +4,7 @@ import mmap
 import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time_ns
 from typing import Protocol
 
 
@@ -20,7 +21,8 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Returns this instant by the machine's clock, cut to whole milliseconds."""
-        return whole_milliseconds(datetime.now(UTC))
+        # A third of the time of `whole_milliseconds(datetime.now(UTC))`; each receiver's report asks.
+        return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
 
 
 #: The offset of a test clock in its file: one signed 64-bit number of milliseconds.

@@ -133,17 +133,18 @@ class GoalClock:
         """
         times = mapping(context)
         started, paused = instant(times.get("started")), instant(times.get("paused"))
-        known = cls._stored(mapping(clock), rule)
+        deadline = None if exp is None else to_epoch_milliseconds(exp)
+        known = cls._stored(mapping(clock), rule, deadline)
         if known is None:
             leaves = (leave_mark(paused),) if paused is not None else ()
-            known = cls(leaves, rule=rule, floor=leaves[0] - 1 if leaves and started is not None else 0)
-        known = replace(known, deadline=None if exp is None else to_epoch_milliseconds(exp))
+            floor = leaves[0] - 1 if leaves and started is not None else 0
+            known = cls(leaves, rule=rule, floor=floor, deadline=deadline)
         if started is None or started == known.shown_start:
             return known
         return known._with(join_mark(started), Owner.PERFORMER)
 
     @classmethod
-    def _stored(cls, clock: Stored, new_rule: Rule) -> "GoalClock | None":
+    def _stored(cls, clock: Stored, new_rule: Rule, deadline: int | None) -> "GoalClock | None":
         """The clock as it was written; None where there is none, or where it cannot be read."""
         numbers = [whole(clock.get(name, 0)) for name in ("floor", "folded", "counted")]
         lines = [_marks(clock.get(name, [])) for name in _FIELDS.values()]
@@ -173,6 +174,7 @@ class GoalClock:
             shown_start=instant(clock.get("started")),
             ended=None if ended is None else to_epoch_milliseconds(ended),
             sealed=clock.get("sealed") is True,
+            deadline=deadline,
         )
 
     def document(self) -> RawDocument:
@@ -268,7 +270,7 @@ class GoalClock:
     @property
     def running(self) -> bool:
         """Whether it runs; never in a goal that has ended."""
-        return self.ended is None and self.open_since is not None
+        return self.ended is None and _is_open(self._law)
 
     @property
     def started(self) -> datetime | None:
@@ -355,7 +357,7 @@ class GoalClock:
         started = more or moved or (was is None and is_now is not None)
         closed, closed_after = (sum(until is not None for _, until in clock._law) for clock in (self, after))
         paused = closed_after > closed or (was is not None and is_now is None)
-        return replace(after, counted=self.counted + amount), Turned(started, paused, amount)
+        return replace(after, counted=self.counted + amount) if amount else after, Turned(started, paused, amount)
 
     def _with(self, mark: int, owner: Owner) -> "GoalClock":
         if self.rule is Rule.ALONE:

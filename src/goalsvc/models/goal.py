@@ -203,7 +203,7 @@ class Goal(HasPromises, HasLevels):
             made = []
             if document.get("_cls") in _PERFORMED_CLS:
                 clock = clock_in(document).end(at)
-                if clock.legacy or at + LATE_FOR <= now or _target_reached(document):
+                if clock.legacy or at + LATE_FOR <= now or target_reached(document):
                     clock, turned = clock.seal()
                     made = _last_seconds(goal_id, turned, now, origin)
                 moved = clock_changes(document, clock, ObjectId(), at)["$set"]
@@ -239,7 +239,7 @@ class Goal(HasPromises, HasLevels):
             if still is not None and document["clock"].get("revision") != still:
                 return None
             settles_at = instant(mapping(document["clock"]).get("settle_at"))
-            if settles_at is not None and now < settles_at and not _target_reached(document):
+            if settles_at is not None and now < settles_at and not target_reached(document):
                 wait = (settles_at - now).total_seconds()
                 raise NotYetError("webhooks from before the end of the goal still count", wait)
             sealed, turned = clock.seal()
@@ -353,8 +353,8 @@ def rule_of(document: Mapping[str, object], exclusive_rule: Rule = Rule.AUTO) ->
     return exclusive_rule if document.get("_cls") == GoalKind.EXCLUSIVE.cls else Rule.ALONE
 
 
-def _target_reached(document: Mapping[str, object]) -> bool:
-    """Whether the goal's last level is reached by its progress; not, where either cannot be read."""
+def target_reached(document: Mapping[str, object]) -> bool:
+    """Returns whether the goal's last level is reached by its progress; not, where either cannot be read."""
     levels = sequence(document.get("levels"))
     target = whole_part(mapping(levels[-1]).get("target")) if levels else None
     progress = whole_part(document.get("progress"))

@@ -282,12 +282,13 @@ class HasPromises(Sharing):
 
         When another run of the same task was faster, nothing is added, and those that are still owed are told all the same.
         """
-        held = {"promises.id": promise_id}
         if not follow_ups:
-            # A promise that comes back with a crash of the database is kept once more, which changes nothing.
+            # A promise that comes back with a crash of the database is kept once more, which changes nothing. By `_id` alone,
+            # for which MongoDB needs no plan.
             pull = {"$pull": {"promises": {"id": promise_id}}}
-            await cls.shared().change(document_id, held, pull, wants_document=False, lasting=False)
+            await cls.shared().change(document_id, {}, pull, wants_document=False, lasting=False)
             return ()
+        held = {"promises.id": promise_id}
         stages = [{"$set": {"promises": promises_without(promise_id)}}, _add_missing(follow_ups, now)]
         changed = await cls.shared().change(document_id, held, stages)
         return _held_of(follow_ups, changed)

@@ -349,7 +349,9 @@ class Session(HasPromises):
     async def rtc_of(cls, session_id: object) -> Rtc | None:
         """The session's room and recording task; None when there is no such session."""
         found = await cls.shared().read(session_id)
-        return None if found is None else cls.parse(found).rtc
+        if found is None:
+            return None
+        return cls.parse({name: found[name] for name in ("_id", "rtc") if name in found}).rtc
 
     @classmethod
     async def latest_of(cls, user_id: str) -> "Session | None":

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, cast
 from beanie import Document
 from beanie.odm.utils.parsing import parse_obj
 from bson import ObjectId
-from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
@@ -140,6 +140,9 @@ class Lenient(Document):
     added_to: ClassVar[tuple[str, ...]] = ()
     """The numbers that writes add to (`goalsvc.models.healing`)."""
     _faults: tuple[str, ...] = PrivateAttr(default=())
+
+    # Not Beanie's, with which Pydantic would validate each document twice: once to call it, and once within it.
+    __init__ = BaseModel.__init__
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.trace import follow_ups_of
 from goalsvc.models.events import of_recording
-from goalsvc.models.goal import Goal
+from goalsvc.models.goal import Goal, is_active, target_reached
 from goalsvc.models.session import Rtc, Session
 from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.dispatch import enqueue_these
@@ -62,8 +62,11 @@ async def _promise_stop(context: WorkerContext, goal_id: str, session_id: str) -
 
 
 async def _is_over(goal_id: str) -> bool:
-    goal = await Goal.by_id(ObjectId(goal_id))
-    return goal is None or not goal.active or (goal.target is not None and goal.progress >= goal.target)
+    document = await Goal.shared().read(ObjectId(goal_id))
+    # Not read into a goal: this is asked twice for each show that starts.
+    if document is None or not Goal.is_ours(document):
+        return True
+    return not is_active(document) or target_reached(document)
 
 
 @task(lane=Lane.RECORDINGS, after_death=_failed)
