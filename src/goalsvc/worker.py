@@ -57,8 +57,6 @@ AT_ONCE = {
     # Most of the time a clip waits for its seconds to be streamed; how many are encoded side by side, the cutter limits.
     Lane.CLIPS: 16,
 }
-#: The service that all jobs of a lane call.
-SERVICES = {Lane.NOTICES: "pusher", Lane.RECORDINGS: "byteplus"}
 #: The part of them that a lane runs while the lane of money has more to do than it can take.
 _YIELDING = 8
 
@@ -82,7 +80,7 @@ def lane_workers(
     most_jobs = context.settings.worker_max_jobs
     for lane in (lane for lane in Lane if lane in lanes):
         at_once = min(AT_ONCE.get(lane, most_jobs), most_jobs)
-        breaker = breakers.of(SERVICES[lane]) if breakers is not None and lane in SERVICES else None
+        breaker = breakers.of(lane.service) if breakers is not None and lane.service is not None else None
         most = _most(workers[0] if workers else None, at_once, breaker)
         workers.append(LaneWorker(lane, redis, runner, context, signer, at_once=at_once, most=most))
     return workers

@@ -109,8 +109,6 @@ async def test_what_waits_makes_few_calls_and_few_lines_and_no_dead_letter(
     assert pusher.calls <= 30, "calls fail at once while the service does not work"
     assert len([record for record in caplog.records if record.levelno >= logging.INFO]) <= 10
 
-    # A call that is on its way may still tell an earlier value, and takes this instant's only notice; the clock stands still.
-    await world.after(seconds=1)
     pusher.state = "works"
     await world.settle()
     assert world.all("dead_letters") == []

@@ -8,6 +8,7 @@ import pytest
 
 from goalsvc.context import Context, WorkerContext
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.lanes import Lane
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.outcome import Done, FollowUp, Fulfils, Outcome, Reason, Returned
 from goalsvc.domain.promises import Job, Promise
@@ -266,6 +267,21 @@ class TestRetry:
         assert await promised() == ["example"]
         assert await letters() == []
         assert stage.recorder.segments == []
+
+    async def test_a_lane_of_that_service_asks_soon_and_any_other_less_often_the_older_the_promise(
+        self, stage: Stage
+    ) -> None:
+        """The lane lets one job through to probe the service; so what waited is told within seconds of its working again."""
+        await a_goal_that_owes("example")
+        stage.clock.advance(seconds=3600)
+        rests = {}
+        for lane in (Lane.NOTICES, Lane.RECORDINGS):
+            runner = runner_of(a_task(raising(ServiceDownError("pusher", "HTTP 500", 5.0)), lane=lane))
+            again = await runner.run(stage.context, job(), 1)
+            assert again is not None
+            rests[lane] = again.after_seconds
+        assert 5.0 <= rests[Lane.NOTICES] <= 7.5
+        assert 30.0 <= rests[Lane.RECORDINGS] <= 45.0
 
     async def test_but_not_for_ever(self, stage: Stage) -> None:
         await a_goal_that_owes("example")

@@ -23,3 +23,8 @@ class Lane(StrEnum):
     def queue(self) -> str:
         """Name of the queue in Redis; the first lane keeps the name that the only queue once had."""
         return "goalsvc" if self is Lane.MONEY else f"goalsvc:{self.value}"
+
+    @property
+    def service(self) -> str | None:
+        """The outside service that all jobs of the lane call, if there is one. While it is down, they go one at a time."""
+        return {Lane.NOTICES: "pusher", Lane.RECORDINGS: "byteplus"}.get(self)

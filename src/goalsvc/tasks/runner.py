@@ -315,7 +315,8 @@ def _rest_while_down(
     if age > task.retry.patience_seconds:
         return None
     rest = error.after_seconds
-    if not error.probed:
+    # A lane of that service lets one job at a time through, however many are due; elsewhere each would ask.
+    if not error.probed and error.service != task.lane.service:
         rest = max(rest, min(age / 4, task.retry.longest_seconds))
     return rest * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
 
