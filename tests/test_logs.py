@@ -164,7 +164,7 @@ class TestDoors:
             job = Job("j1", "example", {"goal_id": str(GOAL)}, promise=f"goals/{GOAL}/example")
             await Runner([example], WITH_PROMISES).run(stage.context, job, 1)
         (dead,) = [one for one in objects(capsys) if one["level"] == "ERROR"]
-        assert dead["message"] == f"example of goal {GOAL} is dead after try 1: error: cannot be done"
+        assert dead["message"] == f"example of goal {GOAL} failed for the last time (try 1): error: cannot be done"
         assert (dead["goal_id"], dead["job_id"], dead["task"]) == (str(GOAL), "j1", "example")
         assert "GoalsvcError" in dead["exception"]
 

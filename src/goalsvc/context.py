@@ -134,7 +134,7 @@ class Queue(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Waits until all that was taken has been written to Redis (or could not be)."""
+        """Waits until each job taken so far has been written to Redis, or its write has failed."""
         ...
 
     async def offer(self, lane: Lane, jobs: Sequence[Job]) -> bool:
@@ -187,7 +187,10 @@ class Pace(Protocol):
     """Limits how often clients are told one goal's progress (`goalsvc.integrations.pace.NoticePace`)."""
 
     async def claim(self, goal_id: str, slot: int, progress: int, *, shared: bool) -> bool:
-        """Claims a slot of time for a notice of this progress; False when it is taken. Never raises, never waits long."""
+        """Claims a slot of time for a notice of this progress; False when the slot is taken.
+
+        Never raises. Waits for Redis for a fraction of a second at most.
+        """
         ...
 
     def sent(self, goal_id: str) -> int:
@@ -216,7 +219,7 @@ class Bus(Protocol):
 
 
 class Recorder(Protocol):
-    """Takes what is written in bulk and off the path: traces and tracking events."""
+    """Takes traces and tracking events, which are written in bulk while their webhook or job goes on."""
 
     def trace(self, segment: Mapping[str, object]) -> None:
         """Takes one piece of a trace."""

@@ -226,5 +226,5 @@ def worker_settings() -> type:
 
 def _end_process_on_failure(failed: "asyncio.Future[None]") -> None:
     if not failed.cancelled() and (error := failed.exception()) is not None:
-        log.error("the worker fails", exc_info=error)
+        log.error("a part of the worker failed; the worker stops", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)

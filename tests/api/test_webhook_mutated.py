@@ -268,7 +268,7 @@ async def test_no_forgery_is_let_in(service: Service, kind: str, caplog: pytest.
         answer = await service.post_webhook(forged.body, forged.headers)
         problem = assert_problem(answer, 401, "bad_signature")
         # Nobody learns what was wrong, and nothing is repeated that could be secret.
-        assert problem["detail"] == "X-Pusher-Key and X-Pusher-Signature do not sign this body", forged
+        assert problem["detail"] == "X-Pusher-Signature does not sign this body with X-Pusher-Key's secret", forged
         assert taken_of(service) == [], forged
         assert await service.stage.everything() == before, forged
     assert service.stage.recorder.tracked == {}

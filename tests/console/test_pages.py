@@ -218,7 +218,7 @@ class TestWebhooks:
         text = (await operator.get("/console/webhooks")).text
         assert "Of 2 webhook events 1 was refused; 1 arrived more than 5 s late, the slowest 30.2 s." in text
         assert "<script>alert" not in text
-        assert "do not sign this body" in (await operator.get("/console/webhooks?which=refused")).text
+        assert "does not sign this body" in (await operator.get("/console/webhooks?which=refused")).text
         assert "30.2 s" in (await operator.get("/console/webhooks?which=late")).text
 
     async def test_that_arrived_in_one_millisecond_are_never_divided_between_pages(

@@ -137,7 +137,7 @@ async def test_readiness_says_that_redis_is_full(two: tuple[str, str]) -> None:
     client = open_redis(two[0])
     await client.config_set("maxmemory", "1")
     await client.config_set("maxmemory-policy", "noeviction")
-    assert await redis_state(client) == "full (maxmemory is reached: jobs are worked off, new ones wait for the sweep)"
+    assert await redis_state(client) == "full (maxmemory is reached: jobs in it are run, new ones wait for the sweep)"
     await client.aclose()
 
 

@@ -205,7 +205,7 @@ class RecordedCutter(Refusals):
         if self.troubles:
             raise self.troubles.pop(0)
         if not hls_url.startswith(("http://", "https://")):
-            raise ClipImpossibleError("the stream's address is not one of http or https")
+            raise ClipImpossibleError("the stream's address must be an http or https URL")
         with working_directory("clip") as directory:
             clip = directory / "clip.mp4"
             begins = begins_at.astimezone(UTC) + timedelta(seconds=self.late_seconds)

@@ -1,4 +1,4 @@
-"""Cutting a clip once more that has failed."""
+"""Cuts a failed clip again."""
 
 from bson import ObjectId
 
@@ -30,7 +30,7 @@ async def retry_clip(context: Context, call: Call, asset_id: ObjectId) -> Asset:
     """
     asset = await known_clip(asset_id)
     if asset.state is not AssetState.FAILED:
-        raise ConflictError("clip_not_failed", f"the clip is {asset.state.value}; only one that failed is cut again")
+        raise ConflictError("clip_not_failed", f"the clip is {asset.state.value}; only a failed clip can be cut again")
     wanted = asset.wanted
     if asset.goal_id is None or asset.session_id is None or wanted is None or wanted.completed_at is None:
         raise ConflictError("clip_not_repeatable", "the asset does not say which seconds of which goal it was to hold")

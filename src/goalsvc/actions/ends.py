@@ -1,4 +1,4 @@
-"""The ends of goals that a caller asks for: ended, agreed to, declined."""
+"""Ends goals at a caller's request: ends them early, agrees to them or declines them."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -62,7 +62,7 @@ class Wiring:
 
 
 async def check_wiring(context: Context) -> Wiring:
-    """Looks through the latest 5,000 webhook events and the settings. Raises PyMongoError."""
+    """Checks the latest 5,000 webhook events and the settings, and returns what each check found. Raises PyMongoError."""
     now = context.clock.now()
     webhooks = await latest_webhooks(now)
     taken = [webhook for webhook in webhooks if not webhook.refused and not webhook.app_key.startswith(TEST_KEY)]

@@ -123,7 +123,7 @@ async def read_channel(
         await admit(context, channel, user)
     parsed = Channel.parse(channel)
     if parsed is None or parsed.kind is ChannelKind.GOAL:
-        raise NotFoundError("there is no such stream's or user's channel")
+        raise NotFoundError("channel: must name a stream's or a user's channel, as in private-stream@{user_id}")
     user_id, kind = parsed.about, parsed.kind
     # All forms of a channel's name show the same, and share one entry.
     name = channel_view(private_stream(user_id) if kind is ChannelKind.STREAM else private_user(user_id))

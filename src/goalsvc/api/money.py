@@ -54,7 +54,7 @@ class ParticularsBody(BaseModel):
 
 
 class WithdrawalBody(ParticularsBody):
-    """Tokens that are to leave."""
+    """A withdrawal to make: how many tokens leave the account."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"amount": 500, "reference": "payout-17"}})
 

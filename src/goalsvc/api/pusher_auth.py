@@ -41,7 +41,7 @@ MOST_FIELDS = 32
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What pusher-js asks: that this connection may join this channel."""
+    """A request of pusher-js to let one connection join one channel."""
 
     socket_id: str
     channel_name: str

@@ -51,7 +51,7 @@ def reason_of(error: BaseException) -> str:
         case BusyLoadingError():
             return "loads its data"
         case OutOfMemoryError():
-            return "full (maxmemory is reached: jobs are worked off, new ones wait for the sweep)"
+            return "full (maxmemory is reached: jobs in it are run, new ones wait for the sweep)"
         case AuthenticationError():
             return "refuses the credentials"
         case OperationFailure(code=code) if code == _ILLEGAL_OPERATION:

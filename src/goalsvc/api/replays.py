@@ -162,8 +162,8 @@ async def rehearse_replay(context: ContextOf, body: RehearsalBody) -> RehearsalV
 async def replay_webhooks(request: Request, context: ContextOf, body: RecordingReplayBody) -> RecordingReplayView:
     """Sends the webhooks of a recording in their order, as Pusher would send them, signed with the first configured app key.
 
-    409 `rehearsal_outdated` unless the recording would still change what the rehearsal with that digest said. Clocks, tokens
-    and notices are real. A webhook that is refused holds up no other.
+    409 `rehearsal_outdated` when the recording would now change something other than the rehearsal with that digest said.
+    Real clocks change, real tokens move and real notices are sent. A webhook that is refused does not stop the others.
     """
     rehearsal = await rehearsed(context, body.recording, body.digest, keep_time=body.keep_time)
     request.state.targets = [change.goal_id for change in rehearsal.changes]

@@ -91,7 +91,7 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Mapping[str, str]) 
     names = list(headers)
     twice = names.count("x-pusher-key") > 1 or names.count("x-pusher-signature") > 1
     if not hmac.compare_digest(given.encode(), expected.encode()) or not secret or twice:
-        raise WebError(401, "bad_signature", "X-Pusher-Key and X-Pusher-Signature do not sign this body")
+        raise WebError(401, "bad_signature", "X-Pusher-Signature does not sign this body with X-Pusher-Key's secret")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -144,7 +144,7 @@ def _located(message: str) -> tuple[str, str]:
 def _time_of(webhook: WireWebhook, now: datetime) -> datetime:
     value, field = (webhook.time_ms, "time_ms") if webhook.time_ms is not None else (webhook.timestamp, "timestamp")
     if value is None:
-        raise _malformed("time_ms", "neither time_ms nor timestamp is there")
+        raise _malformed("time_ms", "missing; time_ms or timestamp is required")
     if value == "":
         return now
     try:

@@ -65,7 +65,7 @@ async def operator(request: Request, scope: Scope = Scope.READ) -> Caller:
 
 
 async def reader(request: Request) -> Caller:
-    """Returns the caller whom the cookie names, who may read. Raises LogInError, ForbiddenError."""
+    """Returns the caller whom the cookie names and who may read. Raises LogInError, ForbiddenError."""
     return await operator(request)
 
 

@@ -141,6 +141,6 @@ class _Member:
         while len(received) < length:
             piece = self._connection.recv(length - len(received))
             if not piece:
-                raise ConnectionResetError("the member hung up")
+                raise ConnectionResetError("the member closed the connection")
             received += piece
         return bytes(received)

@@ -15,7 +15,7 @@ def serve(port: int) -> None:
 
     class QuietRequestHandler(MotoRequestHandler):
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Not a line for every request."""
+            """Writes nothing: the base class writes a line for each request."""
 
     server = make_server(HOST, port, create_backend_app("s3"), threaded=True, request_handler=QuietRequestHandler)
     server.serve_forever()

@@ -12,7 +12,7 @@ USER_ID_RULE = (
     "must be 1 to 128 characters of A-Z a-z 0-9 _ - = @ , . ; (those of Pusher's channel names), and not dots alone"
 )
 
-#: MongoDB takes a dot in a field's name for the border of two names.
+#: MongoDB reads a dot in a field's name as the separator of two names.
 _DOT, _STORED_DOT = ".", "\N{FULLWIDTH FULL STOP}"
 
 

@@ -291,7 +291,7 @@ class GoalClock:
 
     @property
     def unowned_start(self) -> bool:
-        """Whether what it says rests on unowned marks alone."""
+        """Whether the performed stretches rest on unowned marks alone."""
         return self.rule in (Rule.AUTO, Rule.PERFORMER) and not self._lines[3] and bool(self._law)
 
     def starts_at(self, instant: datetime) -> bool:

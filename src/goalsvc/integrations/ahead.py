@@ -84,7 +84,7 @@ class Ahead:
         self._news = asyncio.Event()
 
     def watch(self, picture: Track, sound: Track | None, selection: Selection) -> None:
-        """Is told what is about to be fetched. Returns at once and never raises."""
+        """Takes the selection of segments that is about to be fetched. Returns at once and never raises."""
         if not selection.pieces:
             return
         piece = selection.pieces[0]
@@ -118,7 +118,7 @@ class Ahead:
         try:
             return self._task.result()
         except (ExternalServiceError, ClipImpossibleError) as error:
-            log.debug("a clip is made anew, after: %s", error)
+            log.debug("a clip is encoded again from its beginning, because early encoding failed: %s", error)
             return None
 
     async def aclose(self) -> None:

@@ -260,7 +260,7 @@ class Cutter:
         if (number := self._frames.ids.get(key)) is None:
             free = self._frames.sets.free_id(list(self._frames.ids.values()))
             if free is None:
-                raise ExternalServiceError("ffmpeg", "the stream changes its parameters too often")
+                raise ExternalServiceError("ffmpeg", "the clip has no free H.264 parameter set id: all 32 are taken")
             number = self._frames.ids[key] = free
         return number
 

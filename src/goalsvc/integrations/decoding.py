@@ -48,7 +48,9 @@ class _Decoder:
                 chunk = self._zlib.decompress(raw, CHUNK_BYTES)
             except zlib.error as error:
                 if not self._raw_deflate:
-                    raise ExternalServiceError("hls", "an answer is not encoded as its header says") from error
+                    raise ExternalServiceError(
+                        "hls", "an answer is not encoded as its Content-Encoding header says"
+                    ) from error
                 self._raw_deflate = False
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
                 continue

@@ -1,4 +1,4 @@
-"""Gathers the segments of a clip while the stream goes on: whatever appears is fetched before the window moves on."""
+"""Gathers the segments of a clip while the stream goes on: each is fetched before the window moves past it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -29,7 +29,7 @@ class Indexed:
 
     @property
     def skip_seconds(self) -> float:
-        """Where the wanted seconds begin: not before the first frame that can be decoded."""
+        """Seconds of the reel before the clip begins; the clip begins with a frame that can be decoded."""
         skip = self.reel.piece.skip_seconds
         first = self.first_key_seconds
         frame = 1.0 / max(self.probe.frames_per_second, 10.0)

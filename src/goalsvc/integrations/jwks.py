@@ -83,7 +83,7 @@ async def _fetched(url: str) -> bytes:
             async for piece in answer.aiter_raw():
                 read += piece
                 if len(read) > _LARGEST_BYTES:
-                    raise ValueError("too large")
+                    raise ValueError(f"larger than {_LARGEST_BYTES} bytes")
     except httpx.HTTPError as error:
         raise OSError(type(error).__name__) from None
     return bytes(read)

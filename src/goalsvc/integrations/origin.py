@@ -119,7 +119,9 @@ class Origin:
 
     async def _decryption(self, key: Key) -> "_Decryption":
         if key.refusal is not None:
-            raise ClipImpossibleError(f"the segments are encrypted by {key.refusal}")
+            raise ClipImpossibleError(
+                f"the segments are encrypted by {key.refusal}; only AES-128 (KEYFORMAT identity) can be read"
+            )
         secret = self._keys.get(key.url)
         if secret is None:
             content = bytearray()
@@ -136,7 +138,7 @@ class Origin:
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise ClipImpossibleError("the stream's address is not one") from error
+            raise ClipImpossibleError("the stream's address is not a valid URL") from error
         headers = {}
         if part is not None and part.length is not None:
             headers["Range"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
@@ -149,7 +151,7 @@ class Origin:
         except httpx.TimeoutException as error:
             raise ServiceDownError("hls", f"no answer in time from {parsed.host}") from error
         except httpx.UnsupportedProtocol as error:
-            raise ClipImpossibleError("the stream's address is not one of http or https") from error
+            raise ClipImpossibleError("the stream's address must be an http or https URL") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServiceDownError("hls", f"{parsed.host} cannot be reached ({type(error).__name__})") from error
 

@@ -44,7 +44,9 @@ class NoticePace:
                     key = f"goalsvc:pace:{goal_id}:{slot}"
                     claimed = bool(await self._redis.set(key, b"1", nx=True, px=_LIFE_MILLISECONDS))
             except (RedisError, OSError) as error:
-                log.warning("the pace of notices is this process's own: %s: %s", type(error).__name__, error)
+                log.warning(
+                    "notices are paced by this process alone, without Redis: %s: %s", type(error).__name__, error
+                )
         if max(self.sent(goal_id), self._begun.get(goal_id, -1)) >= progress:
             return False  # another notice has overtaken this one while Redis was asked
         if claimed:

@@ -41,8 +41,8 @@ _ALREADY_STOPPED = frozenset({"ErrorActiveTaskNotFound"})
 class SnapshotStorage:
     """Where BytePlus puts snapshots: an S3 bucket, by keys of its own that can write there and nothing else.
 
-    BytePlus writes by itself and therefore wants an access key of the bucket. It is never given this process's own AWS
-    credentials, which may do more: without keys made for it, what the RTC console is set to applies. `region` is
+    BytePlus writes to the bucket itself, so it needs an access key. It is never given this process's own AWS credentials,
+    which may allow more: without a key made for it, the storage that is set in the RTC console applies. `region` is
     BytePlus's number for the region, not its name.
     """
 

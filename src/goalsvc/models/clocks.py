@@ -205,7 +205,7 @@ def _plan(document: Stored | None, moves: Sequence[_Waiting], now: datetime, exc
     if not answers:
         return None
     if clock == before and known:
-        # Nothing but repeats: there is nothing to write, and they were written before.
+        # All marks are repeats, which were written before: there is nothing to write.
         for waiting, answer in answers:
             _answer(waiting, answer)
         return None

@@ -45,7 +45,7 @@ DOCUMENTS: Sequence[type[Document]] = (
     WebhookEndpoint, Delivery, Redrive,
 )  # fmt: skip
 
-#: The documents that can owe tasks, by collection.
+#: The document classes that can hold promises, by collection.
 WITH_PROMISES: dict[str, type[HasPromises]] = {
     "goals": Goal,
     "sessions": Session,

@@ -137,7 +137,7 @@ class Session(HasPromises):
         return self.statuses.ended is None
 
     def pair_of_show(self, show_goal: ObjectId) -> ShowPair | None:
-        """The pair of that show."""
+        """Returns the pair of that show; None when the session has none."""
         return next((pair for pair in self.show_goal_pairs if pair.show_goal == show_goal), None)
 
     # -- the livestream -------------------------------------------------------------------------------------------

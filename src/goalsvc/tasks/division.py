@@ -59,7 +59,7 @@ async def held_for(goal_id: ObjectId, request: ObjectId | None) -> tuple[str, in
     Raises RetryableError while the hold of its request has still to be moved there: divided now, it would stay there for ever.
     """
     if request is not None and await Account.balance_of(escrow_account(trigger_escrow(request))) > 0:
-        raise RetryableError(f"the hold of request {request} is on its way")
+        raise RetryableError(f"the hold of request {request} has not reached the exclusive's escrow yet")
     escrow_id = exclusive_escrow(goal_id)
     return escrow_id, await Account.freeze(escrow_id)
 

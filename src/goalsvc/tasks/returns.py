@@ -157,7 +157,7 @@ class Share:
         return f"return-{self.refund.refund_id}-{doc_id}", f"return-debt-{self.refund.refund_id}-{doc_id}"
 
     async def make(self, promise_id: str) -> bool:
-        """Makes the transfers of this share, while the goal promises the refund; whether that was done now.
+        """Makes the transfers of this share while the goal promises the refund. Returns False when they had been made before.
 
         Raises NotPromisedError.
         """

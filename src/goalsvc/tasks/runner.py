@@ -206,7 +206,7 @@ class Runner:
     ) -> TryAgain | None:
         owner = self._owner(job, arguments)
         if attempt.follow_ups and owner is not None:
-            # Receivers that did their part are not held up by a sibling that failed: what they owe is hurried now.
+            # Receivers that did their part do not wait for a sibling that failed: their promises are enqueued now.
             await self._add(context, owner, attempt.follow_ups)
         error = attempt.error
         if isinstance(error, NotYetError):
@@ -225,7 +225,7 @@ class Runner:
         if not final and tried < (task.retry.tries or context.settings.task_tries):
             log.info("%s failed (try %d): %s", named, tried, _told(error))
             return TryAgain(task.retry.rest_seconds(tried))
-        log.error("%s is dead after try %d: %s", named, tried, _told(error), exc_info=error)
+        log.error("%s failed for the last time (try %d): %s", named, tried, _told(error), exc_info=error)
         await self._bury(context, job, owner, document, _told(error), tried)
         return None
 

@@ -168,5 +168,5 @@ async def _set_aside(context: Context, model: type[HasPromises], promise: Unread
     )
     if not await DeadLetter.is_dead(ref):
         await bury(context, letter)
-        log.error("a promise cannot be run: %s", letter.reason)
+        log.error("a promise cannot be read and is a dead letter: %s", letter.reason)
     await model.set_aside(promise, now + _REST)

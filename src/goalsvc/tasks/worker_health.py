@@ -134,9 +134,7 @@ class WorkerHealth:
         SKEW.set(SystemClock().now().timestamp() - (seconds + microseconds / 1_000_000))
         full = await is_full(self._redis)
         if full != self._redis_full:
-            log.warning(
-                "Redis is full: jobs are worked off, new ones are found by the sweep" if full else "Redis has room"
-            )
+            log.warning("Redis is full: jobs in it are run, new ones wait for the sweep" if full else "Redis has room")
         self._redis_full = full
         policy = await evicts(self._redis)
         if policy and policy != self._evicts:

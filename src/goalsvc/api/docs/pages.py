@@ -25,7 +25,7 @@ _HEADERS: Final = {
     "worker-src blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-#: ReDoc shows its maker's mark from its maker's server; without a picture it leaves it out.
+#: ReDoc loads its maker's logo from its maker's server; a logo that is missing is left out.
 _MAKERS_MARK: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 

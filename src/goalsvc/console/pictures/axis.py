@@ -37,7 +37,7 @@ class Axis:
     spans: tuple[Span, ...]
 
     def x(self, at: datetime) -> float:
-        """Returns where that instant lies; outside of the axis, its nearer end."""
+        """Returns the x of that instant, or of the nearer end of the axis when the instant lies outside of it."""
         first, last = self.spans[0], self.spans[-1]
         if at <= first.since:
             return first.left

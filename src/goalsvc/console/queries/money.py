@@ -32,7 +32,7 @@ class Before:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Returns the place of that text; None if it is not the text of a place."""
+        """Reads a place from its text, as `str` writes it; None if the text is of another form."""
         milliseconds, _, transfer_id = text.partition("_")
         if milliseconds.isascii() and milliseconds.isdecimal() and len(milliseconds) < 15:
             return cls(from_epoch_milliseconds(int(milliseconds)), transfer_id)
