@@ -109,11 +109,6 @@ class Mix:
     twins: bool = False
 
     @property
-    def webhooks_per_goal(self) -> int:
-        """How many webhooks one goal causes."""
-        return self.turns * (4 if self.twins else 2)
-
-    @property
     def seconds_per_goal(self) -> int:
         """What the law (docs/specification.md#clock) makes of one goal's webhooks."""
         return int(self.turns * PERFORMED_SECONDS)

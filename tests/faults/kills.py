@@ -88,7 +88,8 @@ async def play(kills: int, seed: int, livestreams: int, pace: float) -> int:
     print(
         f"kills {killed.total()} ({', '.join(f'{part} {times}' for part, times in sorted(killed.items()))}), "
         f"livestreams {tally.shows}, requests {tally.requests} ({tally.repeated} repeated), "
-        f"webhooks {tally.webhooks} ({tally.webhooks_repeated} repeats), dead letters redriven {redriven}, "
+        f"webhooks {tally.webhooks} ({tally.webhooks_repeated} repeats), answers with 503 {tally.unavailable}, "
+        f"broken connections {tally.cut_off}, dead letters redriven {redriven}, "
         f"at rest {took:.1f} s after the last; {time.monotonic() - began:.0f} s"
     )
     print(f"violations: {len(wrong)} (seed {seed})")

@@ -779,8 +779,3 @@ class Records:
 
     async def flush(self) -> None:
         return
-
-
-def with_queue(context: WorkerContext, queue: SimulatedQueue) -> WorkerContext:
-    """The same context for another process: all but the queue's buffer is outside of both."""
-    return replace(context, queue=queue)

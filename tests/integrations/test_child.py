@@ -25,12 +25,6 @@ sys.stdin.read()
 end()
 """
 
-#: Notes its process id and ends.
-HASTY = """
-import os, sys
-open(f"{sys.argv[1]}/begun-{os.getpid()}", "w").close()
-"""
-
 #: Does not end by SIGTERM.
 DEAF = """
 import os, signal, sys

@@ -239,13 +239,6 @@ class Delivery(Lenient):
         await healing(cls, delivery.id, lambda: cls.get_motor_collection().update_one(where, update))
 
 
-async def latest_tried(since: datetime, most: int) -> list[Mapping[str, object]]:
-    """Returns at most so many deliveries whose last attempt was over since then, the latest first. Raises PyMongoError."""
-    found = Delivery.get_motor_collection().find({"tried_at": {"$gte": since}}).sort([("tried_at", -1), ("_id", -1)])
-    rows: list[Mapping[str, object]] = await found.limit(most).max_time_ms(_MOST_MILLISECONDS).to_list(most)
-    return rows
-
-
 async def deliveries_of(event_ids: Sequence[str]) -> Mapping[str, Sequence[Delivery]]:
     """Returns the deliveries of these events, by event; one that cannot be used is passed over. Raises PyMongoError.
 
