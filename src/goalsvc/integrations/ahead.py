@@ -12,7 +12,7 @@ from pathlib import Path
 
 from goalsvc.errors import ClipImpossibleError, ExternalServiceError
 from goalsvc.integrations.cutting import Cutter
-from goalsvc.integrations.ffmpeg import Probe, feed_ffmpeg, piped_input
+from goalsvc.integrations.ffmpeg import THREADS, Probe, feed_ffmpeg, piped_input
 from goalsvc.integrations.gathering import Gathered, Reel
 from goalsvc.integrations.hls import Segment
 from goalsvc.integrations.indexing import Indexed, index, listing, read_listing
@@ -152,7 +152,7 @@ class Ahead:
         copies = cutter.can_copy(beginning)
         container = beginning.reel.file.container
         arguments = [
-            *("-copyts", "-threads", "2", *piped_input(container), *listing(_REEL, beginning.probe.codec)),
+            *("-copyts", *THREADS, *piped_input(container), *listing(_REEL, beginning.probe.codec)),
             *(output_for_all(skip, length, _SOUND) if hears else []),
             *(() if copies else cutter.outputs_for_all(beginning)),
         ]

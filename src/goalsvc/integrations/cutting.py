@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goalsvc.errors import ExternalServiceError
-from goalsvc.integrations.ffmpeg import Packet, Probe, local_input, read_packets, run_ffmpeg
+from goalsvc.integrations.ffmpeg import THREADS, Packet, Probe, local_input, read_packets, run_ffmpeg
 from goalsvc.integrations.h264 import ConflictingSetsError, ParameterSets, sample_of, units_of
 from goalsvc.integrations.indexing import ROUNDING_SECONDS, Indexed
 from goalsvc.integrations.mp4 import TICKS, Picture
@@ -220,7 +220,7 @@ class Cutter:
         source = self._directory / "part.h264"
         await asyncio.to_thread(source.write_bytes, stream)
         pictures = [f"trim=start_frame={first}:end_frame={last}", "setpts=N/30/TB"]
-        arguments = ["-threads", "2", "-r", "30", *local_input("h264", source)]
+        arguments = [*THREADS, "-r", "30", *local_input("h264", source)]
         samples, _, keys = await self._encode([*arguments, *self._output(pictures, probe, 30.0, lookahead=0)])
         return _Part(samples, moments[first : first + len(samples)], keys)
 
@@ -231,7 +231,7 @@ class Cutter:
         probe = indexed.probe
         skip, end = indexed.skip_seconds + indexed.start_seconds, indexed.end_seconds + indexed.start_seconds
         pictures = self._filters(probe, skip, end)
-        arguments = ["-copyts", "-threads", "2", *local_input(indexed.reel.file.container, indexed.reel.file.path)]
+        arguments = ["-copyts", *THREADS, *local_input(indexed.reel.file.container, indexed.reel.file.path)]
         rate = min(probe.frames_per_second, _MOST_FRAMES_PER_SECOND)
         samples, moments, keys = await self._encode([*arguments, *self._output(pictures, probe, rate, lookahead=10)])
         self._frames.encoded += len(samples)
@@ -251,7 +251,7 @@ class Cutter:
         return [
             *("-map", "0:v:0", "-vf", ",".join([*pictures, "format=yuv420p"]), "-fps_mode", "passthrough"),
             *("-enc_time_base", f"1:{TICKS}", "-c:v", "libx264", "-preset", "veryfast", "-crf", "21"),
-            *("-bf", "0", "-level", _LEVEL, "-threads", "2", "-x264-params", parameters),
+            *("-bf", "0", "-level", _LEVEL, *THREADS, "-x264-params", parameters),
             *("-f", "tee", "[f=h264]part.out.h264|[f=framecrc]part.out.txt"),
         ]
 

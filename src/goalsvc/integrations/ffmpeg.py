@@ -11,7 +11,8 @@ from pathlib import Path
 
 from goalsvc.errors import ExternalServiceError
 
-THREADS = 2
+#: With how many threads one ffmpeg decodes, and encodes.
+THREADS = ("-threads", "2")
 NICENESS = 10
 _CHUNK_BYTES = 256 * 1024
 
