@@ -1,15 +1,13 @@
 """The audit: who changed what, by which key."""
 
-import csv
-import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from goalsvc.api.csv import csv_answer
 from goalsvc.api.dependencies import PagingOf
 from goalsvc.api.errors import responses
 from goalsvc.api.instants import Instant
@@ -20,9 +18,6 @@ from goalsvc.models.audit import AuditEvent
 from goalsvc.models.paging import Order, between, page_of
 
 router = operations("/v1/audit", "Audit")
-
-#: What a spreadsheet would run as a formula when a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class AuditEventView(BaseModel):
@@ -79,33 +74,20 @@ async def list_audit(
     if window := between(begin, end):
         where["at"] = window
     if form == "csv":
-        headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
-        return StreamingResponse(_as_csv(where, paging.order), media_type="text/csv", headers=headers)
+        return csv_answer("audit.csv", _rows(where, paging.order))
     return Page.of(await page_of(AuditEvent, where, paging, by="at"), AuditEventView.of)
 
 
 _COLUMNS = tuple(AuditEventView.model_fields)
 
 
-async def _as_csv(where: Mapping[str, object], order: Order) -> AsyncIterator[str]:
+async def _rows(where: Mapping[str, object], order: Order) -> AsyncIterator[Sequence[object]]:
     direction = 1 if order is Order.ASC else -1
-    yield _line(_COLUMNS)
+    yield _COLUMNS
     found = AuditEvent.get_motor_collection().find(where).sort([("at", direction), ("_id", direction)])
     async for document in found:
         try:
             view = AuditEventView.of(AuditEvent.model_validate(document)).model_dump(mode="json")
         except ValidationError:  # it is in no list, either
             continue
-        cells = [" ".join(value) if isinstance(value, list) else value for value in map(view.get, _COLUMNS)]
-        yield _line([_cell(value) for value in cells])
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _line(cells: Any) -> str:
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\r\n").writerow(cells)
-    return written.getvalue()
+        yield [" ".join(value) if isinstance(value, list) else value for value in map(view.get, _COLUMNS)]
