@@ -77,6 +77,15 @@ def from_epoch_milliseconds(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
 
 
+#: A number below this is epoch seconds, above it epoch milliseconds: seconds reach it in the year 5138.
+_LEAST_MILLISECONDS = 100_000_000_000
+
+
+def from_epoch(number: float) -> datetime:
+    """Returns the instant that many seconds or milliseconds after 1970-01-01 UTC, whichever the number's size says."""
+    return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
+
+
 def to_epoch_milliseconds(instant: datetime) -> int:
     """Returns the whole milliseconds from 1970-01-01 UTC to `instant`."""
     return int(instant.timestamp()) * 1000 + instant.microsecond // 1000

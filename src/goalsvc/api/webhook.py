@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
-from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
+from goalsvc.clock import from_epoch, from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
 from goalsvc.domain.ids import user_id_in
@@ -154,9 +154,6 @@ def _time_of(webhook: WireWebhook, now: datetime) -> datetime:
     return min(at, now)
 
 
-#: A number below this is epoch seconds, above it epoch milliseconds: seconds reach it in the year 5138.
-_LEAST_MILLISECONDS = 100_000_000_000
-
 #: A number as JSON writes it; Python's `float` would also take `1_7`, ` 17 ` and digits of other scripts.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -166,8 +163,7 @@ def _instant(value: str | float) -> datetime:
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         at = datetime.fromisoformat(value)
         return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
-    number = float(value)
-    return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
+    return from_epoch(float(value))
 
 
 # -- what follows? ----------------------------------------------------------------------------------------------------

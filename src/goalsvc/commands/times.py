@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from goalsvc.clock import from_epoch
 from goalsvc.commands.api import CommandError
 
 _RELATIVE = re.compile(r"([+-])(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -14,8 +15,6 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-#: A number from here on is epoch milliseconds, as in the webhook.
-_LEAST_MILLISECONDS = 100_000_000_000
 
 
 def instant_of(text: str, now: datetime) -> datetime:
@@ -31,8 +30,7 @@ def instant_of(text: str, now: datetime) -> datetime:
             sign, amount, unit = match.groups()
             return now + float(f"{sign}{amount}") * _UNITS[unit]
         if _NUMBER.fullmatch(given):
-            number = float(given)
-            return datetime.fromtimestamp(number / 1000 if number >= _LEAST_MILLISECONDS else number, UTC)
+            return from_epoch(float(given))
         at = datetime.fromisoformat(given)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError, OSError):

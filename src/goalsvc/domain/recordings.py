@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.clock import from_epoch, from_epoch_milliseconds, to_epoch_milliseconds
 from goalsvc.errors import InvalidError
 
 #: A recording that is rehearsed has at most so many characters and webhooks; `goalsvc replay` sends any number.
 MOST_CHARACTERS = 1_000_000
 MOST_WEBHOOKS = 2_000
-#: A number below this is epoch seconds, above it epoch milliseconds.
-_LEAST_MILLISECONDS = 100_000_000_000
 
 Line = tuple[int, Mapping[str, Any], datetime]
 
@@ -85,11 +83,11 @@ def _number(value: object) -> float:
 
 def _instant(value: object) -> datetime:
     try:
-        seconds = _number(value)
+        number = _number(value)
     except ValueError:
         at = datetime.fromisoformat(str(value))
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    return from_epoch_milliseconds(int(seconds if seconds >= _LEAST_MILLISECONDS else seconds * 1000))
+    return from_epoch(number)
 
 
 def _moved(line: Line, shift: timedelta) -> Recorded:
