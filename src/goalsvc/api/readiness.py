@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, ReadOnlyError
 
 from goalsvc.models.database import TRANSACTIONS_MISSING, Database
+from goalsvc.models.server_errors import UNAUTHORIZED
 
 #: Readiness is asked for every few seconds; it must not hang where a database does.
 _PATIENCE_SECONDS = 2.0
 
-_ILLEGAL_OPERATION, _UNAUTHORIZED, _AUTHENTICATION_FAILED = 20, 13, 18
+_ILLEGAL_OPERATION, _AUTHENTICATION_FAILED = 20, 18
 
 
 async def mongodb_state(database: Database) -> str:
@@ -56,7 +57,7 @@ def reason_of(error: BaseException) -> str:
             return "refuses the credentials"
         case OperationFailure(code=code) if code == _ILLEGAL_OPERATION:
             return TRANSACTIONS_MISSING
-        case OperationFailure(code=code) if code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED):
+        case OperationFailure(code=code) if code in (UNAUTHORIZED, _AUTHENTICATION_FAILED):
             return "refuses the credentials"
         case ServerSelectionTimeoutError() if "No primary" in str(error):
             return "has no primary"

@@ -30,12 +30,12 @@ from goalsvc.errors import SettingsError
 from goalsvc.integrations.redis import tls_options
 from goalsvc.models.database import CLIENT_OPTIONS, TRANSACTIONS_MISSING, database_of
 from goalsvc.models.migration import prepare_indexes
+from goalsvc.models.server_errors import UNAUTHORIZED
 from goalsvc.settings import Settings
 from goalsvc.tasks.signing import JobSigner
 
 REACH_SECONDS = 2.0
 _AUTHENTICATION_FAILED = frozenset({18, 8000})
-_UNAUTHORIZED = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def mongodb_complaint(url: str, seconds: float = REACH_SECONDS) -> Complaint | N
     except OperationFailure as error:
         if error.code in _AUTHENTICATION_FAILED:
             return Complaint(f"{name}: the credentials are refused", lasting=True)
-        if error.code == _UNAUTHORIZED:
+        if error.code == UNAUTHORIZED:
             return Complaint(f"{name}: the user may not use the database (role readWrite)", lasting=True)
         return Complaint(f"{name}: {str(error).splitlines()[0][:200]}", lasting=False)
     except FileNotFoundError:

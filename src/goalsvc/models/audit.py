@@ -13,10 +13,8 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 
 from goalsvc.coalescer import Coalescer
-
-_DUPLICATE_KEY = 11000
-
-RawDocument = dict[str, object]
+from goalsvc.domain.documents import RawDocument
+from goalsvc.models.server_errors import failures_of, is_durable
 
 
 class AuditEvent(Document):
@@ -76,9 +74,7 @@ async def _insert(collection: Any, events: Sequence[RawDocument]) -> None:
     try:
         await collection.insert_many(events, ordered=False)
     except BulkWriteError as error:
-        details = error.details or {}
-        others = [fault for fault in details.get("writeErrors", ()) if fault.get("code") != _DUPLICATE_KEY]
-        if others or details.get("writeConcernErrors"):
+        if failures_of(error) or not is_durable(error):
             raise
 
 

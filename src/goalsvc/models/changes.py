@@ -15,12 +15,12 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from goalsvc.models.records import TraceSegment
+from goalsvc.models.server_errors import UNAUTHORIZED
 
 #: How long the server waits for a change before it says that there is none.
 _WAIT_MILLISECONDS = 500
 #: The form of a place: the mark of a timestamp, its seconds and its number, and what names the change among those of it.
 _PLACE = re.compile(r"82([0-9A-F]{8})([0-9A-F]{8})((?:[0-9A-F]{2}){0,900})")
-_UNAUTHORIZED = 13
 _WHAT: list[Mapping[str, Any]] = [
     {
         "$match": {
@@ -90,7 +90,7 @@ async def _read(stream: Any) -> AsyncGenerator[Change, None]:
         try:
             change = await stream.try_next()
         except OperationFailure as error:
-            if error.timeout or error.code == _UNAUTHORIZED:
+            if error.timeout or error.code == UNAUTHORIZED:
                 raise
             raise HistoryLostError from error  # what followed is gone, or MongoDB never gave that token out
         place = str((stream.resume_token or {}).get("_data", ""))

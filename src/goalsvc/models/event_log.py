@@ -25,12 +25,12 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.events import Event
 from goalsvc.domain.reading import whole
 from goalsvc.errors import CursorExpiredError, GoalsvcError
+from goalsvc.models.server_errors import failures_of, is_durable
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DUPLICATE_KEY = 11000
 #: How many events get their places in one transaction.
 _BATCH = 1000
 #: How often a process looks for events of other processes while a reader waits.
@@ -168,9 +168,7 @@ class EventLog:
         try:
             await EventDocument.get_motor_collection().insert_many(list(documents.values()), ordered=False)
         except BulkWriteError as error:
-            details = error.details or {}
-            faults = [fault for fault in details.get("writeErrors", []) if fault.get("code") != _DUPLICATE_KEY]
-            if faults or details.get("writeConcernErrors"):
+            if failures_of(error) or not is_durable(error):
                 raise
         for waiting in batch:
             if not waiting.written.done():

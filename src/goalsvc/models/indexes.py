@@ -11,6 +11,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 
 from goalsvc.domain.documents import Query
+from goalsvc.models.server_errors import UNAUTHORIZED
 
 #: Indexes of earlier versions that later ones replaced. They cost each write, and only goalsvc gave them these names.
 RETIRED: Mapping[str, Sequence[str]] = {
@@ -29,7 +30,6 @@ END = "end"
 
 _NOT_FOUND = frozenset({26, 27})
 _CONFLICTS = frozenset({85, 86})
-_UNAUTHORIZED = 13
 
 Keys = tuple[tuple[str, object], ...]
 
@@ -155,7 +155,7 @@ async def _let_end(database: Any, collection: Any, ending: Ending, known: Mappin
     try:
         await database.command({"collMod": collection.name, "index": change})
     except OperationFailure as error:
-        if error.code != _UNAUTHORIZED:
+        if error.code != UNAUTHORIZED:
             raise
         await _drop(collection, name)  # `collMod` is not in the role readWrite
         await collection.create_indexes([index])

@@ -10,6 +10,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from goalsvc.coalescer import Batches
 from goalsvc.models.records import TraceSegment, TrackingEvent
+from goalsvc.models.server_errors import failures_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,6 @@ Export = Callable[[Sequence[Record]], None]
 
 #: More than this is not kept in memory while the database does not answer.
 _MOST_WAITING = 50_000
-_DUPLICATE_KEY = 11000
 #: People and analysts read them, who can wait a moment: what comes within it is one write.
 _REST_SECONDS = 0.25
 
@@ -66,9 +66,7 @@ class _Kind:
         try:
             await self._model.get_motor_collection().insert_many(batch, ordered=False)
         except BulkWriteError as error:
-            errors = (error.details or {}).get("writeErrors", [])
-            lost = [e for e in errors if e.get("code") != _DUPLICATE_KEY]
-            if lost:
+            if lost := failures_of(error):
                 self._dropped(len(lost), len(batch), lost[0].get("errmsg"))
         except PyMongoError as error:
             self._dropped(len(batch), len(batch), error)

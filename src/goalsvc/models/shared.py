@@ -21,11 +21,11 @@ from goalsvc.domain.documents import Query, RawDocument, Update
 from goalsvc.domain.reading import read_leniently
 from goalsvc.errors import UnusableDocumentError
 from goalsvc.models.healing import healing
+from goalsvc.models.server_errors import failures_of, is_durable
 
 log = logging.getLogger(__name__)
 
 
-_DUPLICATE_KEY = 11000
 #: The primary has it, and no caller waits until it is on disk.
 _SOON = WriteConcern(w=1, j=False)
 
@@ -94,11 +94,9 @@ class SharedCollection:
             ones = [UpdateOne(write.where, write.update, upsert=write.upsert) for write in writes]
             await collection.bulk_write(ones, ordered=False)
         except BulkWriteError as error:
-            details = error.details or {}
-            if details.get("writeConcernErrors"):
-                raise  # written, but not where it would outlive its primary
-            faults = [fault for fault in details.get("writeErrors", []) if fault.get("code") != _DUPLICATE_KEY]
-            refused = {fault["index"]: BulkWriteError({"writeErrors": [fault]}) for fault in faults}
+            if not is_durable(error):
+                raise
+            refused = {fault["index"]: BulkWriteError({"writeErrors": [fault]}) for fault in failures_of(error)}
         wanted = [asked.document_id for asked, write in zip(batch, writes, strict=True) if write.wants_document]
         found = await self._documents(wanted) if wanted else {}
         for number, asked in enumerate(batch):
