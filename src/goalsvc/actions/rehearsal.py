@@ -9,7 +9,7 @@ from typing import Any
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.channels import Channel, ChannelKind
+from goalsvc.domain.channels import JOINS, LEAVES, Channel, ChannelKind
 from goalsvc.domain.escrow import escrow_account
 from goalsvc.domain.goals import level_of
 from goalsvc.domain.ids import user_id_in
@@ -27,7 +27,6 @@ from goalsvc.models.wallet import Account
 
 #: A recording that is rehearsed names at most so many goals.
 MOST_GOALS = 200
-_JOINS, _LEAVES = {"member_added", "channel_occupied"}, {"member_removed", "channel_vacated"}
 
 Event = Mapping[str, Any]
 
@@ -164,7 +163,7 @@ class _Stage:
         for event in _events_of(webhook):
             goal_id = _goal_of(event)
             part = self._parts.get(goal_id) if goal_id is not None else None
-            if part is None or event["name"] not in _JOINS | _LEAVES:
+            if part is None or event["name"] not in JOINS | LEAVES:
                 self.elsewhere += 1
             elif self._now - webhook.at <= STALE_AFTER:
                 self._move(part, webhook, event)
@@ -181,7 +180,7 @@ class _Stage:
 
     def _move(self, part: _Part, webhook: Recorded, event: Event) -> None:
         """Plays one event to the copy of the clock, as the webhook would."""
-        joined, at = event["name"] in _JOINS, min(webhook.at, self._now)
+        joined, at = event["name"] in JOINS, min(webhook.at, self._now)
         move = Move(part.document["_id"], joined, user_id_in(event.get("user_id")), at, "", Origin())
         document, clock = part.document, part.clock
         owner = owner_of(document, clock, move.user_id)

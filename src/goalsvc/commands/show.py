@@ -10,13 +10,11 @@ from goalsvc.commands.api import CommandError
 from goalsvc.commands.replay import Recorded
 from goalsvc.console.pictures.timeline import Mark, Run, Timeline, draw
 from goalsvc.console.rendering import templates
-from goalsvc.domain.channels import Channel, ChannelKind
+from goalsvc.domain.channels import JOINS, LEAVES, Channel, ChannelKind
 from goalsvc.domain.durations import duration_text
 from goalsvc.domain.performance import GoalClock, Owner
 from goalsvc.domain.presence import join_mark, leave_mark
 
-_JOINS = frozenset({"member_added", "channel_occupied"})
-_LEAVES = frozenset({"member_removed", "channel_vacated"})
 _COLOURS = """
 svg{font:11px system-ui,sans-serif;background:#fff}text{fill:#1c1d21}.lane,.tick{fill:#5d6270}.lane,.act-name{font-weight:600}
 .grid{stroke:#eef0f3}.row{stroke:#d9dbe1}.break{fill:#eef0f3}.present{stroke:#9aa4b8;stroke-width:4}.mark{fill:#1c1d21}
@@ -45,7 +43,7 @@ def shown_of(recording: Iterable[Recorded], performer: str = "") -> list[Shown]:
         last = webhook.at or last  # one that is dated by its receipt came after the one before
         for event in webhook.content["events"]:
             goal_id = _goal_of(event) if isinstance(event, dict) else None
-            if goal_id is not None and event.get("name") in _JOINS | _LEAVES:
+            if goal_id is not None and event.get("name") in JOINS | LEAVES:
                 by_goal.setdefault(goal_id, []).append((webhook.at or last, event))
     if not by_goal:
         raise CommandError("the recording is about no goal: it has no join or leave of a goal's channel")
@@ -66,7 +64,7 @@ def _shown(goal_id: str, heard: list[tuple[datetime, Mapping[str, object]]], per
     marks: dict[tuple[datetime, bool, str], Mark] = {}
     last = max(at for at, _ in heard)
     for at, event in heard:
-        user, joined = event.get("user_id"), event.get("name") in _JOINS
+        user, joined = event.get("user_id"), event.get("name") in JOINS
         counted = user is None or str(user) == mine
         name = "channel" if user is None else f"{user} (performer)" if counted else str(user)
         marks.setdefault((at, joined, name), Mark(at, joined, name, counted, "" if counted else "not_a_participant"))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from goalsvc.console.pictures.ribbon import Party
 from goalsvc.console.pictures.timeline import Mark, Timeline
+from goalsvc.domain.channels import JOINS
 from goalsvc.domain.durations import duration_text
 from goalsvc.domain.escrow import performed_share
 from goalsvc.domain.goals import GoalKind
@@ -233,7 +234,7 @@ def root_sentence(root: Mapping[str, Any]) -> str:
         return f"A webhook was refused at {at:%H:%M:%S}: {root.get('reason', 'no reason is stored')}."
     if root.get("kind") == "webhook":
         happened = root.get("happened_at")
-        verb = {"member_added": "joined", "channel_occupied": "joined"}.get(name, "left")
+        verb = "joined" if name in JOINS else "left"
         if not isinstance(happened, datetime):
             return f"Pusher told at {at:%H:%M:%S} that {who} {verb} ({name})."
         late = duration_text(max(at - happened, timedelta()))

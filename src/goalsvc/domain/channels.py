@@ -14,6 +14,9 @@ SENDER_BY_EVENT_NAME = {
     "channel_vacated": VACATED,
     "member_removed": VACATED,
 }
+#: Pusher's names of a join and of a leave.
+JOINS = frozenset(name for name, sender in SENDER_BY_EVENT_NAME.items() if sender == OCCUPIED)
+LEAVES = frozenset(SENDER_BY_EVENT_NAME) - JOINS
 
 #: In place of an app key, the root of a test event has this and the name of the key of the API.
 TEST_KEY = "test event by "

@@ -29,6 +29,8 @@ class GoalKind(StrEnum):
 CLASSES = tuple(kind.cls for kind in GoalKind)
 #: The kinds that are performed: their progress is seconds, and they have a clock.
 PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
+#: Their values of `_cls`.
+PERFORMED_CLASSES = frozenset(kind.cls for kind in PERFORMED)
 ALL_KINDS = frozenset(GoalKind)
 
 

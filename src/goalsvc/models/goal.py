@@ -13,7 +13,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.documents import Query, RawDocument, Stored
 from goalsvc.domain.goals import (
     CLASSES,
-    PERFORMED,
+    PERFORMED_CLASSES,
     ClockTimes,
     Conditions,
     GoalKind,
@@ -47,7 +47,6 @@ _TRIES = 20
 
 #: What is read of a goal whose clock is to change.
 _CLOCK_FIELDS = {"_cls": 1, "context": 1, "clock": 1, "exp": 1, "progress": 1, "levels": 1}
-_PERFORMED_CLS = frozenset(kind.cls for kind in PERFORMED)
 
 
 class Goal(HasPromises, HasLevels):
@@ -201,7 +200,7 @@ class Goal(HasPromises, HasLevels):
             at = now if exp is None else min(exp, now)
             moved: Mapping[str, object] = {}
             made = []
-            if document.get("_cls") in _PERFORMED_CLS:
+            if document.get("_cls") in PERFORMED_CLASSES:
                 clock = clock_in(document).end(at)
                 if clock.legacy or at + LATE_FOR <= now or target_reached(document):
                     clock, turned = clock.seal()

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
+from goalsvc.domain.channels import JOINS
 from goalsvc.domain.documents import Stored
 from goalsvc.domain.durations import duration_text
 from goalsvc.domain.goals import PERFORMED
@@ -20,7 +21,6 @@ MOST_WEBHOOKS = 1_500
 #: A clock that has counted more seconds than this (three centuries) cannot be read.
 _MOST_SECONDS = 10**10
 
-_JOINS = frozenset({"member_added", "channel_occupied"})
 #: What says that an event was known: it counted before.
 REPEATS = frozenset({"already_running", "not_running", "already_done"})
 
@@ -205,7 +205,7 @@ def marks_of(goal: Goal, heard: Iterable[Heard]) -> list[GoalMark]:
     """
     marks: dict[tuple[datetime, bool, str], GoalMark] = {}
     for one in heard:
-        joined, counted = one.name in _JOINS, one.reason == "" or one.reason in REPEATS
+        joined, counted = one.name in JOINS, one.reason == "" or one.reason in REPEATS
         key = (one.happened, joined, one.user_id)
         known = marks.get(key)
         if known is None or (counted and not known.counted):

@@ -1,6 +1,6 @@
 """What Pusher's answers say of running clocks, written in bulk: who was seen, and who is missed since when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ from bson import ObjectId
 from pymongo import ASCENDING, UpdateMany
 
 from goalsvc.domain.documents import RawDocument
-from goalsvc.domain.goals import PERFORMED
+from goalsvc.domain.goals import PERFORMED_CLASSES
 from goalsvc.domain.reading import mapping, text
 from goalsvc.models.filters import ACTIVE, earliest
 from goalsvc.models.goal import Goal, is_active
@@ -22,7 +22,6 @@ _RUNNING = {
     "clock.rule": 1,
     "clock.revision": 1,
 }
-_CLASSES = frozenset(kind.cls for kind in PERFORMED)
 _WHOLE = {"_cls": 1, "active": 1, "exp": 1, "clock": 1, "context": 1, "metadata": 1, "conditions": 1}
 
 
@@ -39,7 +38,7 @@ async def longest_unasked(most: int, known_before: datetime) -> list[dict[str, o
     return [goal for goal in await cursor.to_list(None) if _can_be_moved(goal)]
 
 
-async def goals_of(goal_ids: Sequence[ObjectId], classes: Sequence[str]) -> list[dict[str, object]]:
+async def goals_of(goal_ids: Sequence[ObjectId], classes: Iterable[str]) -> list[dict[str, object]]:
     """Returns those of these goals that are active and of these classes."""
     where = {"_id": {"$in": list(goal_ids)}, "active": ACTIVE, "_cls": {"$in": list(classes)}}
     found: list[RawDocument] = await Goal.get_motor_collection().find(where, _WHOLE).to_list(None)
@@ -48,7 +47,7 @@ async def goals_of(goal_ids: Sequence[ObjectId], classes: Sequence[str]) -> list
 
 def _can_be_moved(goal: Mapping[str, Any]) -> bool:
     """Whether it is an active goal of goalsvc that has a clock; an id or class of another type is another service's."""
-    ours = isinstance(goal["_id"], ObjectId) and text(goal.get("_cls")) in _CLASSES
+    ours = isinstance(goal["_id"], ObjectId) and text(goal.get("_cls")) in PERFORMED_CLASSES
     return ours and is_active(goal) and not isinstance(goal.get("clock"), list)
 
 

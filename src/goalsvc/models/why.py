@@ -8,7 +8,7 @@ from bson import ObjectId
 
 from goalsvc.domain.documents import Stored
 from goalsvc.domain.escrow import escrow_account, exclusive_escrow, show_escrow, trigger_escrow
-from goalsvc.domain.goals import PERFORMED
+from goalsvc.domain.goals import PERFORMED_CLASSES
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.reading import mapping, sequence, text
 from goalsvc.domain.why import NOT_COUNTED, Why, why_not, why_transfer
@@ -19,7 +19,6 @@ from goalsvc.models.wallet import Account, Earning, Transfer, balance_in
 #: How many webhooks of a goal are looked through for marks that did not count.
 _MOST_WEBHOOKS = 2000
 _MOST_LETTERS = 20
-_PERFORMED = frozenset(kind.cls for kind in PERFORMED)
 #: What of a webhook's root says whether its mark counted.
 UNCOUNTED_FIELDS: Mapping[str, int] = {
     "node.user_id": 1,
@@ -88,7 +87,7 @@ async def explain_goal(
     letters = {"state": "dead", "_id": {"$gte": prefix, "$lt": prefix[:-1] + "0"}}
     dead = await DeadLetter.get_motor_collection().find(letters).limit(_MOST_LETTERS).to_list(None)
     if webhooks is None:
-        webhooks = await _webhooks(goal) if text(goal.get("_cls")) in _PERFORMED else ()
+        webhooks = await _webhooks(goal) if text(goal.get("_cls")) in PERFORMED_CLASSES else ()
     return why_not(goal, sum(held), dead, _uncounted(webhooks), now)
 
 

@@ -20,7 +20,7 @@ from prometheus_client import Counter
 
 from goalsvc.context import Context
 from goalsvc.domain.channels import goal_channel
-from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.goals import PERFORMED_CLASSES, GoalKind
 from goalsvc.domain.moves import Move, Moved
 from goalsvc.domain.origin import NOWHERE, Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
@@ -45,7 +45,6 @@ _MOVES_AT_ONCE = 500
 
 _PREFIX = "presence-"
 _GOAL_CHANNELS = ("presence-enc-goal@", "presence-goal@")
-_CLASSES = tuple(kind.cls for kind in PERFORMED)
 
 Document = Mapping[str, Any]
 
@@ -101,7 +100,7 @@ async def ask_of_goal(context: Context, goal_id: ObjectId, at: datetime) -> Aske
     """Asks Pusher who is in the channel of one goal, and moves its clock if it disagrees. Raises ExternalServiceError."""
     users = await context.notifier.users_in(goal_channel(str(goal_id)))
     moved = 0
-    for goal in await presence.goals_of([goal_id], _CLASSES):
+    for goal in await presence.goals_of([goal_id], PERFORMED_CLASSES):
         judged = _judge(context, goal, users, at)
         await presence.note(seen=judged.seen, missed=judged.missed, asked=[goal_id], at=at)
         moved += await _move(context, judged.concluded)
@@ -138,7 +137,7 @@ async def _together(
         else:
             unclear.append(goal_id)
     standing = [ObjectId(each) for each in users if ObjectId.is_valid(each) and ObjectId(each) not in running]
-    others = await presence.goals_of([*unclear, *standing], _CLASSES) if unclear or standing else []
+    others = await presence.goals_of([*unclear, *standing], PERFORMED_CLASSES) if unclear or standing else []
     newly = [goal["_id"] for goal in missed if _time_in(goal, "absent_at") is None]
     await presence.note(seen=seen, missed=newly, at=at)
     gone = [
