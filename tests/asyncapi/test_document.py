@@ -107,7 +107,7 @@ def concrete(model: type[Notice]) -> Iterator[type[Notice]]:
 
 def test_no_notice_is_forgotten() -> None:
     assert set(concrete(Notice)) == set(notices.ALL)
-    assert {address for notice in notices.ALL for address in notice.told_on} == set(notices.ADDRESSES)
+    assert {address for notice in notices.ALL for address in notice.told_on} == set(notices.EVERYWHERE)
 
 
 def test_every_example_is_what_it_is_an_example_of(document: Json) -> None:

@@ -7,10 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from goalsvc.api.dependencies import IdText, UserIdText
 from goalsvc.api.instants import Instant
 from goalsvc.domain.escrow import WHOLE_BPS
-from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, GoalKind
+from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, MOST_LEVELS, GoalKind
 
 _SESSION = "68143584d6945d32e732cc20"
-_MOST_LEVELS = 100
 MOST_TOKENS = 10**12
 
 
@@ -87,7 +86,7 @@ class _NewGoal(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     session_id: IdText = Field(description="The session, which must be open.")
-    levels: list[LevelBody] = Field(default=[], max_length=_MOST_LEVELS, description="Its thresholds, ascending.")
+    levels: list[LevelBody] = Field(default=[], max_length=MOST_LEVELS, description="Its thresholds, ascending.")
     exp: Instant | None = Field(default=None, description="When it ends by itself.")
     metadata: MetadataBody = MetadataBody()
     conditions: ConditionsBody = ConditionsBody()
@@ -130,7 +129,7 @@ class NewFundingGoal(_NewGoal):
     )
 
     kind: Literal[GoalKind.FUNDING]
-    levels: list[LevelBody] = Field(min_length=1, max_length=_MOST_LEVELS, description="Tokens, ascending.")
+    levels: list[LevelBody] = Field(min_length=1, max_length=MOST_LEVELS, description="Tokens, ascending.")
     metadata: FundingMetadataBody
 
 
@@ -159,7 +158,7 @@ class NewShowGoal(_NewGoal):
 
     kind: Literal[GoalKind.SHOW]
     levels: list[SecondsLevelBody] = Field(  # type: ignore[assignment]
-        min_length=1, max_length=_MOST_LEVELS, description="Seconds, ascending."
+        min_length=1, max_length=MOST_LEVELS, description="Seconds, ascending."
     )
 
 
@@ -170,7 +169,7 @@ class NewKaraokeGoal(_NewGoal):
 
     kind: Literal[GoalKind.KARAOKE]
     levels: list[SecondsLevelBody] = Field(  # type: ignore[assignment]
-        min_length=1, max_length=_MOST_LEVELS, description="Seconds, ascending."
+        min_length=1, max_length=MOST_LEVELS, description="Seconds, ascending."
     )
 
 
@@ -181,7 +180,7 @@ class NewExclusiveGoal(_NewGoal):
 
     kind: Literal[GoalKind.EXCLUSIVE]
     levels: list[SecondsLevelBody] = Field(  # type: ignore[assignment]
-        default=[], max_length=_MOST_LEVELS, description="Seconds, ascending; without one it has no target."
+        default=[], max_length=MOST_LEVELS, description="Seconds, ascending; without one it has no target."
     )
 
 
@@ -208,7 +207,7 @@ class GoalPatch(BaseModel):
     levels: list[LevelBody] | None = Field(
         default=None,
         min_length=1,
-        max_length=_MOST_LEVELS,
+        max_length=MOST_LEVELS,
         description="All levels anew, ascending. Those that are reached must stay as they are; not of an ExclusiveGoal.",
     )
 

@@ -9,11 +9,11 @@ import httpx
 
 from goalsvc.actions.webhooks import new_secret
 from goalsvc.commands.api import Api, CommandError, Target
+from goalsvc.domain.webhooks import ANSWER_SECONDS
 from goalsvc.integrations.webhook_sender import signatures
 
-#: How long the API waits for an event, and how long the local server may take.
+#: How long the API waits for an event.
 _WAIT_SECONDS = 4
-_ANSWER_SECONDS = 15.0
 
 Event = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ async def forward(url: str, secret: str, event: Event) -> str:
         "webhook-signature": signature,
     }
     try:
-        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
             answer = await client.post(url, content=body, headers=headers)
         told = str(answer.status_code)
     except httpx.InvalidURL:

@@ -32,6 +32,8 @@ PERFORMED = frozenset({GoalKind.SHOW, GoalKind.KARAOKE, GoalKind.EXCLUSIVE})
 #: Their values of `_cls`.
 PERFORMED_CLASSES = frozenset(kind.cls for kind in PERFORMED)
 ALL_KINDS = frozenset(GoalKind)
+#: How many levels a goal may have.
+MOST_LEVELS = 100
 
 
 def _object_id(value: object) -> object:

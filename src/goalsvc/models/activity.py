@@ -10,11 +10,11 @@ from typing import Any, Self
 from goalsvc.domain.call import Scope
 from goalsvc.domain.reading import instant, mapping, sequence
 from goalsvc.domain.shown import shown
+from goalsvc.models.bounded import MOST_MILLISECONDS
 from goalsvc.models.changes import Change
 from goalsvc.models.records import TraceSegment
 from goalsvc.models.webhooks import Delivery
 
-_MOST_MILLISECONDS = 3_000
 #: At most so many rows of one millisecond are read, so that a page ends between two milliseconds.
 _MOST_OF_ONE_INSTANT = 2_000
 
@@ -151,11 +151,11 @@ async def _roots(kind: Kind, when: Mapping[str, datetime], most: int) -> list[Ma
     if kind is not Kind.ALL:
         where["node.kind"] = kind.value
     cursor = TraceSegment.get_motor_collection().find(where, _ROOT).sort([("at", -1)]).limit(most)
-    rows: list[Mapping[str, Any]] = await cursor.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+    rows: list[Mapping[str, Any]] = await cursor.max_time_ms(MOST_MILLISECONDS).to_list(most)
     return rows
 
 
 async def _deliveries(when: Mapping[str, datetime], most: int) -> list[Mapping[str, Any]]:
     cursor = Delivery.get_motor_collection().find({"tried_at": when}).sort([("tried_at", -1), ("_id", -1)]).limit(most)
-    rows: list[Mapping[str, Any]] = await cursor.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+    rows: list[Mapping[str, Any]] = await cursor.max_time_ms(MOST_MILLISECONDS).to_list(most)
     return rows

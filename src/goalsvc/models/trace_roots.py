@@ -9,11 +9,11 @@ from pymongo import ASCENDING
 
 from goalsvc import request_id as request_ids
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.models.bounded import MOST_MILLISECONDS
 from goalsvc.models.records import TraceSegment
 
 #: Traces are written in batches: what is dated a moment ago may still appear.
 SETTLES = timedelta(seconds=1)
-_MOST_MILLISECONDS = 3_000
 _LONGEST_ID = 128
 #: A request has arrived after 20 s at most, and begins its trace then; clocks of one machine may step back by a second.
 _BEFORE_SECONDS, _BEHIND_SECONDS = 1, 25
@@ -61,7 +61,7 @@ async def roots_after(
     if kind is not None:
         where["node.kind"] = kind
     found = TraceSegment.get_motor_collection().find(where).sort([("at", ASCENDING), ("_id", ASCENDING)]).limit(most)
-    rows = await found.max_time_ms(_MOST_MILLISECONDS).to_list(most)
+    rows = await found.max_time_ms(MOST_MILLISECONDS).to_list(most)
     return [(Place.of(row), row) for row in rows]
 
 
@@ -90,6 +90,6 @@ async def _roots(among: Sequence[Mapping[str, object]], where: Mapping[str, obje
         {"$sort": {"at": 1, "_id": 1}},
         {"$limit": _MOST_OF_ONE_REQUEST},
     ]
-    cursor = TraceSegment.get_motor_collection().aggregate(stages, maxTimeMS=_MOST_MILLISECONDS)
+    cursor = TraceSegment.get_motor_collection().aggregate(stages, maxTimeMS=MOST_MILLISECONDS)
     rows: list[Mapping[str, object]] = await cursor.to_list(None)
     return rows

@@ -15,6 +15,7 @@ from goalsvc.domain.reading import Flag, Instant, Text, Whole
 from goalsvc.domain.shown import shown
 from goalsvc.domain.webhooks import DISABLED_AFTER, ROTATION, DeliveryState
 from goalsvc.errors import UnusableDocumentError
+from goalsvc.models.bounded import MOST_MILLISECONDS
 from goalsvc.models.healing import healing
 from goalsvc.models.shared import Lenient
 
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=40)
 #: How many endpoints there may be.
 MOST_ENDPOINTS = 50
-_MOST_MILLISECONDS = 3_000
 
 
 def _checked(secret: str) -> str:
@@ -245,12 +245,12 @@ async def deliveries_of(event_ids: Sequence[str]) -> Mapping[str, Sequence[Deliv
     A delivery's id is made of its endpoint's and its event's, so that no index names the event; there are few endpoints.
     """
     known = WebhookEndpoint.get_motor_collection().find({}, {"_id": 1}).limit(MOST_ENDPOINTS)
-    endpoints = await known.max_time_ms(_MOST_MILLISECONDS).to_list(MOST_ENDPOINTS)
+    endpoints = await known.max_time_ms(MOST_MILLISECONDS).to_list(MOST_ENDPOINTS)
     ids = [f"{endpoint['_id']}:{event_id}" for endpoint in endpoints for event_id in event_ids]
     found: dict[str, list[Delivery]] = {event_id: [] for event_id in event_ids}
     if ids:
         stored = Delivery.get_motor_collection().find({"_id": {"$in": ids}}).sort("_id", ASCENDING)
-        for document in await stored.max_time_ms(_MOST_MILLISECONDS).to_list(len(ids)):
+        for document in await stored.max_time_ms(MOST_MILLISECONDS).to_list(len(ids)):
             with suppress(UnusableDocumentError):
                 delivery = Delivery.model_validate(document)
                 found[delivery.id.partition(":")[2]].append(delivery)

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalsvc.domain.channels import presence_stream, private_stream, private_user
-from goalsvc.domain.goals import GoalKind, Level
+from goalsvc.domain.goals import MOST_LEVELS, GoalKind, Level
 from goalsvc.signals.events import GoalEvent
 
 
@@ -42,7 +42,6 @@ WATCHERS = Address(
 )
 USER = Address(private_user("{user_id}"), "A user's own channel", "The user.", "That user alone, on all devices.")
 
-ADDRESSES = (VIEWERS, WATCHERS, USER)
 STREAM = (VIEWERS, WATCHERS)
 EVERYWHERE = (VIEWERS, WATCHERS, USER)
 
@@ -75,8 +74,7 @@ class Notice(_Part):
 # -- goals ------------------------------------------------------------------------------------------------------------
 
 
-#: The most levels of a notice, and how long all their titles may be: Pusher takes 10 KB, and 100 levels need 4 KB besides.
-_MOST_LEVELS = 100
+#: How long the titles of all levels of a notice may be: Pusher takes 10 KB, and `MOST_LEVELS` need 4 KB besides.
 _TITLES_BYTES = 4_500
 _TITLE_BYTES = 1_024
 
@@ -110,7 +108,7 @@ class LevelNotice(_Part):
     @classmethod
     def of_levels(cls, levels: Sequence[Level]) -> tuple[Self, ...]:
         """The thresholds of a goal, as clients are told them: cut where Pusher would not take all of it."""
-        levels = levels[:_MOST_LEVELS]
+        levels = levels[:MOST_LEVELS]
         whole = sum(_json_bytes(level.title) for level in levels) <= _TITLES_BYTES
         share = _TITLES_BYTES if whole else _TITLES_BYTES // len(levels)
         return tuple(cls(title=shortened(level.title, share), target=level.target) for level in levels)
