@@ -86,6 +86,12 @@ def from_epoch(number: float) -> datetime:
     return from_epoch_milliseconds(int(number if number >= _LEAST_MILLISECONDS else number * 1000))
 
 
+def from_iso(text: str) -> datetime:
+    """Returns the instant of an ISO 8601 text, in UTC, as which one without an offset is read. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
 def to_epoch_milliseconds(instant: datetime) -> int:
     """Returns the whole milliseconds from 1970-01-01 UTC to `instant`."""
     return int(instant.timestamp()) * 1000 + instant.microsecond // 1000

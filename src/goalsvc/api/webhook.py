@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from secrets import token_bytes
 from time import perf_counter
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
-from goalsvc.clock import from_epoch, from_epoch_milliseconds, to_epoch_milliseconds, whole_milliseconds
+from goalsvc.clock import from_epoch, from_epoch_milliseconds, from_iso, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import OCCUPIED, SENDER_BY_EVENT_NAME, Channel, event_id
 from goalsvc.domain.ids import user_id_in
@@ -161,8 +161,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 def _instant(value: str | float) -> datetime:
     """Epoch seconds, epoch milliseconds (both as numbers or as digits) or ISO 8601; without an offset it is UTC."""
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        at = datetime.fromisoformat(value)
-        return whole_milliseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+        return whole_milliseconds(from_iso(value))
     return from_epoch(float(value))
 
 

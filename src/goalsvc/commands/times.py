@@ -1,9 +1,9 @@
 """Times as people write them."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from goalsvc.clock import from_epoch
+from goalsvc.clock import from_epoch, from_iso
 from goalsvc.commands.api import CommandError
 
 _RELATIVE = re.compile(r"([+-])(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -31,8 +31,7 @@ def instant_of(text: str, now: datetime) -> datetime:
             return now + float(f"{sign}{amount}") * _UNITS[unit]
         if _NUMBER.fullmatch(given):
             return from_epoch(float(given))
-        at = datetime.fromisoformat(given)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        return from_iso(given)
     except (ValueError, OverflowError, OSError):
         raise CommandError(
             f"{text!r} is not a time: give ISO 8601, epoch seconds or milliseconds, or a distance such as -30s"

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from goalsvc.clock import from_epoch, from_epoch_milliseconds, to_epoch_milliseconds
+from goalsvc.clock import from_epoch, from_epoch_milliseconds, from_iso, to_epoch_milliseconds
 from goalsvc.errors import InvalidError
 
 #: A recording that is rehearsed has at most so many characters and webhooks; `goalsvc replay` sends any number.
@@ -85,8 +85,7 @@ def _instant(value: object) -> datetime:
     try:
         number = _number(value)
     except ValueError:
-        at = datetime.fromisoformat(str(value))
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        return from_iso(str(value))
     return from_epoch(number)
 
 
