@@ -21,13 +21,10 @@ from goalsvc.tasks import announcements
 from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.dispatch import enqueue_promises
 from goalsvc.tasks.recording import StopRecord
-from goalsvc.tasks.settling import decide
+from goalsvc.tasks.settling import decide, wait_until_counted
 from goalsvc.tasks.task import task
 
 log = logging.getLogger(__name__)
-
-#: How soon to look again whether the last seconds of a goal have been counted.
-_COUNTING_SECONDS = 0.05
 
 
 @task()
@@ -53,9 +50,7 @@ async def deactivate_goal(context: Context, *, goal_id: DocumentId, paused_since
         if goal.promise(ENDED) is None:
             return Returned(Reason.ALREADY_DONE)
     goal, settled = await decide(context, goal)
-    if goal.uncounted:
-        enqueue_promises(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
-        raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
+    wait_until_counted(context, goal)
     reports = []
     if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:
         # Without a target nothing completes it but its end.

@@ -100,10 +100,16 @@ async def final_goal(context: Context, goal_id: str) -> Goal | None:
     Raises NotYetError while seconds are still being counted.
     """
     goal = await Goal.seal(ObjectId(goal_id), context.clock.now(), context.origin)
-    if goal is not None and goal.uncounted:
+    if goal is not None:
+        wait_until_counted(context, goal)
+    return goal
+
+
+def wait_until_counted(context: Context, goal: Goal) -> None:
+    """Raises NotYetError while seconds of the goal are still being counted, and enqueues what counts them."""
+    if goal.uncounted:
         enqueue_promises(context, goal, [promise.id for promise in goal.promises if promise.progress is None])
         raise NotYetError("the last seconds are still being counted", _COUNTING_SECONDS)
-    return goal
 
 
 async def completed_after_all(context: Context, goal_id: str) -> bool:
