@@ -1,4 +1,4 @@
-"""What the tests of documents and the stories share: the real mongod and Valkey, and a world to play in."""
+"""What the tests share: a context of fakes; the real mongod and Valkey, and a world to play in."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from goalsvc.context import WorkerContext
 from goalsvc.devstack import private_mongod, private_valkey
 
+from .receivers.fakes import Stage, open_stage
 from .support.drivers import InTheHandOf
 from .world import World, empty, open_world
 
@@ -23,6 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Beanie's lazy_model reads `model_fields` of an instance: https://github.com/BeanieODM/lazy_model/issues
     config.addinivalue_line("filterwarnings", "ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """Fakes of all that goalsvc calls, and the documents in memory."""
+    async with open_stage() as opened:
+        yield opened
+
+
+@pytest.fixture
+def context(stage: Stage) -> WorkerContext:
+    """The context of these fakes."""
+    return stage.context
 
 
 @pytest.fixture(scope="session")

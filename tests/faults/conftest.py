@@ -1,5 +1,8 @@
 """`pytest tests/faults --seed N` plays one history again."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -13,3 +16,11 @@ def seed(request: pytest.FixtureRequest) -> int | None:
     # Only known where this file was loaded before the command line was read: `pytest tests/faults …`.
     asked: int | None = request.config.getoption("--seed", default=None)
     return asked
+
+
+@pytest.fixture
+def silence() -> Iterator[None]:
+    """Nothing is logged: what breaks on purpose is not worth a word."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

@@ -1,7 +1,5 @@
 """The tests of the tests: goalsvc is broken on purpose, and the simulation must notice."""
 
-import logging
-from collections.abc import Iterator
 from copy import copy
 
 import pytest
@@ -16,15 +14,10 @@ from .breaks import (
 from .machine import MOST_SKEW_SECONDS, Faults
 from .run import play_one
 
+pytestmark = pytest.mark.usefixtures("silence")
+
 #: Within so many histories a break must be noticed; the rarest shows in one of fifty.
 MOST_SEEDS = 250
-
-
-@pytest.fixture(autouse=True)
-def _silence() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.__name__)

@@ -1,7 +1,6 @@
 """The database in memory does what a real mongod does: the same histories leave the same documents."""
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -87,15 +86,8 @@ class RealDatabase:
         return {name: found for name in names if (found := list(self._database[name].find()))}
 
 
-@pytest.fixture
-def _silence() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
 @pytest.mark.real
-@pytest.mark.usefixtures("_silence")
+@pytest.mark.usefixtures("silence")
 @pytest.mark.parametrize("seed", [0, 2, 11, 13])
 def test_the_same_history_leaves_the_same_documents(seed: int, documents: MongoClient[Document]) -> None:
     in_memory = Simulation(seed)

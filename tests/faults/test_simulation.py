@@ -1,24 +1,16 @@
 """Histories on the simulated machine: whatever breaks on the way, what must hold holds in the end."""
 
-import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from .crash_points import CHAINS, Chain, differences
 from .run import play_many, play_one, report
 
+pytestmark = pytest.mark.usefixtures("silence")
+
 #: So many are played by `make test`; `make faults` plays ten thousand others.
 HISTORIES = 160
-
-
-@pytest.fixture(autouse=True)
-def _silence() -> Iterator[None]:
-    """What breaks on purpose is not worth a word."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def test_histories(seed: int | None) -> None:

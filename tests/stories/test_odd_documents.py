@@ -4,7 +4,7 @@ All variants of a document stand in the database at once, next to a good show; e
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,6 @@ import pytest
 from bson import Decimal128, ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from goalsvc.clock import to_epoch_milliseconds
@@ -25,20 +24,12 @@ from goalsvc.domain.reading import whole
 from goalsvc.worker import periodic_tasks
 from tests.stories.scenes import Show, a_funded_show
 from tests.support import documents as odd
-from tests.world import World, joined, left, open_world
+from tests.world import World, joined, left
 
 pytestmark = pytest.mark.real
 
 KINDS = ("FundingGoal", "TriggerGoal", "ShowGoal", "KaraokeGoal", "ExclusiveGoal")
 ODD_IDS: list[Any] = [5, 5.5, "text", "68143584d6945d32e732cc29", {"a": 1}, Decimal128("1"), True, b"x"]
-
-
-@pytest.fixture
-async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
-    """A world without the last check of all invariants: other services' documents need not hold them."""
-    async with open_world(documents, mongodb_url, redis_url) as opened:
-        opened.jobs.at_once = 32  # there are many, and none is about another's document
-        yield opened
 
 
 def variants(good: odd.Document, part: int = 0, of: int = 1) -> Iterator[odd.Document]:

@@ -13,7 +13,6 @@ import pytest
 from bson import Decimal128, ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from goalsvc.domain.escrow import ISSUER, escrow_account
@@ -22,7 +21,7 @@ from goalsvc.domain.orders import Order
 from goalsvc.domain.reading import whole
 from tests.stories.scenes import a_funded_show
 from tests.support import documents as odd
-from tests.world import API_KEY, World, open_world
+from tests.world import API_KEY, World
 
 pytestmark = pytest.mark.real
 
@@ -30,14 +29,6 @@ pytestmark = pytest.mark.real
 ODD_IDS: list[Any] = [5, 5.5, {"a": 1}, Decimal128("1"), True, b"x", ObjectId()]
 #: What may stand there where goalsvc writes an ObjectId.
 NO_OBJECT_IDS: list[Any] = [*ODD_IDS[:-1], "x"]
-
-
-@pytest.fixture
-async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
-    """A world without the last check of all invariants: other services' documents need not hold them."""
-    async with open_world(documents, mongodb_url, redis_url) as opened:
-        opened.jobs.at_once = 32
-        yield opened
 
 
 @pytest.fixture

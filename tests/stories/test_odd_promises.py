@@ -7,14 +7,13 @@ promise: what can be read is done, what cannot is one dead letter that names tas
 import inspect
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from bson import Code, Decimal128, Int64, ObjectId
-from pymongo import MongoClient
 
 from goalsvc.errors import InvalidArgumentError, MissingArgumentError
 from goalsvc.models.goal import Goal
@@ -24,7 +23,7 @@ from goalsvc.tasks.arq_queue import deserialize, serialize
 from goalsvc.tasks.task import Task
 from tests.stories.scenes import a_funded_show, a_funding, contributes
 from tests.support import documents as odd
-from tests.world import World, open_world
+from tests.world import World
 
 pytestmark = pytest.mark.real
 
@@ -33,14 +32,6 @@ EVERY = 1 if os.environ.get("GOALSVC_TEST_ODD") == "all" else 9
 #: Those that a document can promise; the others are run by the clock.
 PROMISED = [task for task in TASKS if len(inspect.signature(task.function).parameters) > 1]
 BY_NAME = {task.name: task for task in PROMISED}
-
-
-@pytest.fixture
-async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
-    """A world without the last check of all invariants: what is promised here need not make sense."""
-    async with open_world(documents, mongodb_url, redis_url) as opened:
-        opened.jobs.at_once = 32
-        yield opened
 
 
 def arguments_of(task: Task[Any], goal_id: ObjectId) -> odd.Document:

@@ -8,20 +8,19 @@ one dead letter, which is done once the field is right and the letter redriven; 
 import inspect
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
 import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 
 from goalsvc.domain.escrow import escrow_account, show_escrow
 from goalsvc.tasks.task import Task
 from tests.stories.test_odd_promises import PROMISED, PYTHON_ERRORS, arguments_of, sweeps
 from tests.support import documents as odd
-from tests.world import World, open_world
+from tests.world import World
 
 pytestmark = pytest.mark.real
 
@@ -31,14 +30,6 @@ ALL = os.environ.get("GOALSVC_TEST_ODD") == "all"
 TASKS = [task for task in PROMISED if task.name not in {"redrive_letters", "write_event", "deliver_notice"}]
 TARGETS = ("goals", "sessions", "users", "earnings", "accounts")
 _ABSENT = object()
-
-
-@pytest.fixture
-async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
-    """A world without the last check of all invariants: other services' documents need not hold them."""
-    async with open_world(documents, mongodb_url, redis_url) as opened:
-        opened.jobs.at_once = 32
-        yield opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ None is answered by 5xx. What is refused has changed nothing at all; what is don
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,12 +12,11 @@ from urllib.parse import quote
 
 import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 
 from tests.stories.scenes import a_funded_show, a_funding, contributes
 from tests.stories.test_odd_money import store
 from tests.support import documents as odd
-from tests.world import World, open_world
+from tests.world import World
 
 pytestmark = pytest.mark.real
 
@@ -38,14 +37,6 @@ LASTING = (
     "assets",
     "events",
 )
-
-
-@pytest.fixture
-async def odd_world(documents: MongoClient[dict[str, Any]], mongodb_url: str, redis_url: str) -> AsyncIterator[World]:
-    """A world without the last check of all invariants: other services' documents need not hold them."""
-    async with open_world(documents, mongodb_url, redis_url) as opened:
-        opened.jobs.at_once = 32
-        yield opened
 
 
 def hashes(world: World) -> dict[str, str]:
