@@ -6,15 +6,14 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from goalsvc.actions import books
 from goalsvc.api.dependencies import ContextOf, PagingOf
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, requires
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
-from goalsvc.models import book_audit
-from goalsvc.models.audit_figures import AuditFigures, keep_audit
 from goalsvc.models.paging import page_of
-from goalsvc.models.seal import Seal, seal_days, seal_key
+from goalsvc.models.seal import Seal
 
 router = operations("/v1/reports", "Reports")
 
@@ -70,18 +69,14 @@ async def audit_the_books(context: ContextOf) -> AuditView:
     dead letter; only the issuer and debts are negative; the states of earnings agree with their transfers. The figures are kept
     as those of the last audit, which the metrics show.
     """
-    now = context.clock.now()
-    report = await book_audit.audit(now, seal_key(context.settings.seal_secret))
-    await keep_audit(AuditFigures(now, report.imbalance, report.stuck, report.wrong))
-    return AuditView.model_validate(report.document())
+    return AuditView.model_validate((await books.audit_now(context)).document())
 
 
 @router.post("/seals", status_code=201, summary="Seal the closed days", responses=responses(401, 403, 409, 422, 503))
 @requires(Scope.ADMIN)
 async def seal_the_days(context: ContextOf) -> list[SealView]:
     """Seals each day (UTC) that ended more than an hour ago and is not sealed yet; the seals that were made."""
-    made = await seal_days(context.clock.now(), seal_key(context.settings.seal_secret))
-    return [SealView.of(seal) for seal in made]
+    return [SealView.of(seal) for seal in await books.seal_closed_days(context)]
 
 
 @router.get("/seals", summary="List seals", responses=responses(401, 403, 422, 503))

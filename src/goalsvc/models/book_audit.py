@@ -16,6 +16,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain import books
 from goalsvc.domain.books import Finding
 from goalsvc.domain.documents import Query, RawDocument, Stored
+from goalsvc.models.audit_figures import AuditFigures
 from goalsvc.models.filters import text_of, user_id_of
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
@@ -55,6 +56,10 @@ class Report:
         self.stuck += finding.code in ("escrow_stuck", "escrow_without_goal")
         if len(self.findings) < MOST_LISTED:
             self.findings.append(finding)
+
+    def figures(self) -> AuditFigures:
+        """The report in figures."""
+        return AuditFigures(self.at, self.imbalance, self.stuck, self.wrong)
 
     def document(self) -> RawDocument:
         """The report as JSON shows it."""

@@ -11,7 +11,7 @@ from goalsvc.domain.goals import CLASSES
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.audit import AuditEvent
-from goalsvc.models.audit_figures import AuditFigures, keep_audit, last_audit
+from goalsvc.models.audit_figures import keep_audit, last_audit
 from goalsvc.models.book_audit import audit
 from goalsvc.models.database import Database
 from goalsvc.models.filters import ACTIVE, UNSET, at_most
@@ -43,7 +43,7 @@ async def audit_books(context: Context) -> Outcome:
     if not sealed and last is not None and figures is not None and figures.at >= last.sealed_at:
         return Returned(Reason.ALREADY_DONE)
     report = await audit(now, key)
-    await keep_audit(AuditFigures(now, report.imbalance, report.stuck, report.wrong))
+    await keep_audit(report.figures())
     for finding in report.findings[:20]:
         log.error("audit: %s: %s", finding.code, finding.message)
     return Done(f"{report.wrong} findings, {len(sealed)} days sealed")
