@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalsvc import logs, request_id
+from goalsvc.actions.presence import promise_notices
 from goalsvc.api.errors import WebError, on_outage, on_own_error, responses
 from goalsvc.clock import from_epoch, from_epoch_milliseconds, from_iso, to_epoch_milliseconds, whole_milliseconds
 from goalsvc.context import Context
@@ -31,9 +32,7 @@ from goalsvc.domain.performance import STALE_AFTER
 from goalsvc.domain.trace import follow_ups_of, node_of, segment_document, signal_node
 from goalsvc.errors import GoalsvcError
 from goalsvc.metrics import DELAYS, DURATIONS
-from goalsvc.models.stream_notices import PresenceNotice
 from goalsvc.signals.events import ChannelOccupied, ChannelVacated, PresenceEvent
-from goalsvc.tasks.dispatch import enqueue_these
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +196,7 @@ async def take(
         answer = Done(reports=(report,))
         follow_ups = list(follow_ups_of(answer, origin))
         if follow_ups:
-            about = channel.about, user_id or ""
-            promised = await PresenceNotice.promise_notices(*about, at, follow_ups, received)
-            enqueue_these(context, "presence_notices", PresenceNotice.identity_of(*about), promised)
+            await promise_notices(context, channel.about, user_id or "", at, follow_ups, received)
         if report.failures:
             answer = Failed("; ".join(report.failures))
     children = [signal_node(report)] if report is not None else []
