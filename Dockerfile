@@ -37,7 +37,7 @@ ENV PATH=/opt/goalsvc/bin:$PATH \
 
 USER 10001:10001
 EXPOSE 8000
-# Of the API; a worker listens to nobody. Plain http.client, because it does not look for a proxy in the environment.
+# Of the API; a worker answers at GOALSVC_WORKER_PORT alone, where one is set. Plain http.client, because it does not look for a proxy in the environment.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8000, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tini", "--"]
