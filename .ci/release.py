@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -17,11 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 def version() -> str:
     """The version of the project; ends the program where the changelog's first version is another one."""
-    named: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    source = ROOT / "src" / "goalsvc" / "__init__.py"
+    named = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.MULTILINE)
     first = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    if first is None or first[1] != named:
-        sys.exit(f"CHANGELOG.md begins with {first[1] if first else 'no version'}, pyproject.toml says {named}")
-    return named
+    if named is None or first is None or first[1] != named[1]:
+        found = [each[1] if each else "no version" for each in (first, named)]
+        sys.exit(f"CHANGELOG.md begins with {found[0]}, src/goalsvc/__init__.py says {found[1]}")
+    return named[1]
 
 
 def contents(wheel: Path) -> set[tuple[str, int]]:
