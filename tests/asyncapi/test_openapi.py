@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from goalsvc.api.openapi import ANSWERS
 from goalsvc.app import create_app
+from tests.api.test_openapi import operations
 from tests.auth.conftest import settings_with
 
 Json = dict[str, Any]
@@ -19,12 +19,6 @@ Json = dict[str, Any]
 def document() -> Json:
     parsed: Json = json.loads(json.dumps(create_app(settings_with()).openapi()))
     return parsed
-
-
-def operations(document: Json) -> Iterator[tuple[str, Json]]:
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            yield f"{method.upper()} {path}", operation
 
 
 def examples(content: Json) -> list[Any]:

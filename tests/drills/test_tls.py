@@ -18,6 +18,7 @@ from redis import Redis
 from goalsvc.commands.preflight import mongodb_complaint, redis_complaint
 from goalsvc.devstack import private_valkey
 from goalsvc.devstack.ports import HOST, free_port
+from tests.support.streams import copy
 
 from .only import in_drills
 from .processes import API_KEY, running_stack
@@ -75,16 +76,6 @@ def tls_in_front_of(port: int, certificate: Path) -> Iterator[int]:
     context.load_cert_chain(certificate)
     own, started = free_port(), threading.Event()
     stopping: list[Callable[[], object]] = []
-
-    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                target.write(data)
-                await target.drain()
-        except OSError:
-            pass
-        finally:
-            target.close()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(HOST, port)

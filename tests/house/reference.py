@@ -8,7 +8,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from goalsvc.cli import app
 from goalsvc.domain.events import EVENT_TYPES, TELLING_OF_TRANSFERS
 from goalsvc.settings import Settings
 from goalsvc.tasks.census import CensusFigures
+from tests.support.markdown import table_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 MKDOCS = DOCS.parent / "mkdocs.yml"
@@ -41,14 +42,6 @@ def _page(title: str, text: str, parts: Iterable[str]) -> str:
     return "\n".join([f"# {title}", "", _WRITTEN, "", text, "", *parts]).rstrip() + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
-
-
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +56,7 @@ def _settings() -> tuple[str, str, Iterable[str]]:
         "`GOALSVC_DEV_MONGOD_CACHE_GB` (0.25) bounds the cache of `goalsvc dev`'s MongoDB. `goalsvc doctor` says what is "
         "missing or wrong."
     )
-    return "Settings", text, _table(["variable", "default", "limits", "meaning"], rows)
+    return "Settings", text, table_of(["variable", "default", "limits", "meaning"], rows)
 
 
 def _default(field: FieldInfo) -> str:
@@ -110,7 +103,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
         if parameter.name not in ("install_completion", "show_completion")
     ]
     if rows:
-        yield from _table(["", "meaning", "default"], rows)
+        yield from table_of(["", "meaning", "default"], rows)
     examples = [line for line in (command.epilog or "").splitlines() if line.startswith("goalsvc")]
     yield "\n".join(["```sh", *examples, "```", ""])
     if isinstance(command, TyperGroup):
@@ -149,7 +142,7 @@ def _events() -> tuple[str, str, Iterable[str]]:
         "the schemas, and the notices that clients receive through Pusher."
     )
     rows = [[f"`{name}`", told, "yes" if name in TELLING_OF_TRANSFERS else "–"] for name, told in EVENT_TYPES.items()]
-    return "Events", text, _table(["type", "when", "transfer"], rows)
+    return "Events", text, table_of(["type", "when", "transfer"], rows)
 
 
 def _errors() -> tuple[str, str, Iterable[str]]:
@@ -158,7 +151,7 @@ def _errors() -> tuple[str, str, Iterable[str]]:
         "its `request_id` finds it in logs and traces."
     )
     rows = [[f"`{code}`", str(one.status), one.meaning, one.remedy] for code, one in sorted(CATALOGUE.items())]
-    return "Errors", text, _table(["code", "status", "meaning", "what to do"], rows)
+    return "Errors", text, table_of(["code", "status", "meaning", "what to do"], rows)
 
 
 def _metrics() -> tuple[str, str, Iterable[str]]:
@@ -176,7 +169,7 @@ def _metrics() -> tuple[str, str, Iterable[str]]:
         [f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels) or "–", meaning]
         for name, (kind, labels, meaning) in sorted({**described, **counted}.items())
     ]
-    return "Metrics", text, _table(["metric", "type", "labels", "meaning"], rows)
+    return "Metrics", text, table_of(["metric", "type", "labels", "meaning"], rows)
 
 
 def declared_metrics() -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from goalsvc.errors import SettingsError
 from goalsvc.integrations.redis import open_redis
 from goalsvc.models.database import open_database
 from tests.stories.scenes import a_funded_show
+from tests.support.streams import copy
 from tests.world import open_world, settings_of
 
 pytestmark = pytest.mark.real
@@ -57,18 +58,7 @@ class Name:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
-
-
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(65536):
-            target.write(data)
-            await target.drain()
-    except OSError:
-        pass
-    finally:
-        target.close()
+        await asyncio.gather(copy(reader, back), copy(there, writer))
 
 
 def swap_roles(first: str, second: str) -> None:

@@ -17,6 +17,7 @@ from goalsvc.receivers import ALL
 from goalsvc.signals.catalogue import CATALOGUE, SignalEntry
 from goalsvc.signals.events import GoalEvent, PresenceEvent
 from goalsvc.signals.receiver import On, Receiver
+from tests.support.markdown import table_of
 
 from .fakes import Stage, open_stage
 from .scenes import Run, joined, play
@@ -128,7 +129,7 @@ def _signal(entry: SignalEntry, owed: Owed) -> Iterator[str]:
     yield f"Sent: {entry.sent}\n"
     yield f"Not sent: {entry.not_sent}\n"
     yield f"Payload: {', '.join(f'`{field.name}`' for field in fields(entry.event))}.\n"
-    yield from _table(
+    yield from table_of(
         ["receiver", "does", "concerns", "returns", "owes"],
         (
             [
@@ -168,7 +169,7 @@ def _answers() -> Iterator[str]:
 def _blocks(table: Table) -> Iterator[str]:
     for sender, columns in table.items():
         receivers = next(iter(columns.values()))
-        yield from _table(
+        yield from table_of(
             [f"`{sender}`", *columns],
             (
                 [f"`{receiver}`", *(_answer(answers[receiver]) for answers in columns.values())]
@@ -179,14 +180,6 @@ def _blocks(table: Table) -> Iterator[str]:
 
 def _answer(answer: str) -> str:
     return "**done**" if answer == "done" else f"*{answer}*"
-
-
-def _table(head: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
 
 
 def main() -> None:

@@ -196,3 +196,14 @@ def an_exclusive(*, price: int = 1000, seconds: int = 360) -> Scene[Exclusive]:
         return Exclusive(str(pair["exclusive_goal"]), request.session_id, price=price, trigger_id=request.id)
 
     return scene
+
+
+def settled(world: World, exclusive: Exclusive) -> tuple[int, int, int]:
+    """What performer and viewer have of it, and what the escrow still holds."""
+    return world.balance(exclusive.streamer), world.balance(exclusive.viewer), world.escrow(exclusive.escrow_id)
+
+
+async def pusher_is_asked(world: World) -> None:
+    """Pusher is asked who is where, as from time to time."""
+    await world.tick("reconcile_clocks")
+    await world.work()

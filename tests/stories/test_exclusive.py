@@ -10,16 +10,11 @@ from goalsvc.domain.orders import Order
 from tests.world import World, joined, left
 
 from .outline import answers_to
-from .scenes import Exclusive, Goal, a_request, a_stage, an_exclusive
+from .scenes import Exclusive, Goal, a_request, a_stage, an_exclusive, settled
 
 pytestmark = pytest.mark.real
 
 GRACE = 60
-
-
-def settled(world: World, exclusive: Exclusive) -> tuple[int, int, int]:
-    """What performer and viewer have of it, and what the escrow still holds."""
-    return world.balance(exclusive.streamer), world.balance(exclusive.viewer), world.escrow(exclusive.escrow_id)
 
 
 class TestRequest:

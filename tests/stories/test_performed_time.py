@@ -12,16 +12,11 @@ from goalsvc.domain.presence import join_mark
 from goalsvc.domain.promises import Job
 from tests.world import Performed, World, joined, left, occupied, vacated
 
-from .scenes import Exclusive, a_funded_show, a_funding, a_karaoke, an_exclusive, contributes
+from .scenes import Exclusive, a_funded_show, a_funding, a_karaoke, an_exclusive, contributes, pusher_is_asked, settled
 
 pytestmark = pytest.mark.real
 
 MINUTES = 6 * 60
-
-
-def settled(world: World, exclusive: Exclusive) -> tuple[int, int, int]:
-    """What performer and viewer have of it, and what the escrow still holds."""
-    return world.balance(exclusive.streamer), world.balance(exclusive.viewer), world.escrow(exclusive.escrow_id)
 
 
 def is_there(world: World, goal: Performed, *users: str) -> None:
@@ -406,11 +401,6 @@ async def test_the_window_opens_without_an_end_and_follows_the_clock(world: Worl
 
 def lost_joins() -> float:
     return REGISTRY.get_sample_value("goalsvc_lost_joins_total") or 0.0
-
-
-async def pusher_is_asked(world: World) -> None:
-    await world.tick("reconcile_clocks")
-    await world.work()
 
 
 async def test_an_occupied_channel_whose_clock_stands_is_a_lost_join(world: World) -> None:

@@ -9,14 +9,9 @@ from tests.models.oracle import Happening
 from tests.world import World
 
 from .outline import answers_to
-from .scenes import Show, a_funded_show
+from .scenes import Show, a_funded_show, pusher_is_asked
 
 pytestmark = pytest.mark.real
-
-
-async def pusher_is_asked(world: World) -> None:
-    await world.tick("reconcile_clocks")
-    await world.work()
 
 
 def is_running(world: World, show: Show) -> bool:
