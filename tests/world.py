@@ -40,7 +40,7 @@ from goalsvc.api.stopping import Stopping
 from goalsvc.app import create_app
 from goalsvc.clock import SystemClock, to_epoch_milliseconds
 from goalsvc.context import ClipCutter, WorkerContext
-from goalsvc.domain.books import BOOKS, legs_of
+from goalsvc.domain.books import legs_of
 from goalsvc.domain.escrow import escrow_account, user_account
 from goalsvc.domain.events import TELLING_OF_TRANSFERS
 from goalsvc.domain.lanes import Lane
@@ -57,7 +57,7 @@ from goalsvc.tasks.runner import Runner, TryAgain
 from goalsvc.tasks.signing import JobSigner
 from goalsvc.wiring import open_worker_context
 from goalsvc.worker import lane_workers
-from tests.support.books import findings_of
+from tests.support.books import BOOKS, findings_of
 from tests.support.queues import AlwaysSweptWhole
 from tests.support.services import MemoryStore, RecordedCutter, RecordedNotifier, RecordedRtc
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.domain.books import BOOKS
 from goalsvc.models.seal import seal_days
-from tests.support.books import findings_of
+from tests.support.books import BOOKS, findings_of
 from tests.world import START, World
 
 from .scenes import Show, a_funded_show, a_request, an_exclusive

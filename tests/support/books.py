@@ -19,6 +19,9 @@ from goalsvc.domain.books import (
 )
 from goalsvc.domain.escrow import is_amount
 
+#: The collections that the books are kept in.
+BOOKS = ("accounts", "transfers", "earnings", "goals", "sessions", "dead_letters", "withdrawals")
+
 
 def findings_of(contents: Mapping[str, Iterable[Document]]) -> Iterator[Finding]:
     """Yields all that is wrong in these documents, by collection."""

@@ -18,11 +18,10 @@ from goalsvc import logs, request_id
 from goalsvc.api.errors import WebError, on_outage, on_own_error
 from goalsvc.api.paths import path_of
 from goalsvc.api.user_token import caller_by_token
-from goalsvc.domain.call import ENVIRONMENT, Caller, Via
+from goalsvc.domain.call import ENVIRONMENT, VIA_HEADER, Caller, Via
 from goalsvc.domain.call import Scope as ScopeName
 from goalsvc.models.keyring import Keyring
 
-VIA_HEADER = "X-Goalsvc-Via"
 ON_BEHALF_OF_HEADER = "X-Goalsvc-On-Behalf-Of"
 _LONGEST_NAME = 128
 

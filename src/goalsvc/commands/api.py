@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from goalsvc.domain.call import VIA_HEADER, Via
 from goalsvc.errors import GoalsvcError
 from goalsvc.request_id import HEADER
 
@@ -114,7 +115,7 @@ class Api:
 
     async def _call(self, method: str, path: str, **words: Any) -> object:
         own = words.pop("headers", None) or {}
-        headers = {"Authorization": f"Bearer {self._target.api_key}", "X-Goalsvc-Via": "cli", **own}
+        headers = {"Authorization": f"Bearer {self._target.api_key}", VIA_HEADER: Via.CLI, **own}
         answer = await self._request(method, path, headers=headers, **words)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise ApiRefusedError(401, "unauthorized", "the API does not take this API key (GOALSVC_API_KEY)")

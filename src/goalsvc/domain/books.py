@@ -16,9 +16,6 @@ from goalsvc.domain.reading import sequence, text
 
 Document = Mapping[str, Any]
 
-#: The collections that the books are kept in.
-BOOKS = ("accounts", "transfers", "earnings", "goals", "sessions", "dead_letters", "withdrawals")
-
 #: Tasks whose promise or dead letter frees no token.
 NO_MONEY = frozenset({
     "StartRecord", "StartSnapshot", "StopRecord", "announce_goal_started", "clip_livestream_as_asset",

@@ -26,6 +26,10 @@ class Scope(StrEnum):
 ALL_SCOPES = frozenset(Scope)
 
 
+#: The header by which the command line says that a call is its own.
+VIA_HEADER = "X-Goalsvc-Via"
+
+
 class Via(StrEnum):
     """The door by which a call came in."""
 

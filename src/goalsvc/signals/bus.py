@@ -7,6 +7,7 @@ send run side by side, one that fails does not stop its siblings, each has bound
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
@@ -74,7 +75,7 @@ class _Connection:
         return self.report(answer, at, (perf_counter() - begun) * 1000, own.refs)
 
     def report(
-        self, answer: Answer, at: Any, milliseconds: float, refs: Mapping[str, str | int | Sequence[str]] = NO_REFS
+        self, answer: Answer, at: datetime, milliseconds: float, refs: Mapping[str, str | int | Sequence[str]] = NO_REFS
     ) -> ReceiverReport:
         """Counts the answer and puts it into a report."""
         self._outcomes[type(answer)].inc()
