@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from beanie import Document
 from beanie.odm.utils.parsing import parse_obj
@@ -139,8 +139,9 @@ class Lenient(Document):
     """The numbers that writes add to (`goalsvc.models.healing`)."""
     _faults: tuple[str, ...] = PrivateAttr(default=())
 
-    # Not Beanie's, with which Pydantic would validate each document twice: once to call it, and once within it.
-    __init__ = BaseModel.__init__
+    if not TYPE_CHECKING:
+        # Not Beanie's, with which Pydantic would enter the validation of each document twice: to call it, and within it.
+        __init__ = BaseModel.__init__
 
     @property
     def faults(self) -> tuple[str, ...]:
