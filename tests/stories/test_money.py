@@ -511,6 +511,54 @@ class TestGoalRefunds:
         await world.settle()
         assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
 
+    async def test_behind_a_dead_letter_of_another(self, world: World) -> None:
+        """Each refund reckons what the earlier ones have left, so that none is promised while an earlier one has failed."""
+        world.has_dead_letters = True
+        show = await a_paid_show(world)
+        path = f"/v1/goals/{show.id}/refund"
+        earning = {"from_user_id": "viewer-2"}
+        world.database.earnings.update_one(earning, {"$set": {"from_user_id": None}})
+        body = {"amount": show.escrow // 2, "reason": "cut short"}
+        first = await world.post(path, body, key="first")
+        await world.settle(patience=600)
+        (letter,) = world.all("dead_letters")
+        assert letter["task"] == "return_payout"
+        world.database.earnings.update_one({"from_user_id": None}, {"$set": earning})
+        answer = await world.call("POST", path, {"reason": "the rest"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert letter["_id"] in answer.json()["detail"]
+        assert await world.post(path, body, key="first") == first
+        await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle()
+        await world.post(path, {"reason": "the rest"})
+        await world.settle()
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+
+    @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+    async def test_those_promised_before_another_died_are_made_in_their_order(
+        self, world: World, order: list[int]
+    ) -> None:
+        world.has_dead_letters = True
+        show = await a_paid_show(world)
+        earning = {"from_user_id": "viewer-2"}
+        world.database.earnings.update_one(earning, {"$set": {"from_user_id": None}})
+        for amount in (100, 100, None):
+            await world.post(f"/v1/goals/{show.id}/refund", {"amount": amount, "reason": "x"})
+        promised = [promise["id"] for promise in world.goal(show)["promises"] if promise["task"] == "return_payout"]
+        await world.settle(patience=600)
+        letters = [f"goals/{show.id}/{promise_id}" for promise_id in promised]
+        assert [letter["_id"] for letter in world.all("dead_letters")] == sorted(letters)
+        assert all(
+            "redrive dead letter " in world.database.dead_letters.find_one({"_id": one})["reason"]
+            for one in letters[1:]
+        )
+        world.database.earnings.update_one({"from_user_id": None}, {"$set": earning})
+        for number in order:  # no worker runs meanwhile
+            await world.post(f"/v1/dead-letters/{letters[number]}/redrive")
+        await world.settle()
+        assert world.all("dead_letters", {"state": "dead"}) == []
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+
     async def test_waits_for_the_end_of_the_payout(self, world: World) -> None:
         show = await a_paid_show(world)
         account, accounts = {"_id": f"escrow:{show.escrow_id}"}, world.database["accounts"]

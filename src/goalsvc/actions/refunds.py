@@ -23,7 +23,15 @@ from goalsvc.models.promise import add_promises_stage, array_of, promise_express
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Account, Transfer
 from goalsvc.tasks.dispatch import enqueue_promises
-from goalsvc.tasks.returns import Refund, refunds_promised, return_payout
+from goalsvc.tasks.returns import (
+    Refund,
+    letter_of,
+    promise_of,
+    promised_refunds,
+    refunds_promised,
+    refunds_unmade,
+    return_payout,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +60,8 @@ async def refund_goal(
 
     A show and the FundingGoal that paid for it have one payout; what is returned of it is counted in the show. A reference is
     given to the refund's first transfer, which is then made with the promise. Raises NotFoundError, InvalidError, ConflictError
-    `nothing_paid`, `payout_under_way`, `more_than_paid`, `reference_used`; with a reference, LedgerBusyError while an earlier
-    refund is being made.
+    `nothing_paid`, `payout_under_way`, `more_than_paid`, `reference_used`, and `conflict` while a dead letter holds an earlier
+    refund; with a reference, LedgerBusyError while an earlier refund is being made.
     """
     named = goal_id
     metadata = particulars.checked()
@@ -69,9 +77,10 @@ async def refund_goal(
     goal = await _show_of(goal) or goal
     assert goal.id is not None  # noqa: S101 - it was read from the database
     goal_id = goal.id
+    await _refuse_behind_a_dead_letter(goal, refund_id)
     before = whole_part((goal.model_extra or {}).get("returned")) or 0
     asked = paid - before if amount is None else amount
-    promise_id = f"{return_payout.name}:{refund_id}"
+    promise_id = promise_of(refund_id)
     arguments: dict[str, object] = {
         "goal_id": str(goal_id),
         "escrow_id": escrow_id,
@@ -139,6 +148,19 @@ async def refund_goal(
         paid=paid,
         created_at=instant(mapping(extra.get("returned_at")).get(refund_id)) or now,
     )
+
+
+async def _refuse_behind_a_dead_letter(goal: Goal, refund_id: str) -> None:
+    """Raises ConflictError `conflict` for a new refund while an earlier one, which must come first, has failed for good."""
+    if refund_id in promised_refunds(goal):
+        return
+    promised = refunds_promised(goal)
+    dead = [one for one in await refunds_unmade(goal) if promise_of(one) not in promised]
+    if dead:
+        message = (
+            f"refund {dead[0]} of this goal was not made in full: redrive dead letter {letter_of(goal, dead[0])} first"
+        )
+        raise ConflictError("conflict", message)
 
 
 async def _with_its_first_share(

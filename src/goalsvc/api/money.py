@@ -330,8 +330,9 @@ async def refund(
 
     The tokens come from the streamer's wallet, otherwise as a debt. The platform's fee is not returned. 409 `nothing_paid`
     for a goal that has paid nothing, `payout_under_way` while it is being paid out, `more_than_paid` for more than is left of
-    its payout. A show and the FundingGoal that paid for it have one payout. The first of its transfers has the `reference`,
-    which is unique for the streamer's wallet; all of them have the `metadata`.
+    its payout, `conflict` while an earlier refund of it is a dead letter, which must be redriven first. A show and the
+    FundingGoal that paid for it have one payout. The first of its transfers has the `reference`, which is unique for the
+    streamer's wallet; all of them have the `metadata`.
     """
     refunded = await refund_goal(context, call, ObjectId(goal_id), body.amount, body.reason, body.particulars)
     return GoalRefundView.of(refunded)

@@ -15,8 +15,9 @@ from goalsvc.domain.goals import user_id
 from goalsvc.domain.orders import Order
 from goalsvc.domain.origin import Cause
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
+from goalsvc.domain.promises import PromiseRef
 from goalsvc.domain.reading import mapping, whole
-from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError
+from goalsvc.errors import NotFoundError, NotPromisedError, NotYetError, RetryableError
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
 from goalsvc.models.ledger import move_within
@@ -44,8 +45,10 @@ async def return_payout(
 ) -> Outcome:
     """Returns `amount` of the `paid` tokens to those who paid, in proportion to what is left of each share, to the token.
 
-    The refunds of a goal are made one after another, so that each run of this one reckons the same shares. `metadata` is the
-    caller's, kept with each transfer.
+    The refunds of a goal are made in the order in which they were promised, so that each run of this one reckons the same
+    shares. `metadata` is the caller's, kept with each transfer.
+
+    Raises NotYetError while an earlier one is being made, and RetryableError where it has failed for good.
     """
     promise = context.promise
     if promise is None:
@@ -54,8 +57,10 @@ async def return_payout(
     goal = await Goal.by_id(identity)
     if goal is None:
         return Returned(Reason.UNKNOWN_GOAL)
-    if promise.promise_id in refunds_promised(goal)[1:]:
-        raise NotYetError("an earlier refund of this goal is being made", _EARLIER_SECONDS)
+    if unmade := await refunds_unmade(goal, before=refund_id):
+        if promise_of(unmade[0]) in refunds_promised(goal):
+            raise NotYetError("an earlier refund of this goal is being made", _EARLIER_SECONDS)
+        raise RetryableError(f"an earlier refund must be made first: redrive dead letter {letter_of(goal, unmade[0])}")
     refund = Refund(
         context=context,
         goal_id=identity,
@@ -92,8 +97,37 @@ async def return_payout(
 
 
 def refunds_promised(goal: Goal) -> list[str]:
-    """Returns the ids of the promises of refunds that this goal has still to make, in their order."""
+    """Returns the ids of the promises of refunds that this goal has still to make."""
     return [promise.id for promise in goal.promises if promise.task == return_payout.name]
+
+
+def promise_of(refund_id: str) -> str:
+    """Returns the id of the promise to make that refund."""
+    return f"{return_payout.name}:{refund_id}"
+
+
+def letter_of(goal: Goal, refund_id: str) -> str:
+    """Returns the id of the dead letter of that refund."""
+    return str(PromiseRef("goals", ObjectId(goal.id), promise_of(refund_id)))
+
+
+def promised_refunds(goal: Goal) -> Mapping[str, Any]:
+    """Returns the amounts of all refunds of this goal by their ids, in the order in which they were promised."""
+    return mapping((goal.model_extra or {}).get("returns"))
+
+
+async def refunds_unmade(goal: Goal, before: str | None = None) -> list[str]:
+    """Returns the ids of the refunds, of those promised `before` that one, of which a transfer is still to be made."""
+    promised = promised_refunds(goal)
+    ids = list(promised)
+    if before is not None:
+        ids = ids[: ids.index(before)] if before in promised else []
+    made = Counter[str]()
+    if ids:
+        wanted = {"metadata.refund_id": 1, "amount": 1}
+        async for transfer in Transfer.get_motor_collection().find({"tags": f"goal::{goal.id}"}, wanted):
+            made[str(mapping(transfer.get("metadata")).get("refund_id"))] += whole(transfer.get("amount")) or 0
+    return [refund_id for refund_id in ids if made[refund_id] < (whole(promised[refund_id]) or 0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
