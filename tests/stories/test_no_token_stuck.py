@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from goalsvc.domain.ids import derived_id
 from goalsvc.domain.promises import Job
 from tests.world import Document, World
 
@@ -233,3 +234,53 @@ class TestFees:
         metadata = {"funding_goal_id": show.funding_id}
         body = {"kind": "ShowGoal", "session_id": show.session_id, "levels": [{"target": 5}], "metadata": metadata}
         assert (await world.call("POST", "/v1/goals", body)).status_code == 422
+
+
+class TestLevelsOfACompletedGoal:
+    """Levels are final once the last of them is reached: the show begins or is paid, and is not refunded as well."""
+
+    @staticmethod
+    async def adds_a_level(world: World, goal_id: str) -> tuple[int, str]:
+        levels = [{name: level[name] for name in ("title", "target")} for level in world.goal(goal_id)["levels"]]
+        body = {"levels": [*levels, {"title": "More", "target": 5000}]}
+        answer = await world.call("PATCH", f"/v1/goals/{goal_id}", body)
+        return answer.status_code, answer.json()["code"]
+
+    @pytest.mark.parametrize("jobs", [0, 1, 2])
+    async def test_of_a_funding_before_it_has_ended(self, world: World, jobs: int) -> None:
+        funding = await world.given(a_funding(target=300))
+        await world.settle()
+        await world.deposits("bob", 300)
+        await contributes(world, funding, "bob", 300)
+        await world.work_off(jobs)
+        assert world.goal(funding.id)["active"]
+        assert await self.adds_a_level(world, funding.id) == (409, "goal_inactive")
+        await world.settle()
+        assert world.goal(str(derived_id(ObjectId(funding.id), "show")))["active"]
+        assert (world.balance("bob"), world.escrow(f"show_funding:{funding.id}")) == (0, 300)
+
+    @pytest.mark.parametrize("jobs", [0, 1])
+    async def test_of_a_show_before_it_has_ended(self, world: World, jobs: int) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=3))
+        await world.performs(show, seconds=400)
+        while world.progress(show) < show.seconds:
+            await world.work_off(1)
+        await world.work_off(jobs)
+        assert world.goal(show)["active"]
+        assert await self.adds_a_level(world, show.id) == (409, "goal_inactive")
+        await world.settle(patience=60)
+        assert world.balance(show.streamer) == show.escrow
+
+    async def test_that_another_service_changed_refund_no_funding_whose_show_has_begun(self, world: World) -> None:
+        funding = await world.given(a_funding(target=300))
+        await world.settle()
+        await world.deposits("bob", 300)
+        await contributes(world, funding, "bob", 300)
+        while world.database.goals.find_one({"_cls": "Goal.ShowGoal"}) is None:
+            await world.work_off(1)
+        theirs = {"$set": {"levels.0.target": 5000}}
+        world.database.goals.update_one({"_id": ObjectId(funding.id), "active": True}, theirs)
+        await world.settle()
+        assert not world.goal(funding.id)["active"]
+        assert (world.balance("bob"), world.escrow(f"show_funding:{funding.id}")) == (0, 300)
+        world.database.goals.update_one({"_id": ObjectId(funding.id)}, {"$set": {"levels.0.target": 300}})

@@ -38,12 +38,15 @@ class GoalChange:
 async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -> Goal:
     """Changes the goal in one conditional write, and answers it as it then is.
 
-    Raises InvalidError, NotFoundError, ConflictError `goal_inactive`, `goal_changed`; in each case nothing was changed.
+    Levels are final once the last of them is reached: what follows from that is under way, though the goal may not have ended
+    yet. Raises InvalidError, NotFoundError, ConflictError `goal_inactive`, `goal_changed`; in each case nothing was changed.
     """
     for _ in range(_TRIES):
         goal = await known_goal(goal_id)
         if not goal.active:
             raise ConflictError("goal_inactive", "the goal is not active")
+        if "levels" in change.fields and goal.target is not None and goal.progress >= goal.target:
+            raise ConflictError("goal_inactive", f"levels: the last one is reached, {goal.progress} of {goal.target}")
         changed = await _amend_and_tell(context, goal_id, goal, _sets(context, goal, change), _unsets(change))
         if changed is not None:
             await context.cache.drop(streamer_views(changed.metadata.user_id))

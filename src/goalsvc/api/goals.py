@@ -145,7 +145,10 @@ async def read_goal(goal_id: IdText) -> AnyGoal:
 @router.patch("/{goal_id}", summary="Change a goal", responses=responses(401, 404, 409, 422, 503))
 @requires(Scope.WRITE)
 async def change_goal(context: ContextOf, goal_id: IdText, body: GoalPatch) -> AnyGoal:
-    """Changes the end, the platform's own metadata, or levels that are not reached yet, of a goal that goes on."""
+    """Changes the end, the platform's own metadata, or levels that are not reached yet, of a goal that goes on.
+
+    Once the last level is reached, levels are final: 409 `goal_inactive`, also in the moment before the goal ends.
+    """
     changed = GoalChange(
         fields=frozenset(body.model_fields_set),
         exp=body.exp,

@@ -27,6 +27,7 @@ from goalsvc.signals.receiver import on, receiver
 from goalsvc.tasks.division import fee_bps_of, held_for, settle_exclusive_share, share_of
 from goalsvc.tasks.ending import deactivate_goal
 from goalsvc.tasks.escrow import escrow_out, hold_exclusive, refund_escrow
+from goalsvc.tasks.settling import has_begun_its_show
 
 # -- shows ------------------------------------------------------------------------------------------------------------
 
@@ -79,6 +80,8 @@ async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outc
     The refund of a show waits while a late webhook may still complete it.
     """
     if event.target_reached:
+        return Returned(Reason.TARGET_REACHED)
+    if event.kind is GoalKind.FUNDING and await has_begun_its_show(ObjectId(event.goal_id)):
         return Returned(Reason.TARGET_REACHED)
     if event.kind is GoalKind.FUNDING:
         escrow_id, user_id = show_escrow(ObjectId(event.goal_id)), event.streamer_id

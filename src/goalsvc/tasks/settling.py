@@ -14,6 +14,7 @@ from goalsvc.clock import from_epoch_milliseconds
 from goalsvc.context import Context
 from goalsvc.domain.channels import goal_channel
 from goalsvc.domain.goals import PERFORMED, GoalKind
+from goalsvc.domain.ids import derived_id
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.performance import LATE_FOR, Owner, Rule
 from goalsvc.errors import ExternalServiceError, NotYetError
@@ -113,9 +114,19 @@ def wait_until_counted(context: Context, goal: Goal) -> None:
 
 
 async def completed_after_all(context: Context, goal_id: str) -> bool:
-    """Returns whether that goal is a show whose target is reached, once no webhook counts any more; then nothing is refunded.
+    """Returns whether what that goal brought in is a performer's, once no webhook counts any more; then nothing is refunded.
 
+    It is so of a show whose target is reached, and of a funding whose show has begun, whatever became of its levels.
     Raises NotYetError while seconds are still being counted.
     """
     goal = await final_goal(context, goal_id)
-    return goal is not None and goal.kind is GoalKind.SHOW and bool(goal.target) and goal.progress >= (goal.target or 0)
+    if goal is None or goal.id is None:
+        return False
+    if goal.kind is GoalKind.FUNDING:
+        return await has_begun_its_show(goal.id)
+    return goal.kind is GoalKind.SHOW and goal.target is not None and goal.progress >= goal.target
+
+
+async def has_begun_its_show(funding_goal: ObjectId) -> bool:
+    """Returns whether the show exists that this FundingGoal pays for: the show's end settles the escrow, not the funding's."""
+    return await Goal.by_id(derived_id(funding_goal, "show")) is not None
