@@ -1,5 +1,6 @@
 """Nobody is paid for what no document promises, and no token stays where nothing leads to it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from bson import ObjectId
 
 from goalsvc.domain.ids import derived_id
 from goalsvc.domain.promises import Job
+from goalsvc.errors import LedgerBusyError, UnusableDocumentError
+from goalsvc.models.goal import FundingGoal, Goal, TriggerGoal
 from tests.world import Document, World
 
 from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, contributes
@@ -284,3 +287,98 @@ class TestLevelsOfACompletedGoal:
         assert not world.goal(funding.id)["active"]
         assert (world.balance("bob"), world.escrow(f"show_funding:{funding.id}")) == (0, 300)
         world.database.goals.update_one({"_id": ObjectId(funding.id)}, {"$set": {"levels.0.target": 300}})
+
+
+class TestGoalsOfAnEndedSession:
+    """No goal outlives its session: it would hold what is contributed to it for ever."""
+
+    async def test_one_that_is_created_while_its_session_ends(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage = await world.given(a_stage())
+        insert = FundingGoal.insert
+
+        async def insert_late(goal: FundingGoal, **options: Any) -> Any:
+            monkeypatch.setattr(FundingGoal, "insert", insert)
+            await world.post(f"/v1/sessions/{stage.session_id}/end")
+            await world.settle()  # the job that ends its goals finds none
+            return await insert(goal, **options)
+
+        monkeypatch.setattr(FundingGoal, "insert", insert_late)
+        body = {"kind": "FundingGoal", "session_id": stage.session_id, "levels": [{"title": "", "target": 100}]}
+        made = await world.post("/v1/goals", {**body, "metadata": {"show": {"title": "", "target": 60}}})
+        assert made["active"] is False
+        await world.deposits("bob", 40)
+        gift = {"user_id": "bob", "amount": 40}
+        answer = await world.call("POST", f"/v1/goals/{made['id']}/contributions", gift)
+        assert (answer.status_code, answer.json()["code"]) == (409, "goal_inactive")
+        await world.settle()
+        (told,) = world.all("events", {"type": "goal.ended"})
+        assert told["goal_id"] == made["id"]
+
+    async def test_the_price_of_a_request_goes_back(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage = await world.given(a_stage())
+        await world.deposits("bob", 300)
+        insert = TriggerGoal.insert
+
+        async def insert_late(goal: TriggerGoal, **options: Any) -> Any:
+            monkeypatch.setattr(TriggerGoal, "insert", insert)
+            await world.post(f"/v1/sessions/{stage.session_id}/end")
+            await world.settle()
+            return await insert(goal, **options)
+
+        monkeypatch.setattr(TriggerGoal, "insert", insert_late)
+        metadata = {"viewer_id": "bob", "private": True, "price": 300, "exclusive": {"title": "", "target": 60}}
+        body = {"kind": "TriggerGoal", "session_id": stage.session_id, "metadata": metadata}
+        made = await world.post("/v1/goals", body)
+        await world.settle(patience=60)
+        assert (world.balance("bob"), world.escrow(f"trigger:{made['id']}")) == (300, 0)
+
+    @staticmethod
+    def fails_once(monkeypatch: pytest.MonkeyPatch, error: Exception, times: int = 1) -> None:
+        """Lets that many ends of a goal fail."""
+        deactivate: Callable[..., Any] = Goal.deactivate.__func__  # type: ignore[attr-defined]
+        left_to_fail = [error] * times
+
+        async def failing(cls: type[Goal], *arguments: Any, **options: Any) -> Any:
+            if left_to_fail:
+                raise left_to_fail.pop()
+            return await deactivate(cls, *arguments, **options)
+
+        monkeypatch.setattr(Goal, "deactivate", classmethod(failing))
+
+    async def test_one_that_others_are_changing_ends_a_moment_later(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        funding = await world.given(a_funding(target=300))
+        await world.deposits("bob", 100)
+        await contributes(world, funding, "bob", 100)
+        await world.settle()
+        self.fails_once(monkeypatch, LedgerBusyError("others moved the clock 20 times in a row"))
+        await world.post(f"/v1/sessions/{funding.session_id}/end")
+        await world.settle()
+        assert (world.goal(funding.id)["active"], world.balance("bob")) == (False, 100)
+        assert len(world.all("events", {"type": "session.ended"})) == 1
+
+    async def test_one_that_cannot_be_used_is_a_dead_letter_and_the_others_end(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.has_dead_letters = True
+        funding = await world.given(a_funding(target=300))
+        levels = [{"title": "", "target": 60}]
+        body = {"kind": "KaraokeGoal", "session_id": funding.session_id, "levels": levels}
+        karaoke = await world.post("/v1/goals", body)
+        await world.deposits("bob", 100)
+        await contributes(world, funding, "bob", 100)
+        await world.settle()
+        self.fails_once(monkeypatch, UnusableDocumentError(f"goals/{funding.id}", "document", "refuses a change"))
+        await world.post(f"/v1/sessions/{funding.session_id}/end")
+        await world.settle()
+        assert (world.goal(funding.id)["active"], world.goal(karaoke["id"])["active"]) == (True, False)
+        (letter,) = world.all("dead_letters")
+        assert (letter["task"], letter["state"]) == ("end_session", "dead")
+        assert f"goals/{funding.id}: document: refuses a change" in letter["reason"]
+        assert len(world.all("events", {"type": "session.ended"})) == 1
+        await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle()
+        assert (world.goal(funding.id)["active"], world.balance("bob")) == (False, 100)

@@ -27,7 +27,7 @@ from goalsvc.domain.views import streamer_views
 from goalsvc.errors import ConflictError, InvalidError
 from goalsvc.models.events import of_goal
 from goalsvc.models.exclusivity import Parties
-from goalsvc.models.goal import KINDS, Goal
+from goalsvc.models.goal import ENDED, KINDS, PAUSED, Goal
 from goalsvc.models.session import Session
 from goalsvc.signals.notices import WalletUpdated
 from goalsvc.tasks.dispatch import enqueue_promises
@@ -51,7 +51,8 @@ class GoalPlan:
 async def create_goal(context: Context, call: Call, plan: GoalPlan) -> Goal:
     """Creates the goal, and what goes with its kind; a repeat of the call finds the goal that it created.
 
-    Raises InvalidError, NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
+    Where its session ended meanwhile, the goal has ended with it, and its price goes back to the viewer. Raises InvalidError,
+    NotFoundError, ConflictError, InsufficientFundsError; in each case nothing was changed.
     """
     session = await known_session(plan.session_id)
     goal_id = call.new_id
@@ -59,8 +60,24 @@ async def create_goal(context: Context, call: Call, plan: GoalPlan) -> Goal:
     if created is None:
         created = await _create(context, goal_id, plan, session)
     await _embed(session, created, created.conditions.exclusive_to or created.metadata.viewer_id)
+    created = await _ended_with_its_session(context, created, plan.session_id)
     await context.cache.drop(streamer_views(session.user_id))
     return created
+
+
+async def _ended_with_its_session(context: Context, goal: Goal, session_id: ObjectId) -> Goal:
+    """Returns the goal as it is once its session was read again.
+
+    The end of a session ends the goals that it finds. One that was inserted after that sees here that the session has ended.
+    """
+    session, goal_id = await Session.by_id(session_id), ObjectId(goal.id)
+    if session is None or session.open or not goal.active:
+        return goal
+    ended: Goal | None = await Goal.deactivate(goal_id, context.clock.now(), context.origin)
+    if ended is None:
+        return await known_goal(goal_id)
+    enqueue_promises(context, ended, [PAUSED, ENDED])
+    return ended
 
 
 async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: Session) -> Goal:

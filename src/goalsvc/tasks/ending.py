@@ -1,7 +1,7 @@
 """The end of goals: when completed, when their time has come, when their session ends."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from goalsvc.domain.documents import Query
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
-from goalsvc.errors import LedgerBusyError, NotYetError, UnusableDocumentError
+from goalsvc.errors import GoalsvcError, LedgerBusyError, NotYetError, UnusableDocumentError
 from goalsvc.models.events import of_session
 from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
@@ -81,25 +81,36 @@ async def expire_goals(context: Context) -> Outcome:
     """Ends the goals whose `exp` has passed."""
     now = context.clock.now()
     expired = {"exp": at_most(now)}
-    return await _end_all(context, expired, expired, "exp", expired=True)
+    outcome, _ = await _end_all(context, expired, expired, "exp", expired=True)
+    return outcome  # those that were passed over are looked at again by the next run
 
 
 @task()
 async def end_session(context: Context, *, session_id: DocumentId) -> Outcome:
-    """Ends the open goals of a session that has ended."""
+    """Ends the open goals of a session that has ended.
+
+    Raises what kept the first goal from its end, once all others are ended and the end of the session is told: a goal that
+    others are changing is tried again, and one that cannot be used is a dead letter.
+    """
     where = {"conditions.session_id": {"$in": [ObjectId(session_id), session_id]}}
-    ended = await _end_all(context, where, {}, "_id")
+    ended, left = await _end_all(context, where, {}, "_id")
     session = await Session.by_id(ObjectId(session_id))
-    if session is None or session.statuses.ended is None:
+    events = []
+    if session is not None and session.statuses.ended is not None:
+        events = [of_session("session.ended", session, session.statuses.ended, context.origin.cause)]
+    if left:
+        await context.events.write(events)
+        raise next((error for error in left if isinstance(error, LedgerBusyError)), left[0])
+    if not events:
         return ended
-    told = of_session("session.ended", session, session.statuses.ended, context.origin.cause)
-    return Done(ended.what if isinstance(ended, Done) else "no open goals", events=(told,))
+    return Done(ended.what if isinstance(ended, Done) else "no open goals", events=tuple(events))
 
 
 async def _end_all(
     context: Context, where: Mapping[str, object], still: Mapping[str, object], order: str, *, expired: bool = False
-) -> Outcome:
-    ended = 0
+) -> tuple[Outcome, Sequence[GoalsvcError]]:
+    """Ends these goals; returns what was done, and what kept each of the others from its end."""
+    ended, left = 0, list[GoalsvcError]()
     ours = {**where, "active": ACTIVE, "_cls": {"$in": CLASSES}}
     found = Goal.get_motor_collection().find(ours, {"_id": 1, "exp": 1}).sort(order)
     async for document in found:
@@ -111,6 +122,7 @@ async def _end_all(
             goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
         except (UnusableDocumentError, LedgerBusyError) as error:
             log.warning("a goal is not ended: %s", error.message)
+            left.append(error)
             continue
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
@@ -119,4 +131,4 @@ async def _end_all(
                 break
     if ended == _BATCH:
         raise NotYetError("there are more goals to end", 0.0)
-    return Done(f"{ended} goals") if ended else Returned(Reason.ALREADY_DONE)
+    return Done(f"{ended} goals") if ended else Returned(Reason.ALREADY_DONE), left
