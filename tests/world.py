@@ -642,7 +642,7 @@ class World:
         ended = [event for event in tracked if event["name"] == "goal.ended"]
         assert len(ended) == (0 if goal["active"] else 1), goal
         levels = [event["level"] for event in tracked if event["name"] == "goal.completed"]
-        reached = sum(level["target"] <= goal.get("progress", 0) for level in goal.get("levels", []))
+        reached = sum(0 < level["target"] <= goal.get("progress", 0) for level in goal.get("levels", []))
         assert len(levels) == len(set(levels)), goal
         assert max(levels, default=0) == reached, goal
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from goalsvc.domain.ids import derived_id
+from goalsvc.domain.ids import derived_id, exclusive_of
 from goalsvc.domain.promises import Job
 from goalsvc.errors import LedgerBusyError, UnusableDocumentError
 from goalsvc.models.goal import FundingGoal, Goal, TriggerGoal
-from tests.world import Document, World
+from tests.world import Document, World, joined, left, occupied, vacated
 
-from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, contributes
+from .scenes import Show, a_funded_show, a_funding, a_request, a_stage, an_exclusive, contributes
 
 pytestmark = pytest.mark.real
 
@@ -382,3 +382,132 @@ class TestGoalsOfAnEndedSession:
         await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
         await world.settle()
         assert (world.goal(funding.id)["active"], world.balance("bob")) == (False, 100)
+
+
+#: What another service may make of the show that a FundingGoal pays for, so that it cannot begin.
+NO_SHOW: list[Document] = [
+    {"$unset": {"metadata.show": True}},
+    {"$set": {"metadata.show.target": "360"}},
+    {"$set": {"metadata.show.target": 12.5}},
+    {"$set": {"metadata.show.target": 0}},
+    {"$set": {"metadata.show.target": -5}},
+    {"$unset": {"conditions.session_id": True}},
+]
+
+
+class TestOddFields:
+    """Whatever other services make of a goal's fields, its tokens reach a user, or a dead letter names what is missing."""
+
+    @pytest.mark.parametrize("change", NO_SHOW, ids=str)
+    async def test_a_funding_that_can_begin_no_show_is_refunded(self, world: World, change: Document) -> None:
+        funding = await world.given(a_funding(target=300))
+        world.database.goals.update_one({"_id": ObjectId(funding.id)}, change)
+        await world.deposits("bob", 300)
+        await contributes(world, funding, "bob", 300)
+        self._expect_a_refund_of_a_reached_goal(world)
+        await world.settle(patience=60)
+        assert world.database.goals.find_one({"_cls": "Goal.ShowGoal"}) is None
+        assert (world.balance("bob"), world.escrow(f"show_funding:{funding.id}")) == (300, 0)
+
+    @staticmethod
+    def _expect_a_refund_of_a_reached_goal(world: World) -> None:
+        """A world takes a reached goal for one that is paid."""
+        world._due_to = lambda _funding, earning: ("refund", earning["from_user_id"])  # type: ignore[method-assign]
+
+    @pytest.mark.parametrize("target", [0, -5])
+    async def test_a_show_without_a_target_above_0_is_not_completed_and_refunded_at_its_end(
+        self, world: World, target: int
+    ) -> None:
+        show = await world.given(a_funded_show(seconds=360, earnings=2))
+        await world.settle()
+        world.database.goals.update_one({"_id": ObjectId(show.id)}, {"$set": {"levels.0.target": target}})
+        self._expect_a_refund_of_a_reached_goal(world)
+        await world.performs(show, seconds=60)
+        await world.settle()
+        assert world.goal(show)["active"]
+        await world.ends(show)
+        await world.settle(patience=600)
+        assert {viewer: world.balance(viewer) for viewer in show.contributions} == show.contributions
+
+    @pytest.mark.parametrize("target", [0, -5])
+    async def test_an_exclusive_that_was_asked_for_without_a_target(self, world: World, target: int) -> None:
+        request = await world.given(a_request(price=300))
+        asked = {"$set": {"metadata.exclusive.target": target}}
+        world.database.goals.update_one({"_id": ObjectId(request.id)}, asked)
+        await world.post(f"/v1/goals/{request.id}/agree")
+        await world.settle()
+        exclusive = str(exclusive_of(ObjectId(request.id)))
+        assert world.goal(exclusive).get("levels", []) == []
+        await world.post(f"/v1/goals/{exclusive}/end")
+        await world.settle(patience=600)
+        assert (world.balance("bob"), world.escrow(f"exclusive:{exclusive}")) == (300, 0)
+
+    @pytest.mark.parametrize("seconds", [0, 100])
+    @pytest.mark.parametrize("target", [0, -5])
+    async def test_an_exclusive_whose_target_is_not_above_0_is_untimed(
+        self, world: World, target: int, seconds: int
+    ) -> None:
+        exclusive = await world.given(an_exclusive(price=300))
+        await world.settle()
+        world.database.goals.update_one({"_id": ObjectId(exclusive.id)}, {"$set": {"levels.0.target": target}})
+        if seconds:
+            await world.hears(joined(exclusive), joined(exclusive, exclusive.viewer))
+            await world.after(seconds=seconds)
+            await world.hears(left(exclusive), left(exclusive, exclusive.viewer))
+        await world.ends(exclusive)
+        await world.settle(patience=600)
+        paid = (world.balance("alice"), world.balance("bob"), world.escrow(exclusive.escrow_id))
+        assert paid == ((300, 0, 0) if seconds else (0, 300, 0))
+
+    @pytest.mark.parametrize("verb", ["agree", "decline"])
+    async def test_a_hold_moves_though_its_request_is_not_called_private(self, world: World, verb: str) -> None:
+        request = await world.given(a_request(price=300))
+        world.database.goals.update_one({"_id": ObjectId(request.id)}, {"$unset": {"metadata.private": True}})
+        await world.post(f"/v1/goals/{request.id}/{verb}")
+        await world.settle(patience=60)
+        exclusive = f"exclusive:{exclusive_of(ObjectId(request.id))}"
+        assert world.escrow(request.escrow_id) == 0
+        assert (world.escrow(exclusive), world.balance("bob")) == ((300, 0) if verb == "agree" else (0, 300))
+
+    @staticmethod
+    async def stands_alone(world: World, goal: Any, seconds: int) -> None:
+        """The channel is occupied for a while, by whom is not told."""
+        await world.hears(occupied(goal))
+        await world.after(seconds=seconds)
+        await world.hears(vacated(goal))
+
+    async def test_an_exclusive_of_no_streamer_pays_nobody(self, world: World) -> None:
+        world.has_dead_letters = True
+        exclusive = await world.given(an_exclusive(price=360, seconds=360))
+        await world.settle()
+        goal = {"_id": ObjectId(exclusive.id)}
+        world.database.goals.update_one(goal, {"$unset": {"metadata.user_id": True}})
+        world.arrivals.clear()
+        await self.stands_alone(world, exclusive, 100)
+        await world.ends(exclusive)
+        await world.settle(patience=900)
+        assert (world.account("user:"), world.escrow(exclusive.escrow_id)) == (0, 100)
+        assert world.balance("bob") == 260
+        (letter,) = world.all("dead_letters", {"task": "deactivate_goal"})
+        assert "metadata.user_id: required" in letter["reason"]
+        world.database.goals.update_one(goal, {"$set": {"metadata.user_id": "alice"}})
+        await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle(patience=900)
+        assert (world.balance("alice"), world.escrow(exclusive.escrow_id)) == (100, 0)
+
+    async def test_a_show_of_no_streamer_pays_nobody(self, world: World) -> None:
+        world.has_dead_letters = True
+        show = await world.given(a_funded_show(seconds=360, earnings=2))
+        await world.settle()
+        world.database.goals.update_one({"_id": ObjectId(show.id)}, {"$unset": {"metadata.user_id": True}})
+        world.database.sessions.update_many({}, {"$unset": {"user_id": True}})
+        await self.stands_alone(world, show, 400)
+        await world.settle(patience=900)
+        assert world.escrow(show.escrow_id) == show.escrow
+        (letter,) = world.all("dead_letters")
+        assert "metadata.user_id: required" in letter["reason"]
+        world.database.goals.update_one({"_id": ObjectId(show.id)}, {"$set": {"metadata.user_id": "alice"}})
+        world.database.sessions.update_many({}, {"$set": {"user_id": "alice"}})
+        await world.post(f"/v1/dead-letters/{letter['_id']}/redrive")
+        await world.settle(patience=900)
+        assert (world.escrow(show.escrow_id), world.balance("alice")) == (0, show.escrow)

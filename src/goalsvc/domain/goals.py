@@ -123,14 +123,24 @@ class Metadata(_Value):
     fee_bps: Whole | None = None
     """The platform's share of a payout in hundredths of a percent; absent: `GOALSVC_PLATFORM_FEE_BPS`."""
 
+    @property
+    def funded_show(self) -> ShowPlan | None:
+        """The show that a FundingGoal pays for; None where `show` is missing, or has no target above 0."""
+        return self.show if self.show is not None and self.show.target > 0 else None
+
 
 #: The largest target of anything that is performed.
 LONGEST_TARGET_SECONDS = 86_400
 
 
 def level_of(levels: Sequence[Level], progress: int) -> int:
-    """How many levels that progress has reached."""
-    return sum(level.target <= progress for level in levels)
+    """How many levels that progress has reached; one whose target is not above 0 counts as absent."""
+    return sum(0 < level.target <= progress for level in levels)
+
+
+def last_target(levels: Sequence[Level]) -> int | None:
+    """The threshold of the last level; None without levels. One that is not above 0 counts as absent."""
+    return next((level.target for level in reversed(levels) if level.target > 0), None)
 
 
 class HasLevels:
@@ -149,5 +159,5 @@ class HasLevels:
 
     @property
     def target(self) -> int | None:
-        """The threshold of the last level; None without levels."""
-        return self.levels[-1].target if self.levels else None
+        """The threshold of the last level; None without levels (`last_target`)."""
+        return last_target(self.levels)

@@ -104,7 +104,8 @@ def _request_text(goal: Document) -> str:
 
 def _levels(goal: Document) -> list[Level]:
     found = [_dict(one) for one in _list(goal.get("levels"))]
-    return [Level(title=str(one.get("title", "")), target=_number(one.get("target"))) for one in found]
+    levels = [Level(title=str(one.get("title", "")), target=_number(one.get("target"))) for one in found]
+    return [level for level in levels if level.target > 0]
 
 
 def _number(value: object) -> int:

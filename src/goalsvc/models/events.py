@@ -114,7 +114,7 @@ def followed_by(event: GoalEvent) -> dict[str, str]:
         return {}
     goal_id = ObjectId(event.goal_id)
     if isinstance(event, GoalCompleted) and event.kind is GoalKind.FUNDING and event.target_reached:
-        return {"show_goal_id": str(derived_id(goal_id, "show"))} if event.metadata.show is not None else {}
+        return {"show_goal_id": str(derived_id(goal_id, "show"))} if event.metadata.funded_show is not None else {}
     if isinstance(event, GoalEnded) and event.kind is GoalKind.TRIGGER and event.triggerer is not None:
         return {"exclusive_goal_id": str(exclusive_of(goal_id))} if event.metadata.exclusive is not None else {}
     return {}

@@ -24,7 +24,7 @@ from goalsvc.domain.goals import (
 )
 from goalsvc.domain.origin import Origin
 from goalsvc.domain.performance import LATE_FOR, GoalClock, Rule, Turned
-from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole_part
+from goalsvc.domain.reading import Flag, Instant, WholePart, instant, mapping, sequence, whole, whole_part
 from goalsvc.errors import LedgerBusyError, NotYetError
 from goalsvc.models.filters import ACTIVE, counts, equal_to, objects_stage
 from goalsvc.models.goal_indexes import INDEXES
@@ -354,8 +354,8 @@ def rule_of(document: Mapping[str, object], exclusive_rule: Rule = Rule.AUTO) ->
 
 def target_reached(document: Mapping[str, object]) -> bool:
     """Returns whether the goal's last level is reached by its progress; not, where either cannot be read."""
-    levels = sequence(document.get("levels"))
-    target = whole_part(mapping(levels[-1]).get("target")) if levels else None
+    targets = [whole(mapping(level).get("target")) for level in sequence(document.get("levels"))]
+    target = next((target for target in reversed(targets) if target is not None and target > 0), None)
     progress = whole_part(document.get("progress"))
     return target is not None and progress is not None and progress >= target
 

@@ -98,7 +98,7 @@ async def start_funded_show(context: Context, event: GoalCompleted) -> Outcome:
         return Returned(Reason.NOT_THE_LAST_LEVEL)
     if event.conditions.session_id is None:
         return Returned(Reason.NO_SESSION)
-    plan = event.metadata.show
+    plan = event.metadata.funded_show
     if plan is None:
         return Returned(Reason.NO_SHOW)
     funding_goal = ObjectId(event.goal_id)
@@ -151,7 +151,7 @@ async def start_agreed_exclusive(context: Context, event: GoalEnded) -> Outcome:
     target = min(max(plan.target, 60), LONGEST_TARGET_SECONDS)
     exclusive = ExclusiveGoal(
         id=exclusive_of(trigger_goal),
-        levels=[Level(title=plan.title, target=plan.target)] if plan.target else [],
+        levels=[Level(title=plan.title, target=plan.target)] if plan.target > 0 else [],
         conditions=Conditions(session_id=session_id, exclusive_to=viewer, trigger_goal_id=trigger_goal),
         metadata=Metadata(
             user_id=event.streamer_id, viewer_id=viewer, price=event.metadata.price, fee_bps=event.metadata.fee_bps

@@ -53,6 +53,8 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
     began, ended, performer = None, None, event.streamer_id
     if isinstance(session, Session):
         began, ended, performer = session.statuses.started, session.statuses.ended, session.user_id or event.streamer_id
+    if not performer:
+        raise InvalidError("metadata.user_id", f"required: escrow {show_escrow(funding_goal)} is the performer's")
     payout = escrow_out.follow_up(
         escrow_id=show_escrow(funding_goal),
         user_id=performer,
@@ -77,11 +79,10 @@ async def trigger_show_escrow_transfer(context: Context, event: GoalCompleted) -
 async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outcome:
     """Promises every contributor their tokens back when a show, or its funding, ended below its target.
 
-    The refund of a show waits while a late webhook may still complete it.
+    Also of a funding that reached its target and can begin no show, for want of a session or a target of the show. The refund
+    of a show waits while a late webhook may still complete it.
     """
-    if event.target_reached:
-        return Returned(Reason.TARGET_REACHED)
-    if event.kind is GoalKind.FUNDING and await has_begun_its_show(ObjectId(event.goal_id)):
+    if await _is_a_performers(event):
         return Returned(Reason.TARGET_REACHED)
     if event.kind is GoalKind.FUNDING:
         escrow_id, user_id = show_escrow(ObjectId(event.goal_id)), event.streamer_id
@@ -97,6 +98,14 @@ async def trigger_show_escrow_refund(context: Context, event: GoalEnded) -> Outc
         return Done(follow_ups=(refund,))
     what = f"waits for late webhooks until {event.settles_at.isoformat()}"
     return Done(what, follow_ups=(refund.not_before(event.settles_at),))
+
+
+async def _is_a_performers(event: GoalEnded) -> bool:
+    """Returns whether what that goal brought in goes to a performer: a show was completed, or a funding has its show."""
+    if event.kind is not GoalKind.FUNDING:
+        return event.target_reached
+    can_begin = event.conditions.session_id is not None and event.metadata.funded_show is not None
+    return (event.target_reached and can_begin) or await has_begun_its_show(ObjectId(event.goal_id))
 
 
 def _funding_of(event: GoalEvent, session: Session | Reason) -> ObjectId | Reason:
@@ -159,7 +168,7 @@ def _later(event: GoalEnded, share: str) -> Outcome:
 )
 async def settle_exclusive_escrow(context: Context, event: GoalEnded) -> Outcome:
     """Owes the performer of a timed exclusive the performed share of its escrow."""
-    if event.target is None or event.target <= 0:
+    if event.target is None:
         return Returned(Reason.NOT_TIMED)
     if event.settles_at is not None:
         return _later(event, COMPLETED)
@@ -223,12 +232,15 @@ def _without_viewer(escrow_id: str, held: int) -> Outcome:
     returns={Reason.OTHER_GOAL_KIND, Reason.NOT_PRIVATE, Reason.NOTHING_HELD, Reason.NO_VIEWER},
 )
 async def handle_trigger_private_goal_escrow(context: Context, event: GoalEnded) -> Outcome:
-    """Promises the hold of a private request to its exclusive when it was agreed to and can begin, else to the viewer."""
-    if not event.metadata.private:
-        return Returned(Reason.NOT_PRIVATE)
+    """Promises the hold of a private request to its exclusive when it was agreed to and can begin, else to the viewer.
+
+    A hold is what tells a private request: `metadata.private` may have been removed since.
+    """
     goal_id = ObjectId(event.goal_id)
     escrow_id = trigger_escrow(goal_id)
     held = await Account.freeze(escrow_id)
+    if held == 0 and not event.metadata.private:
+        return Returned(Reason.NOT_PRIVATE)
     if event.viewer_id is None:
         return _without_viewer(escrow_id, held)
     if held == 0:

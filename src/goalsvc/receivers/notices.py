@@ -88,7 +88,7 @@ async def notify_viewer_change_stream_for_show(context: Context, event: GoalProg
         return Returned(Reason.TARGET_NOT_REACHED)
     if event.level == event.level_before:
         return Returned(Reason.NO_NEW_LEVEL)
-    plan = event.metadata.show
+    plan = event.metadata.funded_show
     notice = StreamChanged.of(
         event,
         show=ShowNotice(title=shortened(plan.title), target=plan.target) if plan else None,

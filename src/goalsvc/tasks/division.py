@@ -14,7 +14,7 @@ from goalsvc.domain.escrow import (
 )
 from goalsvc.domain.goals import Metadata
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
-from goalsvc.errors import RetryableError
+from goalsvc.errors import InvalidError, RetryableError
 from goalsvc.models.wallet import Account, Transfer
 from goalsvc.tasks import announcements
 from goalsvc.tasks.arguments import DocumentId, SettlingEvent
@@ -67,8 +67,10 @@ async def held_for(goal_id: ObjectId, request: ObjectId | None) -> tuple[str, in
 def share_of(goal_id: str, escrow_id: str, event: str, user_id: str, amount: int, fee_bps: int = 0) -> FollowUp:
     """Returns one share of an escrow without earnings, as a follow-up: the goal itself is its document.
 
-    `fee_bps` is the platform's fee, which is taken from a payout.
+    `fee_bps` is the platform's fee, which is taken from a payout. Raises InvalidError for a share that is nobody's.
     """
+    if not user_id:
+        raise InvalidError("metadata.user_id", f"required: {amount} tokens of escrow {escrow_id} are the performer's")
     metadata = {"doc_id": goal_id, "user_id": user_id, "amount": amount}
     fee = {"fee_bps": fee_bps} if fee_bps else {}
     follow_up = transfer_escrow.follow_up(

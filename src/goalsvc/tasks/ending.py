@@ -52,7 +52,7 @@ async def deactivate_goal(context: Context, *, goal_id: DocumentId, paused_since
     goal, settled = await decide(context, goal)
     wait_until_counted(context, goal)
     reports = []
-    if goal.kind is GoalKind.EXCLUSIVE and not goal.levels and goal.progress > 0:
+    if goal.kind is GoalKind.EXCLUSIVE and goal.target is None and goal.progress > 0:
         # Without a target nothing completes it but its end.
         reports.append(await context.bus.send(context, announcements.completed(goal, f"{goal_id}:completed", now)))
     ended_at = goal.exp or now

@@ -48,6 +48,7 @@ from goalsvc.tasks.escrow_records import (
     all_announced,
     all_settled,
     bury,
+    payee_of,
     report_remainder,
     settled_of,
     share_event,
@@ -86,6 +87,8 @@ async def escrow_out(
     fee_bps: FeeBps = 0,
 ) -> Outcome:
     """Pays every earning that the escrow holds to the streamer, whatever its date; `nbf` and `exp` are for analytics."""
+    if not user_id:
+        raise InvalidError("user_id", f"required: escrow {escrow_id} is the performer's")
     return await _settle_all(context, escrow_out, goal_id, escrow_id, COMPLETED, user_id, fee_bps)
 
 
@@ -121,7 +124,7 @@ async def _settle_all(
         settled = await settled_of(escrow_id, event, batch, payee) if some_settled else frozenset[str]()
         left: list[list[str]] = []
         for earning in batch:
-            doc_id, to_user_id = str(earning["_id"]), payee or str(earning["from_user_id"])
+            doc_id, to_user_id = str(earning["_id"]), payee_of(earning, payee)
             if transfer_id_of(event, escrow_id, doc_id, to_user_id) not in settled:
                 left.append([doc_id, to_user_id])
         outstanding += len(left)

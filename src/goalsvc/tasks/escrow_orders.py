@@ -63,7 +63,12 @@ def order_of(
     share: EscrowShare | None,
     fee_bps: int,
 ) -> Order:
-    """Returns the order of a transfer that a job makes, with the claim on which it rests. Only a payout has a fee."""
+    """Returns the order of a transfer that a job makes, with the claim on which it rests. Only a payout has a fee.
+
+    Raises InvalidError for an amount that is none, and without a user to whom it goes.
+    """
+    if not to_user_id:
+        raise InvalidError("to_user_id", f"required: transfer {transfer_id} has nobody to go to")
     fee_bps = fee_bps if share is not None and share.paid else 0
     check_amount({"_id": transfer_id, "amount": amount}, "transfer")
     to_user, fee = split(amount, fee_bps)

@@ -24,9 +24,14 @@ async def settled_of(
     escrow_id: str, event: str, earnings: list[Mapping[str, object]], payee: str | None
 ) -> frozenset[str]:
     """Returns the transfer ids of those of these shares that have been settled and announced."""
-    shares = [transfer_id_of(event, escrow_id, str(e["_id"]), payee or str(e["from_user_id"])) for e in earnings]
+    shares = [transfer_id_of(event, escrow_id, str(one["_id"]), payee_of(one, payee)) for one in earnings]
     settled = BiEscrow.get_motor_collection().find({"_id": {"$in": shares}, "state": "settled"}, {"_id": 1})
     return frozenset([share["_id"] async for share in settled])
+
+
+def payee_of(earning: Mapping[str, object], payee: str | None) -> str:
+    """Returns to whom this earning goes: to the `payee` of a payout; in a refund, which has none, to whom it came from."""
+    return payee if payee is not None else str(earning["from_user_id"])
 
 
 async def write_bi(context: Context, escrow_id: str, event: str, metadata: Stored, state: str, *, asks: bool) -> bool:
