@@ -117,6 +117,47 @@ class TestRedrive:
         assert again.status_code == 409
         assert "tried again before by key env at 2026-" in again.json()["detail"]
 
+    @pytest.mark.parametrize("number", [1, 30])
+    async def test_of_letters_that_die_again_before_they_are_marked_leaves_them_dead(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        letters, mark = bury(world, number), DeadLetter.redrive
+        world.database.dead_letters.update_many({}, {"$set": {"arguments": {}}})  # without them the task dies at once
+
+        async def workers_are_faster(*given: Any) -> None:
+            await world.jobs.work(world.context)
+            await mark(*given)
+
+        monkeypatch.setattr(DeadLetter, "redrive", workers_are_faster)
+        if number == 1:
+            answer = await world.post(f"/v1/dead-letters/{letters[0]}/redrive")
+            assert (answer["state"], answer["redriven_key"]) == ("dead", "env")
+        else:
+            made = await world.post("/v1/redrives", GROUP)
+            assert (await finished(world, made["id"]))["redriven"] == number, "they were tried again"
+        stored = world.all("dead_letters")
+        assert {(one["state"], len(one["history"])) for one in stored} == {("dead", 1)}
+        assert not any("taken_by" in one or "taken_until" in one for one in stored)
+        monkeypatch.undo()
+        world.clock.move_on(1)
+        made = await world.post("/v1/redrives", {"task": "StopRecord"})
+        assert (await finished(world, made["id"]))["redriven"] == number, "they can be tried again"
+
+    async def test_of_letters_whose_document_is_gone_says_so_and_leaves_them_dead(self, world: World) -> None:
+        letters = bury(world, 2)
+        nameless = "users/viewer-00009/promises.0"
+        letter = world.database.dead_letters.find_one() or {}
+        world.database.dead_letters.insert_one({**letter, "_id": nameless, "promise": nameless})
+        world.database.users.delete_one({"_id": "viewer-00000"})
+        for one in (letters[0], nameless):
+            refused = await world.call("POST", f"/v1/dead-letters/{one}/redrive")
+            assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+            assert "promise: the document users/viewer-0000" in refused.json()["detail"]
+        done = await finished(world, (await world.post("/v1/redrives", GROUP))["id"])
+        assert (done["redriven"], done["failed"]) == (1, 2)
+        assert [one["letter_id"] for one in done["failures"]] == sorted([letters[0], nameless])
+        assert [one["_id"] for one in world.all("dead_letters", {"state": "dead"})] == sorted([letters[0], nameless])
+
     async def test_of_a_letter_that_another_call_holds_is_refused_until_that_call_is_over(self, world: World) -> None:
         (letter,) = bury(world, 1)
         now = world.clock.now()

@@ -138,13 +138,14 @@ class DeadLetter(_Record):
         death = {"at": letter.at, "reason": letter.reason, "tries": letter.tries}
         failed = {"failed": letter.failed} if letter.failed else {}
         noted = {} if letter.progress is None else {"progress": letter.progress}
+        # Who has taken it to try it again has not tried this death again, so must not mark it.
+        gone = ["taken_by", "taken_until", *([] if failed else ["failed"])]  # what failed in an earlier death
         update: dict[str, object] = {
             "$setOnInsert": kept,
             "$set": {**death, **failed, **noted, "state": "dead"},
             "$push": {"history": {**death, **failed}},
+            "$unset": dict.fromkeys(gone, True),
         }
-        if not failed:
-            update["$unset"] = {"failed": True}  # of an earlier death
         collection = cls.get_motor_collection()
         other = {"_id": letter.id, "arguments": {"$exists": True, "$ne": letter.arguments}}
         ran = {"$push": {"history": {**death, **failed, "arguments": letter.arguments}}}
@@ -174,9 +175,18 @@ class DeadLetter(_Record):
         await cls.get_motor_collection().update_many({"_id": {"$in": list(letter_ids)}, "taken_by": by}, gone)
 
     @classmethod
-    async def redrive(cls, letter_ids: Sequence[str], now: datetime, by: str | None, key: str | None) -> None:
-        """Marks dead letters as tried again."""
-        noted = {name: value for name, value in (("redriven_by", by), ("redriven_key", key)) if value is not None}
-        gone = dict.fromkeys(("taken_by", "taken_until", *({"redriven_by", "redriven_key"} - noted.keys())), True)
-        update = {"$set": {"state": "redriven", "redriven_at": now, **noted}, "$unset": gone}
-        await cls.get_motor_collection().update_many({"_id": {"$in": list(letter_ids)}, "state": "dead"}, update)
+    async def redrive(
+        cls, letter_ids: Sequence[str], now: datetime, taker: str, by: str | None, key: str | None
+    ) -> None:
+        """Marks letters that `taker` has taken as tried again.
+
+        One that has died again meanwhile stays dead; that it was tried again is noted all the same.
+        """
+        collection, these = cls.get_motor_collection(), {"_id": {"$in": list(letter_ids)}, "state": "dead"}
+        given = {name: value for name, value in (("redriven_by", by), ("redriven_key", key)) if value is not None}
+        gone = dict.fromkeys(("taken_by", "taken_until", *({"redriven_by", "redriven_key"} - given.keys())), True)
+        noted: dict[str, object] = {"redriven_at": now, **given}
+        marked = {"$set": {**noted, "state": "redriven"}, "$unset": gone}
+        done = await collection.update_many({**these, "taken_by": taker}, marked)
+        if done.matched_count < len(letter_ids):
+            await collection.update_many({**these, "taken_by": None}, {"$set": noted, "$unset": gone})

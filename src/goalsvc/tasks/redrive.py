@@ -40,7 +40,7 @@ async def redrive_letter(
     """Tries the letter's task again; the letter, or None when it is not a dead one, or another call is trying it again.
 
     `by` and the name of the `key` are noted as who asked for it. Raises ConflictError for a letter whose promise stands
-    nowhere; then nothing is changed.
+    nowhere, or whose document is gone; then nothing is changed.
     """
     redriven, refused = await redrive_these(context, [letter_id], by, key)
     if refused:
@@ -54,7 +54,7 @@ async def redrive_these(
     """Tries the tasks of those of these letters again that are dead: which were, and which could not be.
 
     Letters are taken first, so that two calls at once try each again once. The promises are written before the letters are
-    marked: after a crash in between they are tried twice, never not at all.
+    marked: after a crash in between they are tried twice, never not at all. One that has died again by then stays dead.
     """
     now, taker = context.clock.now(), by or str(ObjectId())
     until = now + (_TAKEN if len(letter_ids) == 1 else _BATCH_TAKEN)
@@ -75,7 +75,7 @@ async def redrive_these(
     if impossible:
         await DeadLetter.leave(impossible, taker)
     if redriven:
-        await DeadLetter.redrive(redriven, context.clock.now(), by, key)
+        await DeadLetter.redrive(redriven, context.clock.now(), taker, by, key)
     return redriven, refused
 
 
@@ -92,9 +92,12 @@ async def _promise_again(context: Context, letter: DeadLetter) -> None:
         model = WITH_PROMISES[ref.collection]
         if ref.promise_id.startswith(PLACE):  # it had no id that could be read: what stands there now is run
             document = await model.read(ref.document_id)
-            owed: Sequence[Promise] = document.promises if document is not None else ()
+            owed: Sequence[Promise] | None = None if document is None else document.promises
         else:
-            owed = await model.add_promises(ref.document_id, traced, context.clock.now())
+            owed = await model.add_promises(ref.document_id, traced, context.clock.now()) or None
+        if owed is None:
+            where = f"{ref.collection}/{ref.document_id}"
+            raise ConflictError("conflict", f"dead letter {letter.id}: promise: the document {where} is gone")
         enqueue_these(context, ref.collection, ref.document_id, owed)
 
 
