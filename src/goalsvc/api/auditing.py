@@ -9,6 +9,7 @@ from pymongo.errors import PyMongoError
 
 from goalsvc.context import Context
 from goalsvc.domain.call import Call
+from goalsvc.errors import UnusableDocumentError
 from goalsvc.models.audit import AuditEvent
 
 log = logging.getLogger("goalsvc.audit")
@@ -40,7 +41,7 @@ async def audit(request: Request, call: Call, response: Response | None, outcome
     written = True
     try:
         await AuditEvent.write(identity | event)
-    except (PyMongoError, TimeoutError):
+    except (PyMongoError, TimeoutError, UnusableDocumentError):
         written = False
     log.log(
         logging.INFO if written else logging.ERROR,
@@ -75,4 +76,6 @@ async def _reason_of(request: Request) -> str | None:
     except (ValueError, RecursionError):
         return None
     reason = body.get("reason") if isinstance(body, dict) else None
-    return reason[:_LONGEST_REASON] if isinstance(reason, str) else None
+    if not isinstance(reason, str):
+        return None
+    return reason[:_LONGEST_REASON].encode(errors="replace").decode()  # not validated yet: it may hold half a surrogate

@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from beanie import Document, PydanticObjectId
 from bson import ObjectId
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import BulkWriteError
 
 from goalsvc.coalescer import Coalescer
 from goalsvc.domain.documents import RawDocument
-from goalsvc.models.server_errors import failures_of, is_durable
+from goalsvc.models.inserting import insert_each
 
 
 class AuditEvent(Document):
@@ -53,29 +52,24 @@ class AuditEvent(Document):
     async def write(cls, event: RawDocument) -> None:
         """Writes the event, in a round trip shared with those written at the same time; returns when it is durable.
 
-        An event that has an `_id` is written once, however often it is handed in.
+        An event that has an `_id` is written once, however often it is handed in. Raises UnusableDocumentError for one that
+        cannot be stored, PyMongoError when the database cannot be reached.
         """
         collection = cls.get_motor_collection()
         if cls._trips is None or cls._trips[0] is not collection:  # Beanie has been bound to another database
 
             async def write(batch: "Sequence[_Written]") -> None:
-                await _insert(collection, [written.event for written in batch])
-                for written in batch:
-                    if not written.done.done():
+                faults = await insert_each(collection, [written.event for written in batch])
+                for number, written in enumerate(batch):
+                    if number in faults:
+                        _refuse(written, faults[number])
+                    elif not written.done.done():
                         written.done.set_result(None)
 
             cls._trips = collection, Coalescer("audit events", write, _refuse)
         written = _Written({"_id": ObjectId(), **event}, asyncio.get_running_loop().create_future())
         cls._trips[1].take(written)
         await written.done
-
-
-async def _insert(collection: Any, events: Sequence[RawDocument]) -> None:
-    try:
-        await collection.insert_many(events, ordered=False)
-    except BulkWriteError as error:
-        if failures_of(error) or not is_durable(error):
-            raise
 
 
 @dataclass(frozen=True, slots=True, eq=False)

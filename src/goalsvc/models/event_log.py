@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from goalsvc.coalescer import Coalescer
@@ -25,7 +25,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.events import Event
 from goalsvc.domain.reading import whole
 from goalsvc.errors import CursorExpiredError, GoalsvcError
-from goalsvc.models.server_errors import failures_of, is_durable
+from goalsvc.models.inserting import insert_each
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class EventLog:
     async def write(self, events: Sequence[Event], session: DatabaseSession | None = None) -> None:
         """Writes events that are not written yet; in the transaction of `session`, or by itself: then they are durable.
 
-        Raises PyMongoError when the database cannot be reached.
+        Raises PyMongoError when the database cannot be reached, UnusableDocumentError for an event that cannot be stored.
         """
         if not events:
             return
@@ -165,13 +165,14 @@ class EventLog:
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         documents = {document["_id"]: document for waiting in batch for document in waiting.documents}
-        try:
-            await EventDocument.get_motor_collection().insert_many(list(documents.values()), ordered=False)
-        except BulkWriteError as error:
-            if failures_of(error) or not is_durable(error):
-                raise
+        found = await insert_each(EventDocument.get_motor_collection(), list(documents.values()))
+        ids = list(documents)
+        faults = {ids[number]: fault for number, fault in found.items()}
         for waiting in batch:
-            if not waiting.written.done():
+            fault = next((faults[one["_id"]] for one in waiting.documents if one["_id"] in faults), None)
+            if fault is not None:
+                _refuse(waiting, fault)
+            elif not waiting.written.done():
                 waiting.written.set_result(None)
 
     # -- the order ------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from beanie import Document
 from prometheus_client import Counter
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from goalsvc.coalescer import Batches
+from goalsvc.models.inserting import insert_each
 from goalsvc.models.records import TraceSegment, TrackingEvent
-from goalsvc.models.server_errors import failures_of
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ class _Kind:
         if self._export is not None:
             self._export(batch)
         try:
-            await self._model.get_motor_collection().insert_many(batch, ordered=False)
-        except BulkWriteError as error:
-            if lost := failures_of(error):
-                self._dropped(len(lost), len(batch), lost[0].get("errmsg"))
+            faults = await insert_each(self._model.get_motor_collection(), batch)
         except PyMongoError as error:
             self._dropped(len(batch), len(batch), error)
+        else:
+            if faults:
+                self._dropped(len(faults), len(batch), next(iter(faults.values())))
 
     def _dropped(self, lost: int, of: int, why: object) -> None:
         DROPPED.labels(self._kind).inc(lost)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from beanie import Document
 from beanie.odm.utils.parsing import parse_obj
-from bson import ObjectId
+from bson import ObjectId, encode
 from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
@@ -21,6 +21,7 @@ from goalsvc.domain.documents import Query, RawDocument, Update
 from goalsvc.domain.reading import read_leniently
 from goalsvc.errors import UnusableDocumentError
 from goalsvc.models.healing import healing
+from goalsvc.models.inserting import NOT_ENCODED
 from goalsvc.models.server_errors import failures_of, is_durable
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,13 @@ class SharedCollection:
             if not is_durable(error):
                 raise
             refused = {fault["index"]: BulkWriteError({"writeErrors": [fault]}) for fault in failures_of(error)}
+        except NOT_ENCODED:  # nothing was sent
+            sendable = [asked for asked in batch if _is_encoded(asked)]
+            if len(sendable) == len(batch):
+                raise
+            if sendable:
+                await self._write(collection, sendable)
+            return
         wanted = [asked.document_id for asked, write in zip(batch, writes, strict=True) if write.wants_document]
         found = await self._documents(wanted) if wanted else {}
         for number, asked in enumerate(batch):
@@ -244,6 +252,16 @@ async def _ask(trips: Coalescer[_Asked], document_id: object, write: _Write | No
 def _answer(asked: _Asked, document: RawDocument | None) -> None:
     if not asked.answer.done():  # who asked may have been cancelled
         asked.answer.set_result(document)
+
+
+def _is_encoded(asked: _Asked) -> bool:
+    """Returns whether the driver can encode the write; if not, who asked is told."""
+    try:
+        encode({"write": [asked.write.where, asked.write.update] if asked.write else []})
+    except NOT_ENCODED as error:
+        _refuse(asked, error)
+        return False
+    return True
 
 
 def _refuse(asked: _Asked, error: Exception) -> None:
