@@ -38,6 +38,8 @@ ODD_VALUES: Mapping[str, object] = {
     "an array": [1, None, {"a": 1}],
     "an empty object": {},
     "an object": {"a": {"b": 1}},
+    "a date as extended JSON": {"$date": "2026-03-01T20:00:00Z"},
+    "an id as extended JSON": {"$oid": "68143584d6945d32e732cc2f"},
     "an id": ObjectId("68143584d6945d32e732cc2f"),
     "a reference": DBRef("goals", ObjectId("68143584d6945d32e732cc2f")),
     "Go's zero time": datetime(1, 1, 1, tzinfo=UTC),

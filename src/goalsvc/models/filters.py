@@ -6,8 +6,6 @@ What is not a date is not set, what is not `false` is active: absent, `null` and
 from collections.abc import Mapping
 from datetime import datetime
 
-from bson import Regex
-
 from goalsvc.domain.documents import Query
 from goalsvc.domain.reading import LAST_TIME, ZERO_TIME
 
@@ -24,9 +22,9 @@ NO_REFERENCE: Query = {"$not": {"$type": ["objectId", "string"]}}
 A_USER: Query = {"$type": ["string", "number"]}
 
 
-def equal_to(value: object) -> object:
-    """The filter value for that very value; a regular expression alone would be matched against texts."""
-    return {"$eq": value} if isinstance(value, Regex) else value
+def equal_to(value: object) -> Query:
+    """The filter value for that very value, which alone might be read as a pattern, or as operators (`{"$date": …}`)."""
+    return {"$eq": value}
 
 
 def objects_stage(*names: str) -> Mapping[str, object]:
