@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from goalsvc.domain.reading import dotted, whole_part
-from goalsvc.errors import UnusableDocumentError
+from goalsvc.errors import ExternalServiceError, UnusableDocumentError
 
 T = TypeVar("T")
 Path = tuple[str, ...]
@@ -29,6 +29,13 @@ def is_about_a_document(error: OperationFailure) -> bool:
     if isinstance(error, BulkWriteError):
         codes = {fault.get("code") for fault in (error.details or {}).get("writeErrors", [])}
     return bool(codes) and all(code in _ABOUT_A_DOCUMENT or code in _OF_EXPRESSIONS for code in codes)
+
+
+def concerns_one_document(error: Exception) -> bool:
+    """Returns whether something failed for one document, and not because the database or another service does not answer."""
+    if isinstance(error, OperationFailure):
+        return is_about_a_document(error)
+    return not isinstance(error, (PyMongoError, ExternalServiceError, OSError))
 
 
 async def healing(model: Any, document_id: object, write: Callable[[], Awaitable[T]]) -> T:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from goalsvc.context import Context
-from goalsvc.domain.goals import CLASSES
+from goalsvc.domain.goals import CLASSES, user_id
 from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.domain.views import session_token_view, streamer_views
 from goalsvc.models.audit import AuditEvent
@@ -21,6 +21,7 @@ from goalsvc.models.seal import Seal, seal_days, seal_key
 from goalsvc.models.session import Session
 from goalsvc.models.wallet import Earning
 from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.one_by_one import by_itself
 from goalsvc.tasks.task import Task, task
 
 log = logging.getLogger(__name__)
@@ -55,33 +56,43 @@ async def expire_unbegun_shows(context: Context) -> Outcome:
     now, ended = context.clock.now(), 0
     unbegun = {"context.started": UNSET}
     where = {"_cls": {"$in": CLASSES}, "active": ACTIVE, "begin_by": at_most(now), **unbegun}
-    found = Goal.get_motor_collection().find(where, {"_id": 1}).sort("begin_by").limit(_BATCH)
+    found = Goal.get_motor_collection().find(where, {"_id": 1}).sort("begin_by")
     async for document in found:
-        goal = await Goal.deactivate(document["_id"], now, context.origin, extra=unbegun)
+        ending = Goal.deactivate(document["_id"], now, context.origin, extra=unbegun)
+        goal = await by_itself(f"goals/{document['_id']} is not ended", ending)
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1
+            if ended == _BATCH:
+                break
     return Done(f"{ended} shows") if ended else Returned(Reason.ALREADY_DONE)
 
 
 @task()
 async def end_idle_sessions(context: Context) -> Outcome:
     """Ends the sessions that no webhook and no call has concerned for `GOALSVC_SESSION_LIMIT`, with their open goals."""
-    now, ended = context.clock.now(), 0
-    before = now - timedelta(seconds=context.settings.session_limit)
+    ended = 0
+    before = context.clock.now() - timedelta(seconds=context.settings.session_limit)
     where = {"statuses.ended": UNSET, "statuses.started": at_most(before)}
     found = Session.get_motor_collection().find(where, {"user_id": 1, "statuses": 1}).sort("statuses.started")
     async for document in found:
-        if await _busy_since(document, before, now):
-            continue
-        session = await Session.end(document["_id"], now, context.origin)
-        if session is not None:
-            enqueue_promises(context, session, ["end_session"])
-            await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
-            ended += 1
+        ended += await by_itself(f"sessions/{document['_id']} is not ended", _end_idle(context, document, before)) or 0
         if ended == _BATCH:
             break
     return Done(f"{ended} sessions") if ended else Returned(Reason.ALREADY_DONE)
+
+
+async def _end_idle(context: Context, document: Mapping[str, object], before: datetime) -> bool:
+    """Ends the session if nothing has concerned it since then; returns whether it did."""
+    session_id, now = document["_id"], context.clock.now()
+    if not isinstance(session_id, ObjectId) or await _busy_since(document, before, now):
+        return False
+    session = await Session.end(session_id, now, context.origin)
+    if session is None:
+        return False
+    enqueue_promises(context, session, ["end_session"])
+    await context.cache.drop([session_token_view(session.id), *streamer_views(session.user_id)])
+    return True
 
 
 async def _busy_since(session: Mapping[str, object], before: datetime, now: datetime) -> bool:
@@ -91,20 +102,22 @@ async def _busy_since(session: Mapping[str, object], before: datetime, now: date
     """
     either = {"$in": [session["_id"], str(session["_id"])]}
     goals = Goal.get_motor_collection().find({"conditions.session_id": either}, {"context": 1, "clock.known_at": 1})
-    ids: list[ObjectId] = []
+    ids: list[ObjectId | str] = []
     async for goal in goals:
-        ids.append(goal["_id"])
+        if isinstance(goal["_id"], ObjectId | str):  # what another service names otherwise has no events and earnings
+            ids.append(goal["_id"])
         context, clock = goal.get("context"), goal.get("clock")
         names = ("started", "paused", "last_updated")
         times = [context.get(name) for name in names] if isinstance(context, dict) else []
         times += [clock.get("known_at")] if isinstance(clock, dict) else []
-        made = goal["_id"].generation_time  # by the clock of its writer, which may not be ours
-        if before < made <= now or any(isinstance(time, datetime) and time > before for time in times):
+        if isinstance(goal["_id"], ObjectId) and before < goal["_id"].generation_time <= now:
+            return True  # made by the clock of its writer, which may not be ours
+        if any(isinstance(time, datetime) and time > before for time in times):
             return True
-    texts = [str(session["_id"]), *map(str, ids)]
+    texts, streamer = [str(session["_id"]), *map(str, ids)], user_id(session.get("user_id"))
     later = {"$gt": before}
     for model, where in (
-        (TrackingEvent, {"about": {"$in": [*texts, session.get("user_id")]}, "at": later}),
+        (TrackingEvent, {"about": {"$in": [*texts, *([streamer] if streamer else [])]}, "at": later}),
         (AuditEvent, {"targets": {"$in": texts}, "at": later}),
         (Earning, {"goal_id": {"$in": ids}, "created_at": later}),
     ):

@@ -1,6 +1,5 @@
 """The end of goals: when completed, when their time has come, when their session ends."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +11,7 @@ from goalsvc.domain.documents import Query
 from goalsvc.domain.goals import CLASSES, GoalKind
 from goalsvc.domain.outcome import Done, FollowUp, Outcome, Reason, Returned
 from goalsvc.domain.reading import instant
-from goalsvc.errors import GoalsvcError, LedgerBusyError, NotYetError, UnusableDocumentError
+from goalsvc.errors import LedgerBusyError, NotYetError
 from goalsvc.models.events import of_session
 from goalsvc.models.filters import ACTIVE, at_most
 from goalsvc.models.goal import ENDED, PAUSED, Goal
@@ -20,11 +19,10 @@ from goalsvc.models.session import Session
 from goalsvc.tasks import announcements
 from goalsvc.tasks.arguments import DocumentId
 from goalsvc.tasks.dispatch import enqueue_promises
+from goalsvc.tasks.one_by_one import by_itself
 from goalsvc.tasks.recording import StopRecord
 from goalsvc.tasks.settling import decide, wait_until_counted
 from goalsvc.tasks.task import task
-
-log = logging.getLogger(__name__)
 
 
 @task()
@@ -108,9 +106,9 @@ async def end_session(context: Context, *, session_id: DocumentId) -> Outcome:
 
 async def _end_all(
     context: Context, where: Mapping[str, object], still: Mapping[str, object], order: str, *, expired: bool = False
-) -> tuple[Outcome, Sequence[GoalsvcError]]:
+) -> tuple[Outcome, Sequence[Exception]]:
     """Ends these goals; returns what was done, and what kept each of the others from its end."""
-    ended, left = 0, list[GoalsvcError]()
+    ended, left = 0, list[Exception]()
     ours = {**where, "active": ACTIVE, "_cls": {"$in": CLASSES}}
     found = Goal.get_motor_collection().find(ours, {"_id": 1, "exp": 1}).sort(order)
     async for document in found:
@@ -118,12 +116,8 @@ async def _end_all(
         if expired:  # each goal ends because its own time has come
             exp, goal_id = instant(document.get("exp")), str(document["_id"])
             origin = replace(origin, cause=replace(origin.cause, goal_id=goal_id, task="expire_goals", happened_at=exp))
-        try:
-            goal = await Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
-        except (UnusableDocumentError, LedgerBusyError) as error:
-            log.warning("a goal is not ended: %s", error.message)
-            left.append(error)
-            continue
+        ending = Goal.deactivate(document["_id"], context.clock.now(), origin, extra=still)
+        goal = await by_itself(f"goals/{document['_id']} is not ended", ending, left)
         if goal is not None:
             enqueue_promises(context, goal, [ENDED, PAUSED])
             ended += 1

@@ -33,6 +33,7 @@ from goalsvc.models import presence
 from goalsvc.models.clocks import parties_of
 from goalsvc.models.goal import clock_in, deadline_of
 from goalsvc.tasks.dispatch import job_for
+from goalsvc.tasks.one_by_one import by_itself
 from goalsvc.tasks.task import task
 
 LOST_JOINS = Counter("goalsvc_lost_joins_total", "Joins that no webhook announced, found by asking Pusher.")
@@ -111,8 +112,11 @@ async def _move(context: Context, concluded: Sequence[_Concluded]) -> int:
     """Moves the clocks of which something was concluded; how many that changed."""
     moved = 0
     for first in range(0, len(concluded), _MOVES_AT_ONCE):
-        moves = (_conclude(context, each) for each in concluded[first : first + _MOVES_AT_ONCE])
-        moved += sum(await asyncio.gather(*moves))
+        moves = (
+            by_itself(f"goals/{each.goal_id}: its clock is not moved", _conclude(context, each))
+            for each in concluded[first : first + _MOVES_AT_ONCE]
+        )
+        moved += sum(filter(None, await asyncio.gather(*moves)))
     return moved
 
 

@@ -1,6 +1,5 @@
 """Withdrawals: how a payout that is pending ends, and the return of those that nothing has ended."""
 
-import logging
 from collections.abc import Mapping
 
 from goalsvc.context import Context
@@ -11,9 +10,8 @@ from goalsvc.domain.outcome import Done, Outcome, Reason, Returned
 from goalsvc.errors import ConflictError, InsufficientFundsError, NotFoundError, UnusableDocumentError
 from goalsvc.models.transfer_events import of_order
 from goalsvc.models.withdrawal import PENDING, RETURNED, Withdrawal
+from goalsvc.tasks.one_by_one import by_itself
 from goalsvc.tasks.task import task
-
-log = logging.getLogger(__name__)
 
 #: How many withdrawals one run returns.
 _BATCH = 500
@@ -23,18 +21,21 @@ _BATCH = 500
 async def return_withdrawals(context: Context) -> Outcome:
     """Returns the withdrawals that were not concluded within `GOALSVC_WITHDRAWAL_LIMIT`."""
     where = {"state": PENDING, "returns_at": {"$lte": context.clock.now()}}
-    found = Withdrawal.get_motor_collection().find(where, {"_id": 1}).sort("returns_at").limit(_BATCH)
+    found = Withdrawal.get_motor_collection().find(where, {"_id": 1}).sort("returns_at")
     returned = 0
-    for withdrawal in await found.to_list(None):
-        try:
-            _, new = await conclude_withdrawal(context, str(withdrawal["_id"]), RETURNED, "not concluded in time")
-        except ConflictError:  # it was confirmed at this moment
-            continue
-        except UnusableDocumentError as error:
-            log.warning("a withdrawal cannot be returned: %s", error.message)
-            continue
-        returned += new
+    async for withdrawal in found:
+        place = f"withdrawals/{withdrawal['_id']}"
+        returned += await by_itself(f"{place} is not returned", _return(context, str(withdrawal["_id"]))) or 0
+        if returned == _BATCH:
+            break
     return Done(f"{returned} withdrawals") if returned else Returned(Reason.ALREADY_DONE)
+
+
+async def _return(context: Context, withdrawal_id: str) -> bool:
+    try:
+        return (await conclude_withdrawal(context, withdrawal_id, RETURNED, "not concluded in time"))[1]
+    except ConflictError:  # it was confirmed at this moment
+        return False
 
 
 async def known_withdrawal(withdrawal_id: str) -> Withdrawal:
