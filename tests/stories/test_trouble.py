@@ -210,10 +210,13 @@ class TestStream:
         cutter_of(world).troubles = [ClipImpossibleError("the stream does not reach back so far")]
         await perform(world, show)
         assert world.balance(show.streamer) == show.escrow
-        assert [asset["state"] for asset in world.all("assets")] == ["failed"]
         (letter,) = world.all("dead_letters")
         assert (letter["task"], letter["tries"]) == ("clip_livestream_as_asset", 1)  # it would not help to try again
-        assert letter["reason"].startswith("clip_impossible: ")
+        assert letter["reason"] == "clip_impossible: the stream does not reach back so far"
+        (clip,) = (await world.get("/v1/clips"))["items"]
+        assert (clip["state"], clip["reason"]) == ("failed", letter["reason"])
+        (told,) = [event for event in world.all("events") if event["type"] == "clip.failed"]
+        assert told["data"]["clip"]["reason"] == letter["reason"]
 
     async def test_a_streamer_without_one_has_no_clip_and_no_dead_letter(self, world: World) -> None:
         show = await world.given(a_funded_show(hls_url=""))

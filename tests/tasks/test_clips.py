@@ -217,12 +217,13 @@ class TestClipLivestreamAsAsset:
         assert (await asset()).state is AssetState.FAILED
         (told,) = [event for event in stage.events.written.values() if event.type == "clip.failed"]
         assert (told.data["clip"]["id"], told.user_ids) == (str(ASSET), (STREAMER,))
+        assert told.data["clip"]["reason"] == "clip_impossible: gone"
 
     async def test_a_clip_that_is_stored_does_not_fail_any_more(self, stage: Stage) -> None:
         await set_up(GoalKind.SHOW)
         await cut(stage)
         assert clip_livestream_as_asset.after_death is not None
-        await clip_livestream_as_asset.after_death(stage.context, {"asset_id": str(ASSET)})
+        await clip_livestream_as_asset.after_death(stage.context, {"asset_id": str(ASSET)}, "gone")
         assert (await asset()).state is AssetState.QUARANTINED
 
     def test_it_has_the_queue_of_long_work(self) -> None:

@@ -406,13 +406,14 @@ class TestDeadLetter:
 
     async def test_and_be_told_of_its_death(self, context: WorkerContext) -> None:
         await a_goal_that_owes("example")
-        told: list[Mapping[str, Any]] = []
+        told: list[tuple[Mapping[str, Any], str]] = []
 
-        async def mourn(context: WorkerContext, arguments: Mapping[str, Any]) -> None:
-            told.append(arguments)
+        async def mourn(context: WorkerContext, arguments: Mapping[str, Any], reason: str) -> None:
+            told.append((arguments, reason))
 
         await runner_of(a_task(raising(InvalidError("x", "never")), after_death=mourn)).run(context, job(), 1)
-        assert told == [{"goal_id": str(GOAL)}]
+        (letter,) = await letters()
+        assert told == [({"goal_id": str(GOAL)}, letter.reason)]
 
     async def test_a_job_of_many_takes_the_promise_of_all_with_it(self, context: WorkerContext) -> None:
         await a_goal_that_owes("escrow_out")

@@ -207,13 +207,16 @@ def of_clip(type_: str, asset: Asset, at: datetime, user_id: str | None = None) 
     )
 
 
-def of_recording(type_: str, goal_id: str, session_id: str, task_id: str, at: datetime, cause: Cause) -> Event:
-    """`recording.started`, `recording.stopped` or `recording.failed`; one of each for a goal and recording."""
+def of_recording(
+    type_: str, goal_id: str, session_id: str, task_id: str, at: datetime, cause: Cause, reason: str | None = None
+) -> Event:
+    """`recording.started`, `recording.stopped` or `recording.failed` with its reason; one of each for a goal and recording."""
+    why = {} if reason is None else {"reason": reason}
     return Event(
         type=type_,
         identity=f"{goal_id}:{task_id}",
         created_at=at,
-        data={"recording": {"task_id": task_id}},
+        data={"recording": {"task_id": task_id, **why}},
         goal_id=goal_id,
         session_id=session_id,
         cause=cause,

@@ -90,15 +90,15 @@ async def create_post_from_livestream(
     return Done(f"asset {asset_id}, post {post_id}", follow_ups=(clip,))
 
 
-async def _give_up(context: Context, arguments: Mapping[str, Any]) -> None:
-    await _fail(context, ObjectId(arguments["asset_id"]))
+async def _give_up(context: Context, arguments: Mapping[str, Any], reason: str) -> None:
+    await _fail(context, ObjectId(arguments["asset_id"]), reason)
 
 
-async def _fail(context: Context, asset_id: ObjectId, **facts: str) -> None:
+async def _fail(context: Context, asset_id: ObjectId, reason: str) -> None:
     """Marks the asset as failed, unless it is stored, and tells of it; a repeat tells of the same failure, once."""
     asset = await Asset.find_one({"_id": asset_id})
     if asset is not None and asset.failed_at is None:
-        asset = await Asset.conclude(asset_id, AssetState.FAILED, {"failed_at": context.clock.now(), **facts})
+        asset = await Asset.conclude(asset_id, AssetState.FAILED, {"failed_at": context.clock.now(), "reason": reason})
     if asset is not None and asset.state is AssetState.FAILED and asset.failed_at is not None:
         await context.events.write([of_clip("clip.failed", asset, asset.failed_at, asset.user_id)])
 
@@ -131,7 +131,7 @@ async def clip_livestream_as_asset(
     if not hls_url or context.settings.clips == "off":
         # The source was taken away, or clips were switched off, after the clip was promised: not a failure.
         reason = Reason.NO_SOURCE if not hls_url else Reason.SWITCHED_OFF
-        await _fail(context, ObjectId(asset_id), reason=reason.value)
+        await _fail(context, ObjectId(asset_id), reason.value)
         return Returned(reason)
     begins_at = completed_at - timedelta(seconds=rewind_seconds)
     try:

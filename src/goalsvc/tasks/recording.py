@@ -27,13 +27,12 @@ def _task_id_of(rtc: Rtc, goal_id: str) -> str:
     return rtc.record_task_id or f"goal-{goal_id}"
 
 
-async def _failed(context: Context, arguments: Mapping[str, Any]) -> None:
-    """Tells the platform's backend that a recording could not be started or stopped."""
+async def _failed(context: Context, arguments: Mapping[str, Any], reason: str) -> None:
+    """Tells the platform's backend that a recording could not be started or stopped, and why."""
     goal_id, session_id = arguments["goal_id"], arguments["session_id"]
     rtc = await Session.rtc_of(ObjectId(session_id)) or Rtc()
-    event = of_recording(
-        "recording.failed", goal_id, session_id, _task_id_of(rtc, goal_id), context.clock.now(), Cause(goal_id=goal_id)
-    )
+    task_id, now, cause = _task_id_of(rtc, goal_id), context.clock.now(), Cause(goal_id=goal_id)
+    event = of_recording("recording.failed", goal_id, session_id, task_id, now, cause, reason=reason)
     await context.events.write([event])
 
 

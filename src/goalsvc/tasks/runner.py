@@ -295,7 +295,7 @@ class Runner:
             failed=ran if promise and promise.task != job.task else None,
         )
         await bury(context, letter)
-        await _tell_of_death(context, self._tasks[job.task], job.arguments)
+        await _tell_of_death(context, self._tasks[job.task], job.arguments, reason)
         if promise is not None and owner is not None:
             await self._owing[owner.collection].fulfil(owner.document_id, owner.promise_id, (), context.clock.now())
 
@@ -321,12 +321,12 @@ def _rest_while_down(
     return rest * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
 
 
-async def _tell_of_death(context: Context, task: Task[Any], arguments: Mapping[str, object]) -> None:
+async def _tell_of_death(context: Context, task: Task[Any], arguments: Mapping[str, object], reason: str) -> None:
     """Does what follows a job's death, unless its arguments name nothing that it could be done to."""
     if task.after_death is None:
         return
     try:
-        await task.after_death(context, task.arguments_from(arguments))
+        await task.after_death(context, task.arguments_from(arguments), reason)
     except (MissingArgumentError, InvalidArgumentError) as error:
         log.warning("%s is dead, and what should follow is left out: %s", task.name, error)
 

@@ -16,6 +16,9 @@ from goalsvc.tasks.arguments import check_signature, read_arguments
 
 P = ParamSpec("P")
 
+AfterDeath = Callable[[Context, Mapping[str, object], str], Awaitable[None]]
+"""What follows a job's death: called with the job's arguments and the reason that its dead letter gives."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -43,8 +46,8 @@ class Task(Generic[P]):
     lane: Lane = Lane.MONEY
     timeout_seconds: float = 20.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    after_death: Callable[[Context, Mapping[str, object]], Awaitable[None]] | None = None
-    """Called with the arguments once a job of this task has become a dead letter."""
+    after_death: AfterDeath | None = None
+    """Called with the arguments, and the reason, once a job of this task has become a dead letter."""
     traced: bool = True
     """Whether its runs are part of the trace, unless they fail."""
 
@@ -76,7 +79,7 @@ def task(
     lane: Lane = Lane.MONEY,
     timeout: float = 20.0,
     retry: RetryPolicy | None = None,
-    after_death: Callable[[Context, Mapping[str, object]], Awaitable[None]] | None = None,
+    after_death: AfterDeath | None = None,
     traced: bool = True,
 ) -> Callable[[Callable[Concatenate[WorkerContext, P], Awaitable[Outcome]]], Task[P]]:
     """Makes a task of an async function `(context, *, …) -> Outcome`; it keeps the function's name.
