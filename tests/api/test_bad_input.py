@@ -380,6 +380,11 @@ class TestUsers:
             ({"tags": ["x"] * 201}, "tags"),
             ({"byteplus": "https://x"}, "byteplus"),
             ({"byteplus": {"hls_url": 7}}, "byteplus.hls_url"),
+            ({"byteplus": {"hls_url": "file:///etc/passwd"}}, "byteplus.hls_url"),
+            ({"byteplus": {"hls_url": "pull.example.com/a.m3u8"}}, "byteplus.hls_url"),
+            ({"byteplus": {"hls_url": "https://"}}, "byteplus.hls_url"),
+            ({"byteplus": {"hls_url": "https://[x/a.m3u8"}}, "byteplus.hls_url"),
+            ({"byteplus": {"hls_url": "https://x/a b.m3u8"}}, "byteplus.hls_url"),
             ({"byteplus": {"hls": "x"}}, "byteplus.hls"),
             ({"online": True}, "online"),
             ([], "body"),
@@ -397,6 +402,11 @@ class TestUsers:
     async def test_nothing_to_set(self, service: Service) -> None:
         answer = await service.client.put(f"/v1/users/{STREAMER}", json={})
         assert (answer.status_code, answer.json()["id"]) == (200, STREAMER)
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/a.m3u8", "HTTPS://pull.example.com/a.m3u8?t=1", ""])
+    async def test_sources_of_a_livestream(self, service: Service, url: str) -> None:
+        answer = await service.client.put(f"/v1/users/{STREAMER}", json={"byteplus": {"hls_url": url}})
+        assert (answer.status_code, answer.json()["byteplus"]["hls_url"]) == (200, url)
 
 
 class TestSessions:

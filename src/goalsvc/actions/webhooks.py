@@ -12,7 +12,7 @@ from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from goalsvc.context import Context
-from goalsvc.domain.addresses import is_public
+from goalsvc.domain.addresses import fault_of_address, is_public
 from goalsvc.domain.call import Call
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.events import selected_types
@@ -43,17 +43,12 @@ def new_secret() -> str:
 
 def check_url(context: Context, url: str) -> None:
     """Raises InvalidError unless events may be delivered to that address; its names are checked anew at each delivery."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise InvalidError("url", "is not an address") from None
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise InvalidError("url", "must be an address of http or https")
+    if fault := fault_of_address(url):
+        raise InvalidError("url", fault)
+    parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise InvalidError("url", "must not contain a user name or password; deliveries are signed")
-    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise InvalidError("url", "must not contain white space or control characters")
+    host = parts.hostname or ""
     if context.settings.webhook_allow_private:
         return
     try:

@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from goalsvc.actions.erase_user import erase_user
 from goalsvc.api.dependencies import ContextOf, PagingOf, UserPath
 from goalsvc.api.errors import responses
 from goalsvc.api.operation import operations, requires
 from goalsvc.api.views import Page, UserView, View
+from goalsvc.domain.addresses import fault_of_address
 from goalsvc.domain.call import Scope
 from goalsvc.domain.goals import GoalKind
 from goalsvc.errors import NotFoundError
@@ -22,13 +23,21 @@ from goalsvc.models.user import User
 router = operations("/v1/users", "Users")
 
 
+def _source(url: str) -> str:
+    if url and (fault := fault_of_address(url)):
+        raise ValueError(fault)
+    return url
+
+
 class ByteplusBody(BaseModel):
     """Where the user's livestream can be fetched."""
 
     model_config = ConfigDict(extra="forbid")
 
-    hls_url: str | None = Field(
-        default=None, max_length=2048, examples=["https://pull.example.com/live/alice/playlist.m3u8"]
+    hls_url: Annotated[str, Field(max_length=2048), AfterValidator(_source)] | None = Field(
+        default=None,
+        description="The live stream's HLS playlist: an address of http or https; empty for none.",
+        examples=["https://pull.example.com/live/alice/playlist.m3u8"],
     )
 
 

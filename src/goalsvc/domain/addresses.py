@@ -1,6 +1,7 @@
-"""Which addresses of the network are public."""
+"""Which addresses can be called at all, and which of the network are public."""
 
 import ipaddress
+from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -23,3 +24,17 @@ def is_public(address: Address) -> bool:
         if address.is_site_local or address in _IPV4_COMPATIBLE:
             return False
     return address.is_global and not address.is_multicast
+
+
+def fault_of_address(url: str) -> str | None:
+    """Returns the rule that `url` breaks as an address of http or https; None when it can be called."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is not an address"
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return "must be an address of http or https"
+    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
+        return "must not contain white space or control characters"
+    return None
