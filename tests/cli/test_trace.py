@@ -54,7 +54,9 @@ async def test_all_pages_are_read() -> None:
 
     async def answer(number: int) -> bytes:
         events, following = pages[number - 1]
-        return response(200, json.dumps({"events": events, "next": following, "summary": {}}).encode())
+        return response(
+            200, json.dumps({"events": events, "next": following, "summary": {}}).encode(), X_Request_ID="1"
+        )
 
     async with a_receiver(answer) as receiver:
         url = f"http://127.0.0.1:{receiver.port}"

@@ -69,8 +69,11 @@ def show(
         else:
             sys.stdout.write(shown.sentence + "\n")
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            out.joinpath(f"{shown.goal_id}.svg").write_text(svg_of(shown), "utf-8")
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                out.joinpath(f"{shown.goal_id}.svg").write_text(svg_of(shown), "utf-8")
+            except OSError as error:
+                raise CommandError(f"--out: {out} cannot be written to: {error.strerror}") from None
 
 
 @app.command(epilog=examples("goalsvc audit", "goalsvc audit --seal --json"))
@@ -116,6 +119,7 @@ def listen(
     epilog=examples(
         "goalsvc api GET '/v1/goals?active=true'",
         "goalsvc api POST /v1/wallets/bob/deposits '{\"amount\": 100}'",
+        "goalsvc api GET '/v1/reports/transfers?from=2026-11-01T00:00:00Z'",
     ),
 )
 def api_call(
@@ -126,8 +130,12 @@ def api_call(
     _json_output: JsonAnyway = False,
     api_url: ApiUrl = "",
 ) -> None:
-    """Call any operation of the API and print its answer."""
+    """Call any operation of the API and print its answer: JSON, or what else it is, such as CSV, as it comes."""
     from goalsvc.commands.call import call
 
-    answer = asyncio.run(call(target(api_url), method, path, body, key))
-    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(call(target(api_url), method, path, body, key, write))

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from goalsvc.domain.addresses import fault_of_address
 from goalsvc.domain.call import VIA_HEADER, Via
 from goalsvc.errors import GoalsvcError
 from goalsvc.request_id import HEADER
@@ -42,18 +43,20 @@ class Target:
         def value(variable: str) -> str:
             return environment.get(variable) or defaults[variable]
 
+        def in_a_header(variable: str) -> str:
+            return header_value(variable, value(variable))
+
         api_url = value("GOALSVC_API_URL").rstrip("/")
-        try:
-            parsed = httpx.URL(api_url)
-        except httpx.InvalidURL:
-            parsed = httpx.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if not is_address(api_url):
             raise CommandError(f"GOALSVC_API_URL: {api_url!r} is not an http(s) address")
+        secret = value("GOALSVC_PUSHER_SECRET")
+        if not is_unicode(secret):
+            raise CommandError("GOALSVC_PUSHER_SECRET: must be text in UTF-8")
         return cls(
             api_url=api_url,
-            api_key=value("GOALSVC_API_KEY"),
-            pusher_key=value("GOALSVC_PUSHER_KEY"),
-            pusher_secret=value("GOALSVC_PUSHER_SECRET"),
+            api_key=in_a_header("GOALSVC_API_KEY"),
+            pusher_key=in_a_header("GOALSVC_PUSHER_KEY"),
+            pusher_secret=secret,
         )
 
 
@@ -98,36 +101,55 @@ class Api:
         """Deletes what is at `path`."""
         return await self._call("DELETE", path)
 
-    async def call(self, method: str, path: str, body: object, key: str) -> object:
-        """Makes any call; `key` is the Idempotency-Key, empty for none."""
-        headers = {"Idempotency-Key": key} if key else None
-        return await self._call(method, path, json=body, headers=headers)
+    @asynccontextmanager
+    async def answered(self, method: str, path: str, body: bytes, key: str) -> AsyncIterator[httpx.Response]:
+        """Makes any call, and yields its answer, whose body is still to be read; `key` is the Idempotency-Key, or empty."""
+        headers = {"Idempotency-Key": key} if key else {}
+        if body:
+            headers["Content-Type"] = "application/json"
+        async with self._authorized(method, path, content=body or None, headers=headers) as answer:
+            yield answer
 
     async def notify(self, body: bytes, request_id: str | None = None) -> None:
         """Posts a webhook's body, signed as Pusher signs it; `request_id` becomes its `X-Request-ID`."""
         headers = signed_headers(body, self._target.pusher_key, self._target.pusher_secret)
         headers |= {} if request_id is None else {HEADER: request_id}
-        answer = await self._request("POST", "/notify/pusher", content=body, headers=headers)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            problem = f"the API does not take the key {self._target.pusher_key!r} with its secret"
-            raise ApiRefusedError(401, "bad_signature", f"{problem} (GOALSVC_PUSHER_KEY, GOALSVC_PUSHER_SECRET)")
-        self._check(answer)
+        async with self._request("POST", "/notify/pusher", content=body, headers=headers) as answer:
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                problem = f"the API does not take the key {self._target.pusher_key!r} with its secret"
+                raise ApiRefusedError(401, "bad_signature", f"{problem} (GOALSVC_PUSHER_KEY, GOALSVC_PUSHER_SECRET)")
+            await self._check(answer)
 
     async def _call(self, method: str, path: str, **words: Any) -> object:
-        own = words.pop("headers", None) or {}
-        headers = {"Authorization": f"Bearer {self._target.api_key}", VIA_HEADER: Via.CLI, **own}
-        answer = await self._request(method, path, headers=headers, **words)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            raise ApiRefusedError(401, "unauthorized", "the API does not take this API key (GOALSVC_API_KEY)")
-        self._check(answer)
+        async with self._authorized(method, path, **words) as answer:
+            await answer.aread()
         try:
             return answer.json()
         except ValueError:
-            raise CommandError(f"what answers at {self._target.api_url} is not goalsvc (GOALSVC_API_URL)") from None
+            raise self._not_goalsvc() from None
 
-    async def _request(self, method: str, path: str, **words: Any) -> httpx.Response:
+    @asynccontextmanager
+    async def _authorized(self, method: str, path: str, **words: Any) -> AsyncIterator[httpx.Response]:
+        own = words.pop("headers", None) or {}
+        headers = {"Authorization": f"Bearer {self._target.api_key}", VIA_HEADER: Via.CLI, **own}
+        async with self._request(method, path, headers=headers, **words) as answer:
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                raise ApiRefusedError(401, "unauthorized", "the API does not take this API key (GOALSVC_API_KEY)")
+            await self._check(answer)
+            if HEADER not in answer.headers:
+                raise self._not_goalsvc()
+            yield answer
+
+    def _not_goalsvc(self) -> CommandError:
+        return CommandError(f"what answers at {self._target.api_url} is not goalsvc (GOALSVC_API_URL)")
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, **words: Any) -> AsyncIterator[httpx.Response]:
         try:
-            return await self._client.request(method, self._target.api_url + path, **words)
+            async with self._client.stream(method, self._target.api_url + path, **words) as answer:
+                yield answer
+        except httpx.InvalidURL as error:
+            raise CommandError(f"{path!r} is not a path ({error})") from None
         except httpx.TimeoutException:
             message = f"the API at {self._target.api_url} did not answer within {_PATIENCE_SECONDS:g} s"
             raise CommandError(message) from None
@@ -136,9 +158,10 @@ class Api:
             hint = "start one with `goalsvc dev`, or name another by --api-url or GOALSVC_API_URL"
             raise CommandError(f"the API at {self._target.api_url} cannot be reached ({told}): {hint}") from None
 
-    def _check(self, answer: httpx.Response) -> None:
+    async def _check(self, answer: httpx.Response) -> None:
         if answer.is_success:
             return
+        await answer.aread()
         try:
             problem = answer.json()
             code, detail = problem["code"], problem["detail"]
@@ -146,6 +169,28 @@ class Api:
             message = f"the API at {self._target.api_url} answered {answer.status_code} {answer.reason_phrase}"
             raise ApiRefusedError(answer.status_code, "unknown", message.rstrip()) from None
         raise ApiRefusedError(answer.status_code, code, detail)
+
+
+def is_address(url: str) -> bool:
+    """Whether a server can be called at that address."""
+    if fault_of_address(url) is not None:
+        return False
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that cannot be written in ASCII
+        return False
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be sent and printed; bytes of a command line that are not UTF-8 cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def header_value(name: str, value: str) -> str:
+    """The value, which is sent in a header; `name` is the option or variable. Raises CommandError, which does not show it."""
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise CommandError(f"{name}: must be printable ASCII without spaces around it, for it is sent in a header")
+    return value
 
 
 def goal_path(goal_id: str) -> str:
