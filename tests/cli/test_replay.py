@@ -101,6 +101,8 @@ def test_with_the_wrong_secret(cli: Cli, show: str, recording: WriteRecording) -
         ([{"body": '{"events": []}'}], "line 1: the body has neither `time_ms` nor `timestamp`"),
         ([{"body": '{"time_ms": true, "events": []}'}], "line 1: the body has neither"),
         ([{"body": '{"timestamp": "noon", "events": []}'}], "line 1: 'noon' is not a time"),
+        ([{"body": '{"time_ms": 1, "events": [{"name": "\\ud83d"}]}'}], "line 1: the body holds half a character"),
+        ([{"body": '{"time_ms": 1, "events": [], "\ud83d": 1}'}], "line 1: the body holds half a character"),
         ([""], "holds no webhook"),
     ],
 )

@@ -41,10 +41,21 @@ def _goalsvc(
     pass
 
 
+def _check_text(words: Sequence[str]) -> None:
+    """Raises GoalsvcError for a word of the command line whose bytes are not UTF-8: it could be neither sent nor printed."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise GoalsvcError(f"{word!r}: must be text in UTF-8") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; one of our own errors is one sentence on standard error, and exit status 1."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments)
+        _check_text(words)
+        app(words)
     except GoalsvcError as error:
         sys.stderr.write(f"goalsvc: {error.message}\n")
         sys.exit(1)

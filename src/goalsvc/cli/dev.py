@@ -18,7 +18,7 @@ _DATA_DIR = Path(".goalsvc")
 )
 def run(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port of the API; 0: any that is free.", min=0, max=65535)] = 8000,
     data_dir: Annotated[Path, typer.Option(help="Where the data lives; it survives a restart.")] = _DATA_DIR,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no line for each thing that happens.")] = False,
     reload: Annotated[

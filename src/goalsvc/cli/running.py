@@ -61,7 +61,7 @@ def _counting_together(processes: int) -> AbstractContextManager[None]:
 @app.command(epilog=examples("goalsvc serve", "goalsvc serve --host 0.0.0.0 --workers 2 --root-path /goals"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="How many API processes.")] = 1,
     keep_alive: Annotated[
         int, typer.Option(min=1, help="Seconds an idle connection stays open; longer than the proxy in front keeps it.")

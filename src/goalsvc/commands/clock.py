@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from math import isfinite
 
 from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
 from goalsvc.domain.documents import Json
@@ -18,7 +19,7 @@ def seconds_of(text: str) -> float:
             break
         seconds += float(part[1]) * _UNITS[part[2] or "s"]
         position = part.end()
-    if not text or position != len(text):
+    if not text or position != len(text) or not isfinite(seconds):
         raise CommandError(f"{text!r} is not a duration: write seconds, or units as in 90s, 5m, 1h, 1h30m, 2d")
     return seconds
 

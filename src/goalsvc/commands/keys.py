@@ -6,14 +6,17 @@ from typing import Any
 from urllib.parse import quote
 
 from goalsvc.clock import SystemClock
-from goalsvc.commands.api import Api, Target
+from goalsvc.commands.api import Api, CommandError, Target
 
 
 async def create_key(target: Target, name: str, scopes: Sequence[str], expires_days: float | None) -> dict[str, object]:
     """Creates a key; it is in the answer, and nowhere else. Raises CommandError."""
     body: dict[str, object] = {"name": name, "scopes": list(scopes)}
     if expires_days is not None:
-        body["expires_at"] = (SystemClock().now() + timedelta(days=expires_days)).isoformat()
+        try:
+            body["expires_at"] = (SystemClock().now() + timedelta(days=expires_days)).isoformat()
+        except (ValueError, OverflowError):
+            raise CommandError("--expires-days: must be a number of days that ends before the year 10000") from None
     async with Api.open(target) as api:
         created: dict[str, object] = await api.post("/v1/keys", body)
     return created

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from goalsvc.clock import to_epoch_milliseconds
-from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target
+from goalsvc.commands.api import Api, ApiRefusedError, CommandError, Target, is_unicode
 from goalsvc.commands.clock import now_at
 from goalsvc.commands.times import instant_of
 from goalsvc.commands.words import counted
@@ -82,8 +82,11 @@ def _recorded(number: int, line: str, place: str) -> Recorded:
         raise CommandError(f"{place}: must be an object with the webhook's body as a text in `body`")
     try:
         content = json.loads(body)
+        written = body + json.dumps(content, ensure_ascii=False)
     except (ValueError, RecursionError):
         raise CommandError(f"{place}: the body is not JSON") from None
+    if not is_unicode(written):
+        raise CommandError(f"{place}: the body holds half a character (a surrogate), which is not Unicode text")
     if not isinstance(content, dict) or not isinstance(content.get("events"), list):
         raise CommandError(f"{place}: the body is not a webhook: it must be an object with a list `events`")
     return Recorded(number, body, content, _time_of(content, place))
