@@ -3,9 +3,12 @@
 import csv
 import io
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from goalsvc.app import create_app
+from tests.api.times import times_asked_for
 from tests.world import START, World
 
 from .scenes import a_funded_show
@@ -108,3 +111,12 @@ class TestReports:
         await world.post("/v1/wallets/bob/deposits", {"amount": 1, "reference": "=HYPERLINK(1)"})
         (row,) = await rows(world, "/v1/reports/transfers")
         assert row["reference"] == "'=HYPERLINK(1)"
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59+14:00"])
+async def test_the_first_and_the_last_time_of_the_calendar_are_times(world: World, given: str) -> None:
+    await world.given(a_funded_show(seconds=360, earnings=2))
+    for method, path, body, name in times_asked_for(create_app().openapi()):
+        if body is None:
+            answer = await world.call(method.upper(), f"{path}?{urlencode({name: given})}")
+            assert answer.status_code == 200, (path, name, answer.text)

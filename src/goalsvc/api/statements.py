@@ -18,10 +18,10 @@ from goalsvc.domain import books
 from goalsvc.domain.escrow import debt_account, escrow_account, user_account
 from goalsvc.domain.reading import instant, mapping, sequence, text, whole
 from goalsvc.domain.shown import shown
-from goalsvc.errors import InvalidError
 from goalsvc.models import statement
 from goalsvc.models.account_proof import proof_of
 from goalsvc.models.book_audit import snapshot
+from goalsvc.models.paging import check_period
 from goalsvc.models.statement import Line
 from goalsvc.models.wallet import Account
 
@@ -116,7 +116,7 @@ async def wallet_statement(
     user_id: UserPath, begin: From = None, end: To = None, form: Form = "json", proved: Proved = False
 ) -> Response | StatementView:
     """The opening balance, each transfer with the balance after it and its cause, and the closing balance."""
-    _check_period(begin, end)
+    check_period(begin, end)
     account = user_account(user_id)
     if form == "csv":
         return csv_answer(f"statement-{user_id}.csv", _statement_rows(account, begin, end))
@@ -134,7 +134,7 @@ async def escrow_statement(
     escrow_id: EscrowId, begin: From = None, end: To = None, form: Form = "json", proved: Proved = False
 ) -> Response | StatementView:
     """What came into an escrow and what left it, each with the balance after it and its cause."""
-    _check_period(begin, end)
+    check_period(begin, end)
     account = escrow_account(escrow_id)
     if form == "csv":
         return csv_answer(f"statement-{escrow_id.replace(':', '-')}.csv", _statement_rows(account, begin, end))
@@ -159,13 +159,8 @@ async def report_balances(context: ContextOf) -> BalancesView:
 )
 async def report_transfers(begin: From = None, end: To = None) -> Response:
     """Every transfer of a period as CSV, in order of time; streamed, of any length."""
-    _check_period(begin, end)
+    check_period(begin, end)
     return csv_answer("transfers.csv", _transfer_rows(begin, end))
-
-
-def _check_period(begin: datetime | None, end: datetime | None) -> None:
-    if begin is not None and end is not None and begin > end:
-        raise InvalidError("from", "must not be after `to`")
 
 
 async def _statement(

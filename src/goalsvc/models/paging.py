@@ -165,5 +165,12 @@ def _decoded(paging: Paging, by_time: bool) -> tuple[object, object]:
 
 
 def between(begin: datetime | None, end: datetime | None) -> Mapping[str, object]:
-    """The filter value of a time in [begin, end); empty without limits."""
+    """The filter value of a time in [begin, end); empty without limits. Raises InvalidError where `begin` is after `end`."""
+    check_period(begin, end)
     return {operator: instant for operator, instant in (("$gte", begin), ("$lt", end)) if instant is not None}
+
+
+def check_period(begin: datetime | None, end: datetime | None) -> None:
+    """Raises InvalidError for a period that begins after its end: `from` and `to` of a query."""
+    if begin is not None and end is not None and begin > end:
+        raise InvalidError("query.from", "must not be after `to`")
