@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from fastapi.routing import APIRoute
 
+from goalsvc.console.acts import ACTS
 from goalsvc.console.pages import ROUTERS
 from goalsvc.domain.call import Scope
 from tests.world import World
@@ -142,6 +143,17 @@ class TestActs:
         assert (answer.status_code, "the goal is not active" in answer.text) == (409, True)
         assert (await submit(operator, "explode", id="x", reason="y")).status_code == 404
         assert (await submit(operator, "end", id="../keys", reason="y")).status_code in (404, 422)
+
+    async def test_on_what_no_operation_is_about_are_refused(self, operator: httpx.AsyncClient) -> None:
+        for name, act in ACTS.items():
+            answer = await submit(operator, name, reason="r")
+            needs_an_id = "{id}" in act.path + act.leads_to
+            assert ("id: required" in answer.text) is needs_an_id, (name, answer.text)
+            assert answer.status_code == 422 if needs_an_id else answer.status_code < 500, (name, answer.text)
+            if needs_an_id:
+                for odd in ("a\nb", "a b", "é", "a/b", "..", "?", "%00"):
+                    answer = await submit(operator, name, id=odd, reason="r")
+                    assert 400 <= answer.status_code < 500, (name, odd, answer.text)
 
     async def test_of_a_browser_that_was_logged_out_lead_to_the_log_in(self, browser: httpx.AsyncClient) -> None:
         answer = await submit(browser, "end", id="x", reason="y")

@@ -42,6 +42,9 @@ async def act(request: Request, caller: Operator, name: str) -> Response:
         return page(request, "message.html", status=404, title="Nothing there", text=text, caller=caller)
     if not form.get("reason", "").strip():
         return without_reason(request, caller)
+    if wanted.needs_id and not form.get("id", "").strip():
+        text = "id: required; it names what the act is about."
+        return page(request, "message.html", status=422, title="What?", text=text, caller=caller)
     answer = await _done(request, caller, wanted, form)
     back = wanted.back.format(id=quote(form.get("id", ""), safe=""))
     if not answer.ok:

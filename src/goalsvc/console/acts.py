@@ -32,6 +32,11 @@ class Act:
         """The page from which it is done, with `{id}`."""
         return self.begun_at or self.leads_to
 
+    @property
+    def needs_id(self) -> bool:
+        """Whether it is about one document, whose id the form must name."""
+        return "{id}" in self.path or "{id}" in self.leads_to
+
 
 def _refund(form: Form) -> Mapping[str, object]:
     amount = form.get("amount", "").strip()

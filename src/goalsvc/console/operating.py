@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from goalsvc.console import access
@@ -120,6 +121,8 @@ async def _ask(
 
     try:
         await request.app.router(scope, receive, send)
+    except HTTPException as error:  # no operation has that path: the app, which would answer this, is not asked
+        return Answer(error.status_code, {"detail": f"{error.detail}: no operation of the API is {method} {path!r}."})
     except Exception:  # as of any call: it is logged, and the page says where to look
         log.exception("the operation %s %s failed, called by a page", method, path)
         return Answer(500, {"detail": f"The API failed; its log says why, at the request {request.state.request_id}."})
