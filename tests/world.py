@@ -425,11 +425,11 @@ class World:
             return await self._client.post("/notify/pusher", content=content, headers=headers)
 
     async def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None, **more: str
     ) -> httpx.Response:
-        """A call of the API; whatever its answer."""
+        """A call of the API, with more headers; whatever its answer."""
         self._keys += 1
-        headers = {"Authorization": f"Bearer {API_KEY}"}
+        headers = {"Authorization": f"Bearer {API_KEY}", **more}
         if method == "POST":  # other operations refuse the header
             headers["Idempotency-Key"] = key or f"key-{self._keys}"
         with self.turn():

@@ -135,6 +135,12 @@ class ConflictError(GoalsvcError):
         self.code = code
 
 
+class PreconditionFailedError(GoalsvcError):
+    """The document is no longer as the caller knows it (`If-Match`); nothing was changed."""
+
+    code = "precondition_failed"
+
+
 class InsufficientFundsError(GoalsvcError):
     """The account does not hold that many tokens; nothing was moved."""
 

@@ -320,6 +320,32 @@ class TestChangingAGoal:
         assert (await service.client.get(f"/v1/goals/{goal['id']}")).json() == told
         assert (await self.change(service, goal["id"], exp=None)).json()["exp"] is None
 
+    async def test_only_as_the_caller_knows_it(self, service: Service) -> None:
+        metadata = {"a": 0.1, "title": "é ↗ <&>", "e": 1e300, "n": None, "l": [{}, []]}
+        path = f"/v1/goals/{(await show(service, await session_of(service), metadata=metadata))['id']}"
+
+        async def change(number: int, *headers: str) -> httpx.Response:
+            given = [("If-Match", header) for header in headers]
+            return await service.client.patch(path, json={"metadata": {"a": number}}, headers=given)
+
+        async def tag() -> str:
+            return str((await service.client.get(path)).headers["ETag"])
+
+        old = await tag()
+        assert (await change(1, old)).status_code == 200
+        for given in ([old], ["other"], [""], ['"*"'], [f"W/{await tag()}"], [old, '"x", "y"'], ["x" * 4097]):
+            refused = await change(2, *given)
+            if len(given[0]) > 4096:
+                assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "header.If-Match")
+            else:
+                assert_problem(refused, 412, "precondition_failed")
+                assert "If-Match" in refused.json()["detail"]
+        for number in range(3, 7):
+            given = (["*"], [f'"x", {await tag()}'], [old, await tag()], [])[number - 3]
+            assert (await change(number, *given)).json()["metadata"]["a"] == number, given
+        await service.client.post(f"{path}/end")
+        assert_problem(await change(9, "*"), 409, "goal_inactive")
+
     @pytest.mark.parametrize(
         ("body", "field"),
         [

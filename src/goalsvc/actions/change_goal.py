@@ -1,6 +1,6 @@
 """Changing a goal that goes on: its end, the platform's own metadata, and levels that are not reached yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from goalsvc.database_session import DatabaseSession
 from goalsvc.domain.documents import Stored
 from goalsvc.domain.goals import LONGEST_TARGET_SECONDS, PERFORMED, GoalKind, Metadata
 from goalsvc.domain.views import streamer_views
-from goalsvc.errors import ConflictError, InvalidError
+from goalsvc.errors import ConflictError, InvalidError, PreconditionFailedError
 from goalsvc.models.events import of_goal
 from goalsvc.models.goal import Goal
 from goalsvc.models.healing import healing
@@ -35,32 +35,51 @@ class GoalChange:
     levels: Sequence[Mapping[str, object]]
 
 
-async def change_goal(context: Context, goal_id: ObjectId, change: GoalChange) -> Goal:
+async def change_goal(
+    context: Context, goal_id: ObjectId, change: GoalChange, is_as_known: Callable[[Goal], bool] = lambda goal: True
+) -> Goal:
     """Changes the goal in one conditional write, and answers it as it then is.
 
     Levels are final once the last of them is reached: what follows from that is under way, though the goal may not have ended
-    yet. Raises InvalidError, NotFoundError, ConflictError `goal_inactive`, `goal_changed`; in each case nothing was changed.
+    yet. `is_as_known` says whether a goal is as the caller knows it; it is asked of the very state that is changed.
+
+    Raises InvalidError, NotFoundError, PreconditionFailedError, ConflictError `goal_inactive`, `goal_changed`; in each case
+    nothing was changed.
     """
     for _ in range(_TRIES):
         goal = await known_goal(goal_id)
+        _require(is_as_known(goal))
         if not goal.active:
             raise ConflictError("goal_inactive", "the goal is not active")
         if "levels" in change.fields and goal.target is not None and goal.progress >= goal.target:
             raise ConflictError("goal_inactive", f"levels: the last one is reached, {goal.progress} of {goal.target}")
-        changed = await _amend_and_tell(context, goal_id, goal, _sets(context, goal, change), _unsets(change))
+        changed = await _amend_and_tell(
+            context, goal_id, goal, _sets(context, goal, change), _unsets(change), is_as_known
+        )
         if changed is not None:
             await context.cache.drop(streamer_views(changed.metadata.user_id))
             return changed
     raise ConflictError("goal_changed", "the goal was changed by others at the same time; try again")
 
 
+def _require(as_known: bool) -> None:
+    if not as_known:
+        raise PreconditionFailedError("If-Match: names no ETag of the goal as it is now; it was changed since")
+
+
 async def _amend_and_tell(
-    context: Context, goal_id: ObjectId, seen: Goal, sets: Mapping[str, object], unsets: Sequence[str]
+    context: Context,
+    goal_id: ObjectId,
+    seen: Goal,
+    sets: Mapping[str, object],
+    unsets: Sequence[str],
+    is_as_known: Callable[[Goal], bool],
 ) -> Goal | None:
     """Changes the goal, and writes `goal.updated` with the goal as it then is, in one transaction."""
     now, cause, identity = context.clock.now(), context.origin.cause.about(str(goal_id)), f"{goal_id}:{ObjectId()}"
 
     async def amend(session: DatabaseSession) -> Goal | None:
+        _require(is_as_known(await known_goal(goal_id, session)))
         changed = await Goal.amend(goal_id, seen, sets, unsets, now, session)
         if changed is not None:
             await context.events.write([of_goal("goal.updated", changed, now, cause, identity=identity)], session)

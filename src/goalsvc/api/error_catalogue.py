@@ -76,6 +76,11 @@ CATALOGUE: Mapping[str, Entry] = {
     "performer_in_exclusive": Entry(409, "The performer gives another exclusive.", "Wait for its end."),
     "exclusive_running": Entry(409, "Another exclusive goes on in the session.", "Wait for its end."),
     "viewer_in_exclusive": Entry(409, "The viewer is in another exclusive.", "Wait for its end."),
+    "precondition_failed": Entry(
+        412,
+        "The document was changed since its ETag was read: `If-Match` does not name it as it is now; nothing was changed.",
+        "Read the document anew, decide anew, and send the call with the new ETag.",
+    ),
     "receiver_failed": Entry(503, "A part of the work failed; nothing is lost.", _AGAIN),
     "reference_used": Entry(
         409,

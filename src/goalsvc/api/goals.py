@@ -7,7 +7,7 @@ from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from goalsvc import actions
 from goalsvc.actions import GoalPlan
@@ -19,7 +19,7 @@ from goalsvc.api.errors import responses
 from goalsvc.api.goal_bodies import GoalPatch, NewGoal
 from goalsvc.api.goal_views import AnyGoal, GoalView
 from goalsvc.api.instants import Instant
-from goalsvc.api.operation import CallOf, operations, requires, takes_parameters, with_etag
+from goalsvc.api.operation import CallOf, KnownTags, operations, requires, tag_of, takes_parameters, with_etag
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.goals import CLASSES, GoalKind
@@ -29,6 +29,9 @@ from goalsvc.models.goal import Goal
 from goalsvc.models.paging import between, page_of
 
 router = operations("/v1/goals", "Goals")
+
+#: How a goal is answered, byte by byte: its ETag is the digest of that.
+_ANSWER: TypeAdapter[AnyGoal] = TypeAdapter(AnyGoal)
 
 #: A filter by a field of the metadata, as in `metadata.campaign=winter`.
 _METADATA = re.compile(r"metadata(\.[A-Za-z0-9_-]{1,64}){1,6}")
@@ -142,20 +145,25 @@ async def read_goal(goal_id: IdText) -> AnyGoal:
     return _shown(await known_goal(ObjectId(goal_id)))
 
 
-@router.patch("/{goal_id}", summary="Change a goal", responses=responses(401, 404, 409, 422, 503))
+@router.patch("/{goal_id}", summary="Change a goal", responses=responses(401, 404, 409, 412, 422, 503))
 @requires(Scope.WRITE)
-async def change_goal(context: ContextOf, goal_id: IdText, body: GoalPatch) -> AnyGoal:
+async def change_goal(context: ContextOf, goal_id: IdText, known: KnownTags, body: GoalPatch) -> AnyGoal:
     """Changes the end, the platform's own metadata, or levels that are not reached yet, of a goal that goes on.
 
-    Once the last level is reached, levels are final: 409 `goal_inactive`, also in the moment before the goal ends.
+    Once the last level is reached, levels are final: 409 `goal_inactive`, also in the moment before the goal ends. With
+    `If-Match` only while the goal is as the caller knows it: 412 `precondition_failed` when it was changed since.
     """
+
+    def is_as_known(goal: Goal) -> bool:
+        return known is None or "*" in known or tag_of(_ANSWER.dump_json(_shown(goal))) in known
+
     changed = GoalChange(
         fields=frozenset(body.model_fields_set),
         exp=body.exp,
         metadata=body.metadata,
         levels=[level.model_dump() for level in body.levels or ()],
     )
-    return _shown(await change(context, ObjectId(goal_id), changed))
+    return _shown(await change(context, ObjectId(goal_id), changed, is_as_known))
 
 
 @router.post(

@@ -116,6 +116,27 @@ async def _if_none_match(
     """Documents the header; the route itself reads it."""
 
 
+async def known_tags(
+    request: Request,
+    tag: Annotated[
+        str | None,
+        Header(
+            alias="If-Match",
+            max_length=4096,
+            description="ETags of the states in which the caller knows the document, comma-separated; `*` is any state. The "
+            "document is changed only if it is in one of them, else the answer is 412 `precondition_failed`. A weak ETag "
+            "(`W/…`) is never one of them. Absent: it is changed in whatever state it is.",
+        ),
+    ] = None,
+) -> frozenset[str] | None:
+    """The ETags of `If-Match`; None without the header."""
+    given = request.headers.getlist("If-Match")
+    return frozenset(one.strip() for one in ",".join(given).split(",")) if given else None
+
+
+#: The ETags of `If-Match`, for an operation that changes a document.
+KnownTags = Annotated[frozenset[str] | None, Depends(known_tags)]
+
 _ETAG = {"ETag": {"description": "Names this state of the document.", "schema": {"type": "string"}}}
 
 
@@ -213,11 +234,16 @@ def _query_parameters(dependant: Dependant) -> set[str]:
     return own.union(*(_query_parameters(inner) for inner in dependant.dependencies))
 
 
+def tag_of(body: bytes) -> str:
+    """The ETag of an answer with that body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
 def _tagged(request: Request, response: Response) -> Response:
     """The answer with its ETag, or 304 where the caller has it."""
     if response.status_code != 200:
         return response
-    tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    tag = tag_of(bytes(response.body))
     given = {one.strip().removeprefix("W/") for one in request.headers.get("If-None-Match", "").split(",")}
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if tag in given or "*" in given:
