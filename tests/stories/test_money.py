@@ -184,6 +184,28 @@ class TestAdjustmentsAndTips:
         answer = await refused(world, "/v1/wallets/bob/adjustments", body | other, key="a")
         assert (answer, world.balance("bob")) == ((409, "transfer_conflict"), 20)
 
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/v1/wallets/bob/deposits", {"amount": 20}),
+            ("/v1/transfers", {"from_user_id": "bob", "to_user_id": "alice", "amount": 5}),
+            ("/v1/wallets/bob/withdrawals", {"amount": 5}),
+        ],
+    )
+    async def test_values_of_other_types_are_another_body(self, world: World, path: str, body: dict[str, Any]) -> None:
+        await world.post("/v1/wallets/bob/deposits", {"amount": 100})
+        given = {"one": 1, "deep": [{"yes": True, "much": 2**60, "part": 0.1, "none": None}], "é": "\u2028"}
+        made = await world.post(path, body | {"metadata": given}, key="k")
+        assert await world.post(path, body | {"metadata": dict(reversed(given.items()))}, key="k") == made
+        for other in (
+            {"one": True},
+            {"one": 1.0},
+            {"deep": [{"yes": 1, "much": 2**60, "part": 0.1, "none": None}]},
+            {"deep": [{"yes": True, "much": 2**60, "part": 0.1, "none": False}]},
+        ):
+            answer = await refused(world, path, body | {"metadata": given | other}, key="k")
+            assert answer == (409, "transfer_conflict"), other
+
 
 class TestReversals:
     async def deposited(self, world: World, user: str, amount: int) -> str:

@@ -1,5 +1,6 @@
 """Money in and out: deposits, adjustments, tips and withdrawals. Each is one transfer with an id derived from its call."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -86,8 +87,13 @@ async def _post_and_tell(context: Context, order: Order, event_type: str) -> tup
 
 def _refuse_other_metadata(order: Order, posted: Posted) -> None:
     """Raises TransferConflictError where the key was used with another reason, or with other metadata, before."""
-    if dict(posted.metadata) != dict(order.metadata):
+    if _as_json(posted.metadata) != _as_json(order.metadata):
         raise TransferConflictError(f"transfer {order.transfer_id} exists with other metadata")
+
+
+def _as_json(metadata: Mapping[str, object]) -> str:
+    """The metadata as text in which 1, 1.0 and true differ, which Python's `==` takes for the same."""
+    return json.dumps(metadata, sort_keys=True, default=str)
 
 
 async def adjust(
