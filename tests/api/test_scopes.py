@@ -227,6 +227,33 @@ class TestTheAudit:
         assert [event["targets"] for event in await audited(service, **window)] == [["bob"]]
         assert [event["targets"][0] for event in await audited(service, order="desc")] == ["carol", "bob", "alice"]
 
+    async def test_of_a_movement_is_found_by_who_pays_who_is_paid_and_the_transfer(self, service: Service) -> None:
+        async def made(path: str, body: dict[str, Any]) -> dict[str, Any]:
+            answer = await service.client.post(path, json=body, headers={"Idempotency-Key": path})
+            assert answer.status_code == 201, answer.text
+            found: dict[str, Any] = answer.json()
+            return found
+
+        async def operations_on(target: str) -> list[str]:
+            return sorted(event["operation"] for event in await audited(service, target=target))
+
+        plan = {"title": "Songs", "target": 60}
+        session_id = (await made("/v1/sessions", {"user_id": "alice"}))["id"]
+        show = {"kind": "FundingGoal", "session_id": session_id, "levels": [plan], "metadata": {"show": plan}}
+        funding = (await made("/v1/goals", show))["id"]
+        await made("/v1/wallets/bob/deposits", {"amount": 100})
+        given = await made(f"/v1/goals/{funding}/contributions", {"user_id": "bob", "amount": 5})
+        tip = await made("/v1/transfers", {"from_user_id": "bob", "to_user_id": "carol", "amount": 5})
+        asked = {"viewer_id": "bob", "private": True, "price": 9, "exclusive": plan}
+        body = {"kind": "TriggerGoal", "session_id": session_id, "metadata": asked}
+        answer = await service.client.post("/v1/goals", json=body)
+        assert answer.status_code == 201, answer.text
+        assert await operations_on("bob") == ["create_contribution", "create_goal", "create_transfer", "deposit"]
+        assert await operations_on("carol") == ["create_transfer"]
+        assert await operations_on(given["transfer_id"]) == await operations_on(given["id"]) == ["create_contribution"]
+        assert await operations_on(tip["id"]) == ["create_transfer"]
+        assert await operations_on(funding) == ["create_contribution", "create_goal"]
+
     async def test_is_a_table_too(self, service: Service) -> None:
         await service.client.put("/v1/users/alice", json={}, headers={"X-Goalsvc-On-Behalf-Of": "=1+1"})
         answer = await service.client.get("/v1/audit", params={"format": "csv"})

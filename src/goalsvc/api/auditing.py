@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import datetime
+from functools import reduce
 
 from fastapi import Request, Response
 from pymongo.errors import PyMongoError
@@ -55,16 +57,34 @@ def _text(value: object) -> str:
 
 
 def _targets_of(request: Request, response: Response | None) -> list[str]:
-    """The ids that the path names, those that the endpoint names, and the id of what was created."""
+    """The ids that the path names, those that the endpoint names, those of what was created, and of its payer and payee."""
     targets = [*map(str, request.path_params.values()), *getattr(request.state, "targets", ())]
     if response is not None and response.status_code == 201:
-        try:
-            created = json.loads(bytes(response.body)).get("id")
-        except (ValueError, AttributeError):
-            created = None
-        if isinstance(created, str) and created not in targets:
-            targets.append(created)
-    return targets
+        targets += _ids_in(bytes(response.body))
+    return list(dict.fromkeys(targets))
+
+
+#: Where an answer names what was created: its ids, who pays and who is paid, and the viewer whose goal it is.
+_CREATED: tuple[tuple[str, ...], ...] = (
+    ("id",),
+    ("transfer_id",),
+    ("from_user_id",),
+    ("to_user_id",),
+    ("metadata", "viewer_id"),
+    ("conditions", "exclusive_to"),
+)
+
+
+def _ids_in(body: bytes) -> list[str]:
+    try:
+        answer: object = json.loads(body)
+    except ValueError:
+        return []
+    return [found for path in _CREATED if isinstance(found := reduce(_part, path, answer), str)]
+
+
+def _part(whole: object, name: str) -> object:
+    return whole.get(name) if isinstance(whole, Mapping) else None
 
 
 async def _reason_of(request: Request) -> str | None:
