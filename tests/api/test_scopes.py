@@ -161,6 +161,8 @@ class TestKeys:
             {"name": "x", "scopes": ["everything"]},
             {"name": "", "scopes": ["read"]},
             {"name": "two\nlines", "scopes": ["read"]},
+            {"name": "env", "scopes": ["read"]},
+            {"name": "env ", "scopes": ["read"]},
             {"scopes": ["read"]},
         ],
         ids=str,

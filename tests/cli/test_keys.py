@@ -35,4 +35,5 @@ def test_what_it_does_is_in_the_audit_as_the_command_lines(api: httpx.Client, cl
 
 def test_mistakes(cli: Cli) -> None:
     assert_one_sentence(cli("keys", "create", "x", "--scope", "everything"), "scopes.0")
+    assert_one_sentence(cli("keys", "create", "env", "--scope", "read"), "name: must not be `env`")
     assert_one_sentence(cli("keys", "revoke", "key_68143584d6945d32e732cc30"), "there is no API key")

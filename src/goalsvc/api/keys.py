@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Self
 
 from fastapi import Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from goalsvc.actions.keys import NewKey, create_key, known_key, revoke_key, roll_key
 from goalsvc.api.dependencies import ContextOf, PagingOf
@@ -12,7 +12,7 @@ from goalsvc.api.errors import responses
 from goalsvc.api.instants import Instant
 from goalsvc.api.operation import CallOf, operations, requires
 from goalsvc.api.views import Page
-from goalsvc.domain.call import Scope
+from goalsvc.domain.call import ENVIRONMENT, Scope
 from goalsvc.models.api_key import ApiKey
 from goalsvc.models.paging import page_of
 
@@ -21,8 +21,19 @@ router = operations("/v1/keys", "Keys")
 KeyId = Annotated[str, Path(max_length=64, pattern=r"^key_[0-9a-f]{24}$", examples=["key_68143584d6945d32e732cc30"])]
 _LONGEST_GRACE = 7 * 86_400
 
+
+def _not_of_the_environment(name: str) -> str:
+    if name.strip() == ENVIRONMENT.name:
+        raise ValueError(f"must not be `{ENVIRONMENT.name}`: causes and the audit name the environment's own keys so")
+    return name
+
+
 #: The names of keys are written into the audit and into causes, so they are short and of one line.
-KeyName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:@/-]*$")]
+KeyName = Annotated[
+    str,
+    Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:@/-]*$"),
+    AfterValidator(_not_of_the_environment),
+]
 
 
 class KeyBody(BaseModel):
@@ -32,7 +43,7 @@ class KeyBody(BaseModel):
         extra="forbid", json_schema_extra={"example": {"name": "platform backend", "scopes": ["read", "write"]}}
     )
 
-    name: KeyName = Field(description="What it is for; it appears in the audit and in causes.")
+    name: KeyName = Field(description="What it is for; it appears in the audit and in causes. Not `env`.")
     scopes: list[Scope] = Field(
         min_length=1, max_length=len(Scope), description="What it may do; no scope includes another."
     )
