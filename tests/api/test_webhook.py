@@ -409,7 +409,8 @@ class TestEvents:
 
     @pytest.mark.parametrize(
         "channel",
-        ["", "@", "public", "presence-enc-goal", "presence-enc-goal@", "presence-room@1", "private-encrypted-x@1"],
+        ["", "@", "public", "presence-enc-goal", "presence-enc-goal@", "presence-room@1", "private-encrypted-x@1"]
+        + [f"presence-stream@{user}" for user in ("a$b", "a b", "é", "x" * 129, "x" * 200, "..", "a\0")],
     )
     async def test_other_channels_are_200_and_say_so_in_the_trace(self, service: Service, channel: str) -> None:
         assert (await service.webhook(body_of(EVENT | {"channel": channel}))).status_code == 200

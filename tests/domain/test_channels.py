@@ -39,6 +39,8 @@ class TestChannel:
         [
             *("", "@", "@u-1", "private-user", "private-user@", "user@u-1", "private-goal@1", "Private-User@u-1"),
             *("private-encrypted-user@u-1", " private-user@u-1", "presence-room@u-1", "cache-private-user@u-1"),
+            *("presence-stream@a$b", "presence-stream@a b", "presence-stream@é", "private-user@a\n", "private-user@.."),
+            *(f"presence-stream@{'a' * 129}", f"presence-goal@{'a' * 151}", "presence-goal@a b", "presence-goal@a\0"),
         ],
     )
     def test_not_ours(self, name: str) -> None:

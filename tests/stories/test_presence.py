@@ -42,6 +42,15 @@ async def test_a_notice_that_waited_is_not_told_after_a_later_one(world: World) 
     assert world.told("user.entered") == []
 
 
+@pytest.mark.parametrize("user", ["a$b", "a b", "é", "x" * 129, "x" * 148, "x" * 200, ".."])
+async def test_a_name_that_pusher_would_not_accept_is_not_ours(world: World, user: str) -> None:
+    """Nothing can be told on it, so nothing of it may wait for ever."""
+    await world.hears(entered("bob", f"presence-stream@{user}"), entered(user))
+    await world.settle()
+    assert world.all("dead_letters") == []
+    assert world.notifier.named("user.entered")[0].channels == ("private-stream@alice", "presence-stream@alice")
+
+
 async def test_a_user_is_online_until_he_leaves(world: World) -> None:
     await world.call("PUT", "/v1/users/alice", {"username": "Alice"})
     begun = world.clock.now()

@@ -65,6 +65,13 @@ async def test_knows_no_other_channels(world: World, channel: str) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("user", ["a%20b", "a$b", "%C3%A9", "x" * 129, ".."])
+async def test_says_which_user_ids_there_are(world: World, user: str) -> None:
+    response = await world.call("GET", f"/v1/channels/private-stream@{user}")
+    assert response.status_code == 404
+    assert "the user id must be 1 to 128 characters of A-Z a-z 0-9" in response.json()["detail"]
+
+
 async def test_refuses_a_name_that_is_too_long(world: World) -> None:
     assert (await world.call("GET", f"/v1/channels/private-stream@{'x' * 200}")).status_code == 422
 

@@ -13,8 +13,9 @@ from goalsvc.api.operation import operations
 from goalsvc.api.pusher_auth import admit
 from goalsvc.api.user_token import user_token
 from goalsvc.api.views import LevelView
-from goalsvc.domain.channels import Channel, ChannelKind, private_stream, private_user
+from goalsvc.domain.channels import LONGEST_NAME, Channel, ChannelKind, private_stream, private_user
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.ids import USER_ID_RULE
 from goalsvc.domain.views import channel_view
 from goalsvc.errors import NotFoundError
 from goalsvc.models.goal import Goal
@@ -86,6 +87,11 @@ class ChannelData(BaseModel):
         return cls(user_id=user_id, session=ChannelSession.of(session), goals=[ChannelGoal.of(goal) for goal in goals])
 
 
+_NOT_ONE = (
+    f"channel: must name a stream's or a user's channel, as in private-stream@{{user_id}}; the user id {USER_ID_RULE}"
+)
+
+
 def _is_private(goal: Goal) -> bool:
     return goal.kind is GoalKind.EXCLUSIVE or goal.metadata.private
 
@@ -104,7 +110,7 @@ async def read_channel(
     channel: Annotated[
         str,
         Path(
-            max_length=164,
+            max_length=LONGEST_NAME,
             description="A stream's or a user's channel, in any of its forms.",
             examples=["private-stream@u-alice-1"],
         ),
@@ -123,7 +129,7 @@ async def read_channel(
         await admit(context, channel, user)
     parsed = Channel.parse(channel)
     if parsed is None or parsed.kind is ChannelKind.GOAL:
-        raise NotFoundError("channel: must name a stream's or a user's channel, as in private-stream@{user_id}")
+        raise NotFoundError(_NOT_ONE)
     user_id, kind = parsed.about, parsed.kind
     # All forms of a channel's name show the same, and share one entry.
     name = channel_view(private_stream(user_id) if kind is ChannelKind.STREAM else private_user(user_id))

@@ -1,8 +1,11 @@
 """Pusher's wire names and ours: webhook events and channel names, parsed once into typed values."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+from goalsvc.domain.ids import USER_ID
 
 OCCUPIED = "channel_occupied"
 VACATED = "channel_vacated"
@@ -20,6 +23,13 @@ LEAVES = frozenset(SENDER_BY_EVENT_NAME) - JOINS
 
 #: In place of an app key, the root of a test event has this and the name of the key of the API.
 TEST_KEY = "test event by "
+
+
+LONGEST_NAME = 164
+#: A name that Pusher accepts: https://pusher.com/docs/channels/using_channels/channels/#channel-naming-conventions
+CHANNEL_NAME = re.compile(rf"[A-Za-z0-9_\-=@,.;]{{1,{LONGEST_NAME}}}")
+#: What a value is told that is not such a name.
+CHANNEL_NAME_RULE = f"must be 1 to {LONGEST_NAME} characters of A-Z a-z 0-9 _ - = @ , . ;"
 
 
 class ChannelKind(StrEnum):
@@ -56,10 +66,15 @@ class Channel:
 
     @classmethod
     def parse(cls, name: str) -> "Channel | None":
-        """The channel of that name, or None when it is not one of ours."""
+        """The channel of that name, or None when it is not one of ours.
+
+        Ours are of the known kinds, with a name that Pusher accepts; those of streams and users are about a user id.
+        """
         prefix, at, about = name.partition("@")
         known = _PREFIXES.get(prefix)
-        if not at or not about or known is None:
+        if not at or not about or known is None or not CHANNEL_NAME.fullmatch(name):
+            return None
+        if known[0] is not ChannelKind.GOAL and not USER_ID.fullmatch(about):
             return None
         return cls(name, known[0], about, known[1])
 

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 
 from goalsvc.clock import SystemClock
 from goalsvc.context import Telling
+from goalsvc.domain.channels import CHANNEL_NAME, CHANNEL_NAME_RULE
 from goalsvc.errors import (
     ExternalServiceError,
     GoalsvcError,
@@ -39,7 +40,6 @@ from goalsvc.settings import Settings
 
 CHANNELS_PER_CALL = 100
 DATA_LIMIT_BYTES = 10 * 1024
-CHANNEL_NAME_LIMIT = 164
 EVENT_NAME_LIMIT = 200
 CONCURRENT_CALLS = 64
 #: Events of one call of `batch_events`. https://pusher.com/docs/channels/library_auth_reference/rest-api/#post-batch-events-trigger-multiple-events
@@ -47,8 +47,6 @@ EVENTS_PER_BATCH = 10
 #: How many calls `trigger_each` makes side by side.
 _SIDE_BY_SIDE = 8
 
-# https://pusher.com/docs/channels/using_channels/channels/#channel-naming-conventions
-_CHANNEL_NAME = re.compile(rf"[A-Za-z0-9_\-=@,.;]{{1,{CHANNEL_NAME_LIMIT}}}")
 _SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 _HINTS = {
@@ -326,8 +324,8 @@ async def open_notifier(
 
 def checked_channel(channel: str) -> str:
     """`channel` itself. Raises InvalidError when Pusher would refuse its name."""
-    if not _CHANNEL_NAME.fullmatch(channel):
-        raise InvalidError("channel", f"must be 1 to {CHANNEL_NAME_LIMIT} characters of A-Z a-z 0-9 _ - = @ , . ;")
+    if not CHANNEL_NAME.fullmatch(channel):
+        raise InvalidError("channel", CHANNEL_NAME_RULE)
     if channel.startswith("private-encrypted-"):
         # Pusher reserves this prefix for data that it cannot read; ours is not encrypted (`private-enc-` is another word).
         raise InvalidError("channel", "end-to-end encrypted channels are not served")
