@@ -47,7 +47,7 @@ async def play_history(simulation: Simulation) -> None:
     keepers.append(asyncio.create_task(simulation.cron()))
     await asyncio.sleep(0)
     await simulation.begin_session("room-1" if random.random() < 0.9 else None)
-    world = asyncio.create_task(trouble(simulation))
+    world, meddler = asyncio.create_task(trouble(simulation)), asyncio.create_task(meddle(simulation))
     stories = random.choices(STORIES, weights=[3, 2, 1, 3, 1, 1, 0.5], k=random.choice([1, 1, 2, 2, 3]))
     playing = asyncio.gather(
         *(story(simulation, number) for number, story in enumerate(stories)), ends_early(simulation)
@@ -59,6 +59,7 @@ async def play_history(simulation: Simulation) -> None:
     else:
         await playing
     world.cancel()
+    meddler.cancel()
     await simulation.heal()
     if random.random() < 0.5:
         await simulation.settle()
@@ -71,10 +72,32 @@ async def play_history(simulation: Simulation) -> None:
 
 
 async def ends_early(simulation: Simulation) -> None:
-    """Ends the livestream in the middle of it all, now and then."""
+    """Ends the livestream in the middle of it all, now and then, while the last goal is being made in it."""
     if simulation.random.random() < 0.2:
         await asyncio.sleep(simulation.random.uniform(1.0, 120.0))
-        await simulation.end_session()
+        await asyncio.gather(simulation.end_session(), _the_last_goal(simulation))
+
+
+async def _the_last_goal(simulation: Simulation) -> None:
+    await asyncio.sleep(simulation.random.uniform(0.0, 0.1))
+    await simulation.make_goal(GoalKind.KARAOKE, levels=[{"title": "One more song", "target": 60}])
+
+
+async def meddle(simulation: Simulation) -> None:
+    """Does what comes too early or too late.
+
+    Dead letters are tried again while their cause lasts; another level is asked for of each goal that has reached its last
+    one and has not ended yet.
+    """
+    while True:
+        await asyncio.sleep(simulation.random.uniform(0.05, 2.0))
+        if simulation.random.random() < 0.02:
+            simulation.redrive_together()
+        for goal_id, goal in list(simulation.inside.peek("goals").items()):
+            levels = goal.get("levels", [])
+            if goal.get("active") and levels and goal["progress"] >= levels[-1]["target"]:
+                more = [*levels, {"title": "More", "target": goal["progress"] + 100}]
+                await simulation.change_levels(str(goal_id), more)
 
 
 # -- performing ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from random import Random
 from types import SimpleNamespace
@@ -41,6 +41,7 @@ from goalsvc.domain.moves import Move
 from goalsvc.domain.orders import Order
 from goalsvc.domain.outcome import Reason
 from goalsvc.domain.presence import join_mark, leave_mark
+from goalsvc.domain.promises import PromiseRef
 from goalsvc.errors import GoalsvcError, InsufficientFundsError
 from goalsvc.integrations.pace import NoticePace
 from goalsvc.models import idempotency
@@ -60,6 +61,7 @@ from goalsvc.tasks import ALL as TASKS
 from goalsvc.tasks import sweep_promises
 from goalsvc.tasks.ending import expire_goals
 from goalsvc.tasks.reconcile import reconcile_clocks
+from goalsvc.tasks.redrive import redrive_these
 from goalsvc.tasks.runner import Runner
 from goalsvc.tasks.withdrawals import return_withdrawals
 
@@ -497,6 +499,13 @@ class Simulation:
             except (PyMongoError, GoalsvcError):
                 await asyncio.sleep(0.5)
 
+    async def change_levels(self, goal_id: str, levels: Sequence[Mapping[str, Any]]) -> None:
+        """Asks for other levels of a goal that has reached all it has; once, whatever becomes of the answer."""
+        with suppress(ProcessDiedError):
+            answer = await self.ask("PATCH", f"/v1/goals/{goal_id}", {"levels": list(levels)})
+            if answer.status == 200:
+                self.violations.append(f"{goal_id} was given another level when it had reached its last one")
+
     async def end_goal(self, goal_id: str) -> None:
         await self.insist("POST", f"/v1/goals/{goal_id}/end")
 
@@ -691,20 +700,38 @@ class Simulation:
                     f"{whose} still owes {promise['task']} ({promise['id']}) after a minute of peace"
                 )
 
+    def _is_of_another_world(self, letter: Document) -> bool:
+        """Whether a job outlived, in Redis, the document that promised it: a restore has undone that."""
+        if self.figures.restores == 0 or letter.get("promise") is None:
+            return False
+        ref = PromiseRef.parse(letter["promise"])
+        return ref.document_id not in self.inside.peek(ref.collection)
+
+    def redrive_together(self) -> bool:
+        """Lets a worker try all dead letters again, as a redrive of a group does; whether there is a worker to do it."""
+        worker = self.any_of("worker")
+        if worker is not None:
+            dead = [letter["_id"] for letter in self.inside.peek("dead_letters").values() if letter["state"] == "dead"]
+            worker.start(_quietly(partial(redrive_these, letter_ids=dead, by="group", key="env"), worker.opened))
+        return worker is not None
+
     async def settle(self) -> None:
         """Waits until nothing is owed any more; dead letters are tried again, a few times."""
         until = asyncio.get_running_loop().time() + MOST_SECONDS
         redriven: Counter[str] = Counter()
         while True:
             await asyncio.sleep(2.0)
-            letters = [letter for letter in self.inside.peek("dead_letters").values() if letter["state"] == "dead"]
+            stored = self.inside.peek("dead_letters").values()
+            letters = [each for each in stored if each["state"] == "dead" and not self._is_of_another_world(each)]
             hopeless = [letter for letter in letters if redriven[letter["_id"]] == MOST_REDRIVES]
+            together = self.random.random() < 0.5 and self.redrive_together()
             for letter in letters:
                 if "does not work" in letter["reason"]:
                     self.violations.append(f"{letter['_id']} did not wait for a service: {letter['reason']}")
                 redriven[letter["_id"]] += 1
                 self.figures.dead_letters += 1
-                await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
+                if not together:
+                    await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
             pending = any(each["state"] == "pending" for each in self.inside.peek("withdrawals").values())
             if self.ended_at is not None:  # another service may begin one after the end, which its own time ends
                 pending |= any(goal.get("active", True) for goal in self.inside.peek("goals").values())
