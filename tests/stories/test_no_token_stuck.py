@@ -412,7 +412,7 @@ class TestOddFields:
     @staticmethod
     def _expect_a_refund_of_a_reached_goal(world: World) -> None:
         """A world takes a reached goal for one that is paid."""
-        world._due_to = lambda _funding, earning: ("refund", earning["from_user_id"])  # type: ignore[method-assign]
+        world._due_to = lambda _funding, earning: ("refund", earning["from_user_id"])  # type: ignore[method-assign, assignment]
 
     @pytest.mark.parametrize("target", [0, -5])
     async def test_a_show_without_a_target_above_0_is_not_completed_and_refunded_at_its_end(

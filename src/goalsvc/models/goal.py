@@ -385,7 +385,7 @@ def deadline_of(document: Mapping[str, object]) -> datetime | None:
 
 def clock_unmoved(document: Mapping[str, object]) -> dict[str, object]:
     """Returns the filter that holds only while no process, of goalsvc or another service, has moved the clock since."""
-    unmoved = {}
+    unmoved: dict[str, object] = {}
     for name, field in (("clock", "revision"), ("context", "started")):
         value = document.get(name)
         if isinstance(value, list):  # a path does not lead into every array
