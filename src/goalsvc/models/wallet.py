@@ -77,9 +77,9 @@ class Account(Sharing):
         keep_nulls = False
 
     @classmethod
-    async def balance_of(cls, account_id: str) -> int:
+    async def balance_of(cls, account_id: str, session: DatabaseSession | None = None) -> int:
         """Its tokens; 0 for an account that nothing was ever moved to."""
-        account = await cls.find_one({"_id": account_id})
+        account = await cls.find_one({"_id": account_id}, session=session)
         return account.balance if account else 0
 
     @classmethod
