@@ -7,7 +7,7 @@ import httpx
 import pytest
 from bson import ObjectId
 
-from goalsvc.models.idempotency import IdempotencyRecord
+from goalsvc.models.idempotency import IdempotencyRecord, KeyUse, StoredAnswer
 from tests.stories.scenes import a_karaoke, a_request, a_stage, an_exclusive
 from tests.world import World
 
@@ -89,6 +89,21 @@ class TestAnotherBody:
             answer = await world.call("POST", f"/v1/goals/{goal.id}/end", key=KEY)
             assert answer.status_code == 200
             assert "Idempotent-Replayed" not in answer.headers
+
+    async def test_is_refused_where_another_use_of_the_key_was_refused_meanwhile(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        finish = IdempotencyRecord.finish
+
+        async def beside_a_refusal(use: KeyUse, answer: StoredAnswer) -> StoredAnswer:
+            await IdempotencyRecord.release(use)  # as another use of the same body does that is refused
+            return await finish(use, answer)
+
+        monkeypatch.setattr(IdempotencyRecord, "finish", beside_a_refusal)
+        first = await world.call("POST", "/v1/sessions", {"user_id": "alice"}, key=KEY)
+        other = await world.call("POST", "/v1/sessions", {"user_id": "carol"}, key=KEY)
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+        assert_replayed(first, await world.call("POST", "/v1/sessions", {"user_id": "alice"}, key=KEY))
 
     async def test_is_accepted_after_a_refusal(self, world: World) -> None:
         stage = await world.given(a_stage())

@@ -110,8 +110,9 @@ class IdempotencyRecord(Document):
         Raises ConflictError `idempotency_conflict` when another body took the key meanwhile.
         """
         collection = cls.get_motor_collection()
-        where = {"_id": use.record_id, "digest": use.digest, "answer": None}
-        stored = {"answer": _sealed(use.secret, use.record_id, answer)}
+        # Another use of the same body may have been refused meanwhile, and have freed the key.
+        where = {"_id": use.record_id, "digest": {"$in": [None, use.digest]}, "answer": None}
+        stored = {"answer": _sealed(use.secret, use.record_id, answer), "digest": use.digest}
         if (await collection.update_one(where, {"$set": stored})).matched_count:
             return answer
         found = await collection.find_one({"_id": use.record_id})
