@@ -90,7 +90,8 @@ GOALS: list[Any] = [
     pytest.param(funding(user_id="another"), "metadata.user_id", id="another streamer"),
     pytest.param(funding(**{"$where": 1}), "metadata.$where", id="an operator"),
     pytest.param(funding(**{"a.b": 1}), "metadata.a.b", id="a path"),
-    pytest.param(funding(deep={"nul\u0000": 1}), "metadata", id="NUL in a nested name"),
+    pytest.param(funding(deep=[{"nul\u0000": 1}]), "metadata.deep.0.nul\\0", id="NUL in a nested name"),
+    pytest.param(funding(**{"nul\u0000": 1}), "metadata.nul\\0", id="NUL in a name"),
     pytest.param(funding(huge=2**70), "metadata", id="an integer that no database holds"),
     pytest.param(FUNDING_BODY | {"conditions": {"session_id": "x"}}, "conditions.session_id", id="unknown condition"),
     pytest.param(FUNDING_BODY | {"conditions": {"exclusive_to": "a b"}}, "conditions.exclusive_to", id="no user id"),
@@ -329,6 +330,12 @@ class TestWallets:
     async def test_deposits_need_a_key(self, service: Service) -> None:
         answer = await service.client.post(f"/v1/wallets/{VIEWER}/deposits", json={"amount": 1})
         assert_names(answer, "header.Idempotency-Key")
+
+    async def test_a_name_with_nul_in_the_metadata_is_named_with_the_rule(self, service: Service) -> None:
+        path = f"/v1/wallets/{VIEWER}/deposits"
+        for metadata, field in (({"x\0": 1}, "metadata.x\\0"), ({"a": {"b": [{"\0c": 1}]}}, "metadata.a.b.0.\\0c")):
+            answer = await service.client.post(path, json={"amount": 1, "metadata": metadata}, headers=KEY)
+            assert answer.json()["errors"] == [{"field": field, "message": "field names must not hold NUL"}]
 
     async def test_the_same_key_with_another_amount_is_409(self, service: Service) -> None:
         path = f"/v1/wallets/{VIEWER}/deposits"

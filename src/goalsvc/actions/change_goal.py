@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from goalsvc.actions.goals import check_metadata_fields, expiry_of
+from goalsvc.actions.goals import check_metadata_fields, check_metadata_size, expiry_of, size_of
 from goalsvc.actions.known import known_goal
 from goalsvc.context import Context
 from goalsvc.database_session import DatabaseSession
@@ -67,6 +67,15 @@ def _require(as_known: bool) -> None:
         raise PreconditionFailedError("If-Match: names no ETag of the goal as it is now; it was changed since")
 
 
+def _check_size(goal: Goal, sets: Mapping[str, object], unsets: Sequence[str]) -> None:
+    """Raises InvalidError where the change makes the goal's metadata too large as a whole."""
+    before: Mapping[str, object] = goal.metadata.model_dump(exclude_unset=True)
+    added = {name.removeprefix("metadata."): value for name, value in sets.items() if name.startswith("metadata.")}
+    if added:
+        after = {name: value for name, value in {**before, **added}.items() if f"metadata.{name}" not in unsets}
+        check_metadata_size(after, size_of(before))
+
+
 async def _amend_and_tell(
     context: Context,
     goal_id: ObjectId,
@@ -79,7 +88,9 @@ async def _amend_and_tell(
     now, cause, identity = context.clock.now(), context.origin.cause.about(str(goal_id)), f"{goal_id}:{ObjectId()}"
 
     async def amend(session: DatabaseSession) -> Goal | None:
-        _require(is_as_known(await known_goal(goal_id, session)))
+        goal = await known_goal(goal_id, session)
+        _require(is_as_known(goal))
+        _check_size(goal, sets, unsets)
         changed = await Goal.amend(goal_id, seen, sets, unsets, now, session)
         if changed is not None:
             await context.events.write([of_goal("goal.updated", changed, now, cause, identity=identity)], session)

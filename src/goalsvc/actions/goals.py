@@ -149,6 +149,7 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     if given != session.user_id:
         raise InvalidError("metadata.user_id", "must be the session's streamer; it may be left out")
     check_metadata_fields(plan.metadata)
+    check_metadata_size(plan.metadata)
     if plan.metadata.get("funding_goal_id") is not None:
         raise InvalidError("metadata.funding_goal_id", "must be absent: it is set when a FundingGoal begins its show")
     try:
@@ -170,6 +171,8 @@ def _metadata_of(plan: GoalPlan, session: Session) -> Metadata:
     return metadata
 
 
+#: How large the metadata of a goal may be, as JSON: as large as the body of a call.
+MOST_METADATA_BYTES = 1024 * 1024
 #: MongoDB takes 100 levels, of which the goal around it has some.
 _DEEPEST = 32
 
@@ -179,11 +182,35 @@ def _nested_within(value: object, levels: int) -> bool:
     return levels > 0 and all(_nested_within(item, levels - 1) for item in inner)
 
 
+def _check_names(value: object, path: str) -> None:
+    """Raises InvalidError for a name, at any depth, that BSON cannot hold: it ends names with NUL."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        within = f"{path}.{name}"
+        if "\0" in within:
+            raise InvalidError(within.replace("\0", "\\0"), "field names must not hold NUL")
+        _check_names(item, within)
+
+
+def check_metadata_size(metadata: Mapping[str, object], before_bytes: int = 0) -> None:
+    """Raises InvalidError for metadata of a goal that is too large as a whole, unless it was no smaller before."""
+    size = size_of(metadata)
+    if size > max(MOST_METADATA_BYTES, before_bytes):
+        raise InvalidError(
+            "metadata", f"must be at most {MOST_METADATA_BYTES} bytes as JSON in all; it would be {size}"
+        )
+
+
+def size_of(metadata: Mapping[str, object]) -> int:
+    """The size of stored metadata as JSON, in bytes; what JSON does not have counts as its text."""
+    return len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="replace"))
+
+
 def check_metadata_fields(metadata: Mapping[str, object]) -> int:
     """Returns the size of that metadata as JSON, in bytes; raises InvalidError for metadata that cannot be stored."""
     size = check_storable(metadata)
     for field in metadata:
-        if not field or field.startswith("$") or "." in field or "\0" in field:
+        if not field or field.startswith("$") or "." in field:
             raise InvalidError(f"metadata.{field}", "field names must not be empty, begin with `$` or hold `.`")
     return size
 
@@ -194,6 +221,7 @@ def check_storable(metadata: Mapping[str, object]) -> int:
     Raises InvalidError for what Python's JSON takes but neither MongoDB nor an answer could hold."""
     if not _nested_within(metadata, _DEEPEST):
         raise InvalidError("metadata", f"is nested deeper than {_DEEPEST} levels")
+    _check_names(metadata, "metadata")
     try:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
         bson.encode(metadata)

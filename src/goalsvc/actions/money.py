@@ -36,7 +36,7 @@ class Particulars:
         if check_storable(metadata) > MOST_METADATA_BYTES:
             raise InvalidError("metadata", f"must be at most {MOST_METADATA_BYTES} bytes as JSON")
         for field in metadata:
-            if field.startswith("$") or "." in field or "\0" in field:
+            if field.startswith("$") or "." in field:
                 raise InvalidError(f"metadata.{field}", "field names must not begin with `$` or hold `.`")
         return metadata
 
