@@ -37,6 +37,16 @@ class TestErasing:
         assert_problem(await service.client.get("/v1/users/bob"), 404, "not_found")
         assert (await service.client.get("/v1/users")).json()["items"] == []
 
+    async def test_leaves_nothing_to_be_found(self, service: Service) -> None:
+        await service.client.post("/v1/wallets/bob/deposits", json={"amount": 5}, headers=KEY)
+        await service.stage.database["accounts"].update_many({}, {"$set": {"balance": 0}})
+        for kinds in ({"user", "wallet"}, {"wallet"}):
+            found = (await service.client.get("/v1/search", params={"q": "bob"})).json()["items"]
+            assert {one["kind"] for one in found} == kinds
+            for one in found:
+                assert (await service.client.get(one["path"])).status_code == 200, one
+            assert (await erases(service)).status_code == 200
+
     async def test_again_changes_nothing(self, service: Service) -> None:
         await erases(service)
         before = await service.stage.database["users"].find().to_list(None)

@@ -13,6 +13,7 @@ from goalsvc.models.api_key import ApiKey
 from goalsvc.models.audit import AuditEvent
 from goalsvc.models.clip import Asset, Post
 from goalsvc.models.event_log import EventDocument
+from goalsvc.models.filters import UNSET
 from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
 from goalsvc.models.redrive import Redrive
@@ -58,7 +59,7 @@ async def find_anything(text: str, *, secret: bool) -> Sequence[Found]:
         }
         places += [_Place(kind, model, by_id) for kind, model in models.items()]
     places += [
-        _Place("user", User, {"_id": text}),
+        _Place("user", User, {"_id": text, "erased_at": UNSET}),
         _Place("wallet", Account, {"_id": user_account(text)}, "user:"),
         _Place("escrow", Account, {"_id": escrow_account(text)}, "escrow:"),
         _Place("account", Account, {"_id": text}),
