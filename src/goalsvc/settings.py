@@ -187,8 +187,8 @@ class Settings(BaseSettings):
     )
     allow_self_payment: bool = Field(
         default=False,
-        description="Whether streamers may contribute to their own goals or pay for requests to themselves, and viewers agree "
-        "to their own.",
+        description="Whether streamers may contribute to their own goals, pay for requests to themselves or be the viewer of "
+        "their own exclusive, and viewers agree to their own.",
     )
     progress_notices_per_second: int = Field(
         default=5,

@@ -78,6 +78,18 @@ class TestRequest:
         free = {**request.body, "metadata": {**metadata, "price": 0}}
         assert (await world.call("POST", "/v1/goals", free)).status_code == 201
 
+    async def test_made_directly_for_the_streamer_is_refused(self, world: World) -> None:
+        request = await world.given(a_request())
+        session_id = request.body["session_id"]
+        for body in (
+            {"conditions": {"exclusive_to": request.streamer}},
+            {"conditions": {}, "metadata": {"viewer_id": request.streamer}},
+        ):
+            refused = await world.call("POST", "/v1/goals", {"kind": "ExclusiveGoal", "session_id": session_id, **body})
+            assert (refused.status_code, refused.json()["code"]) == (409, "self_payment"), refused.text
+            assert refused.json()["detail"].startswith("conditions.exclusive_to: must not be the streamer")
+        assert world.all("goals", {"_cls": "Goal.ExclusiveGoal"}) == []
+
     async def test_agreed_to_twice_or_then_declined(self, world: World) -> None:
         request = await world.given(a_request())
         await world.post(f"/v1/goals/{request.id}/agree", {"user_id": "moderator"})

@@ -104,6 +104,8 @@ async def _create(context: Context, goal_id: ObjectId, plan: GoalPlan, session: 
     _check_kind(goal, viewer)
     if metadata.price and viewer == session.user_id and not context.settings.allow_self_payment:
         raise ConflictError("self_payment", "metadata.viewer_id: must not be the streamer, whom the price is paid to")
+    if plan.kind is GoalKind.EXCLUSIVE and viewer == session.user_id and not context.settings.allow_self_payment:
+        raise ConflictError("self_payment", "conditions.exclusive_to: must not be the streamer, who performs it")
     cause = context.origin.cause.about(str(goal_id))
     goal.promises = [promise_of(of_goal("goal.created", goal, now, cause), now, context.origin)]
     if goal.kind is GoalKind.TRIGGER and metadata.price:

@@ -49,7 +49,8 @@ _CREATION = {
     402: "The viewer does not have the request's price (`insufficient_funds`); nothing was made.",
     404: "There is no such session (`not_found`).",
     409: "The session has ended (`session_ended`); an ExclusiveGoal: one goes on in the session (`exclusive_running`), "
-    "or elsewhere for this viewer (`viewer_in_exclusive`) or this performer (`performer_in_exclusive`).",
+    "or elsewhere for this viewer (`viewer_in_exclusive`) or this performer (`performer_in_exclusive`), or the "
+    "viewer is the streamer (`self_payment`, also of a request with a price).",
 }
 _AGREED_NO_MORE = "The request was agreed to, declined or ended before (`goal_inactive`), or"
 _AGREEMENT = {
