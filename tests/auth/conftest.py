@@ -1,7 +1,7 @@
 """The real app on the real database, asked by users with tokens of their own."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest_asyncio
 from bson import ObjectId
 from pymongo import MongoClient
 
+from goalsvc.api import user_token
 from goalsvc.app import create_app
+from goalsvc.domain.user_tokens import VerifyingKey
 from goalsvc.models.keyring import Keyring
 from goalsvc.models.migration import prepare_indexes
 from goalsvc.settings import Settings
@@ -37,6 +39,11 @@ def settings_with(
 def token_of(user: str | int, key: str = JWT_KEY, algorithm: str = "HS256", **claims: Any) -> str:
     """The user's own token, as the platform issues it."""
     return jwt.encode({"sub": user, **claims}, key, algorithm)
+
+
+def user_of(token: str, settings: Settings, published: Sequence[VerifyingKey] = ()) -> str:
+    """Whose token it is at START."""
+    return user_token.user_of(token, settings, START, published)
 
 
 @dataclass

@@ -10,9 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from goalsvc.api.errors import WebError
-from goalsvc.api.user_token import user_of
 
-from .conftest import JWT_KEY, settings_with, token_of
+from .conftest import JWT_KEY, settings_with, token_of, user_of
 
 FAR_FUTURE = 32_503_680_000  # in the year 3000
 

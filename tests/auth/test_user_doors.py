@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
@@ -15,14 +15,14 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from prometheus_client import REGISTRY
 
 from goalsvc.api.errors import WebError
-from goalsvc.api.user_token import user_of
 from goalsvc.integrations.jwks import Jwks
+from tests.world import START
 
-from .conftest import JWT_KEY, Gate, settings_with, token_of
+from .conftest import JWT_KEY, SOCKET, Gate, settings_with, token_of, user_of
 
 
 def at(seconds: float) -> int:
-    return int((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp())
+    return int((START + timedelta(seconds=seconds)).timestamp())
 
 
 class TestClaims:
@@ -35,6 +35,21 @@ class TestClaims:
         claims: dict[str, Any] = {claim: at(seconds)}
         with pytest.raises(WebError):
             user_of(token_of("alice", **claims), settings_with())
+
+    async def test_the_time_is_that_of_the_apps_clock(self, gate: Gate) -> None:
+        """Which is a test clock in `goalsvc dev`, and may be far from the machine's."""
+        request = {"data": {"socket_id": SOCKET, "channel_name": "private-user@alice"}}
+
+        async def status_of(**claims: Any) -> int:
+            own = {"Authorization": f"Bearer {token_of('alice', **claims)}"}
+            return (await gate.post(**request, headers=own)).status_code
+
+        hour, now = 3600, gate.clock.now().timestamp()
+        assert await status_of(nbf=int(now), exp=int(now) + hour) == 200
+        assert await status_of(nbf=int(now) + hour) == 401
+        gate.clock.move_on(2 * hour)
+        assert await status_of(nbf=int(now) + hour) == 200
+        assert await status_of(exp=int(now) + hour) == 401
 
     @pytest.mark.parametrize(
         "claims",

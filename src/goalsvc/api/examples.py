@@ -1,6 +1,6 @@
 """`/examples` of `goalsvc dev`: small pages that join channels as a performer and a viewer, to be read and copied."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,6 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from goalsvc.api.dependencies import ContextOf, UserIdText
-from goalsvc.clock import SystemClock
 from goalsvc.settings import Settings
 
 _BESIDE_THE_SOURCE = Path(__file__).parents[3] / "examples"
@@ -46,7 +45,7 @@ def serve_examples(app: FastAPI) -> None:
     @app.get("/examples/config.json", include_in_schema=False)
     async def example_settings(context: ContextOf, user_id: Annotated[UserIdText, Query()]) -> ExampleSettings:
         """Returns where Pusher is, and a token of that user."""
-        return settings_for(context.settings, user_id)
+        return settings_for(context.settings, user_id, context.clock.now())
 
     @app.get("/examples", include_in_schema=False)
     async def first_page(request: Request) -> RedirectResponse:
@@ -57,12 +56,11 @@ def serve_examples(app: FastAPI) -> None:
     app.mount("/examples", StaticFiles(directory=directory, html=True), name="examples")
 
 
-def settings_for(settings: Settings, user_id: str) -> ExampleSettings:
+def settings_for(settings: Settings, user_id: str, now: datetime) -> ExampleSettings:
     """Returns what the page of that user needs."""
     token = ""
     if settings.jwt_key.get_secret_value() == _KNOWN_JWT_KEY:
-        expires_at = SystemClock().now() + _TOKEN_LIVES
-        token = jwt.encode({"sub": user_id, "exp": expires_at}, _KNOWN_JWT_KEY, algorithm="HS256")
+        token = jwt.encode({"sub": user_id, "exp": now + _TOKEN_LIVES}, _KNOWN_JWT_KEY, algorithm="HS256")
     api_key = settings.api_key.get_secret_value()
     pusher = PusherAddress(
         host=settings.pusher_host, port=settings.pusher_port, key=settings.pusher_key, tls=settings.pusher_ssl

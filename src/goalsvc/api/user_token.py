@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Annotated
 
 import jwt
@@ -9,6 +11,7 @@ from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from goalsvc.api.errors import WebError
+from goalsvc.context import Context
 from goalsvc.domain.user_tokens import VerifyingKey
 from goalsvc.settings import Settings
 
@@ -25,12 +28,12 @@ user_token = HTTPBearer(
 )
 
 
-def user_of(token: str, settings: Settings, published: Sequence[VerifyingKey] = ()) -> str:
+def user_of(token: str, settings: Settings, now: datetime, published: Sequence[VerifyingKey] = ()) -> str:
     """Id of the user whose token this is; a numeric `sub` as a string.
 
     Raises WebError 401 unless the token is signed by a configured key and the configured algorithm, or by one of the
-    `published` keys, is within its `nbf` and `exp` (a token without them does not expire), is from the configured issuer and
-    for the configured audience, and names a user in `sub`. With no key at all, no caller is let in.
+    `published` keys, is at `now` within its `nbf` and `exp` (a token without them does not expire), is from the configured
+    issuer and for the configured audience, and names a user in `sub`. With no key at all, no caller is let in.
     """
     keys = [*_configured(settings), *published]
     if not keys:
@@ -40,6 +43,7 @@ def user_of(token: str, settings: Settings, published: Sequence[VerifyingKey] = 
         raise unauthorized("user tokens cannot be verified: this goalsvc has no key for them")
     try:
         claims = _claims_of(token, keys, settings)
+        _check_times(claims, now, settings.jwt_leeway)
     except jwt.ExpiredSignatureError:
         raise unauthorized("the user's token has expired") from None
     except jwt.InvalidTokenError as error:
@@ -77,13 +81,34 @@ def _claims_of(token: str, keys: Sequence[VerifyingKey], settings: Settings) -> 
             algorithms=[first.algorithm],
             issuer=issuer,
             audience=audience,
-            leeway=settings.jwt_leeway,
-            options={"require": required, "verify_sub": False, "verify_aud": bool(audience), "verify_iat": False},
+            options={
+                "require": required,
+                "verify_sub": False,
+                "verify_aud": bool(audience),
+                "verify_iat": False,
+                "verify_nbf": False,
+                "verify_exp": False,
+            },
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
         if not others:
             raise
         return _claims_of(token, others, settings)
+
+
+def _check_times(claims: Mapping[str, object], now: datetime, leeway: float) -> None:
+    """Raises what PyJWT would raise; that goes by the machine's clock, which is not the time of a test clock."""
+    if "nbf" in claims and _seconds(claims["nbf"], "nbf") > now.timestamp() + leeway:
+        raise jwt.ImmatureSignatureError("The token is not yet valid (nbf)")
+    if "exp" in claims and _seconds(claims["exp"], "exp") <= now.timestamp() - leeway:
+        raise jwt.ExpiredSignatureError("Signature has expired")
+
+
+def _seconds(value: object, claim: str) -> int:
+    if isinstance(value, int | float | str):
+        with suppress(ValueError, OverflowError):
+            return int(value)
+    raise jwt.DecodeError(f"{claim}: must be an integer")
 
 
 def unauthorized(detail: str) -> WebError:
@@ -95,7 +120,8 @@ async def caller_by_token(request: Request, token: str) -> str:
     """Id of the user whose token this is, by the keys of this app; raises WebError 401."""
     jwks = getattr(request.app.state, "jwks", None)
     published = await jwks.keys_for(token) if jwks is not None else ()
-    return user_of(token, request.app.state.context.settings, published)
+    context: Context = request.app.state.context
+    return user_of(token, context.settings, context.clock.now(), published)
 
 
 async def require_user(
