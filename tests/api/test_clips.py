@@ -1,15 +1,19 @@
 """Clips by the API: what was wanted, what was cut, where it is, and cutting one again."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from goalsvc.domain.goals import GoalKind
+from goalsvc.domain.promises import Job
+from goalsvc.domain.trace import TracedFollowUp
 from goalsvc.errors import ClipImpossibleError
 from goalsvc.models.clip import Asset
 from goalsvc.models.database import WITH_PROMISES
+from goalsvc.models.goal import Goal
 from goalsvc.models.records import DeadLetter
 from goalsvc.tasks import ALL
 from goalsvc.tasks.clips import create_post_from_livestream
@@ -42,6 +46,14 @@ async def run_clip(stage: Stage, service: Service, clip_id: str) -> None:
     (job,) = [job for job in stage.queue.take() if job.task == "clip_livestream_as_asset"]
     assert job.arguments["asset_id"] == clip_id
     await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1)
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+async def killed(*_: object) -> None:
+    raise KilledError
 
 
 async def failed(stage: Stage, service: Service) -> str:
@@ -114,6 +126,51 @@ class TestRetry:
         assert (await service.client.post(f"/v1/clips/{clip_id}/retry")).status_code == 200
         (letter,) = await DeadLetter.find_all().to_list()
         assert letter.state == "redriven"
+
+    @pytest.mark.parametrize("error", [ClipImpossibleError("gone again"), None], ids=["fails", "is stored"])
+    async def test_a_job_that_ends_before_the_call_does(
+        self, service: Service, stage: Stage, monkeypatch: pytest.MonkeyPatch, error: ClipImpossibleError | None
+    ) -> None:
+        """The asset says how the job ended, and is not awaited for ever."""
+        await set_up(GoalKind.SHOW)
+        clip_id = await failed(stage, service)
+        stage.clock.advance(1)
+        stage.cutter.troubles = [error] if error is not None else []
+        add_promises = Goal.add_promises
+
+        async def run_at_once(goal_id: ObjectId, follow_ups: Sequence[TracedFollowUp], at: datetime) -> object:
+            owed = await add_promises(goal_id, follow_ups, at)
+            (promise,) = [each for each in owed if each.task == "clip_livestream_as_asset"]
+            job = Job("c", promise.task, promise.arguments, promise=f"goals/{GOAL}/{promise.id}")
+            await Runner(ALL, WITH_PROMISES).run(stage.context, job, 1)
+            return owed
+
+        monkeypatch.setattr(Goal, "add_promises", run_at_once)
+        answer = (await service.client.post(f"/v1/clips/{clip_id}/retry")).json()
+        told = [event.type for event in stage.events.written.values() if event.type.startswith("clip.")]
+        if error is None:
+            assert (answer["state"], told) == ("quarantined", ["clip.stored"])
+        else:
+            assert (answer["state"], answer["reason"], told) == (
+                "failed",
+                "clip_impossible: gone again",
+                ["clip.failed"],
+            )
+
+    async def test_after_a_crash_in_between_a_failure_is_told(
+        self, service: Service, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await set_up(GoalKind.SHOW)
+        clip_id = await failed(stage, service)
+        stage.clock.advance(1)
+        with monkeypatch.context() as crash:
+            crash.setattr(Asset, "await_again", killed)
+            assert (await service.client.post(f"/v1/clips/{clip_id}/retry")).status_code == 500
+        stage.cutter.troubles = [ClipImpossibleError("gone again")]
+        await run_clip(stage, service, clip_id)
+        shown = (await service.client.get(f"/v1/clips/{clip_id}")).json()
+        assert (shown["state"], shown["reason"]) == ("failed", "clip_impossible: gone again")
+        assert "clip.failed" in stage.events.types()
 
     @pytest.mark.parametrize("state", ["pending", "quarantined"])
     async def test_only_a_clip_that_failed(self, service: Service, stage: Stage, state: str) -> None:

@@ -30,11 +30,13 @@ async def retry_clip(context: Context, call: Call, asset_id: ObjectId) -> Asset:
     """
     asset = await known_clip(asset_id)
     if asset.state is not AssetState.FAILED:
-        raise ConflictError("clip_not_failed", f"the clip is {asset.state.value}; only a failed clip can be cut again")
+        raise _not_failed(asset)
     wanted = asset.wanted
     if asset.goal_id is None or asset.session_id is None or wanted is None or wanted.completed_at is None:
         raise ConflictError("clip_not_repeatable", "the asset does not say which seconds of which goal it was to hold")
-    # The promise first: after a crash in between the clip is cut, whatever the asset says.
+    # Before the promise, whose job may fail at once; the state changes after it: no asset is pending without a promise.
+    if await Asset.forget_failure(asset_id, context.clock.now()) is None:
+        raise _not_failed(await known_clip(asset_id))
     ref = PromiseRef("goals", asset.goal_id, clip_livestream_as_asset.name)
     if await redrive_letter(context, str(ref), call.idempotency) is None:
         follow_up = clip_livestream_as_asset.follow_up(
@@ -51,4 +53,8 @@ async def retry_clip(context: Context, call: Call, asset_id: ObjectId) -> Asset:
         if not owed:
             raise ConflictError("clip_not_repeatable", f"the goal {asset.goal_id} of the clip is gone")
         enqueue_these(context, ref.collection, ref.document_id, owed)
-    return await Asset.await_again(asset, context.clock.now()) or await known_clip(asset_id)
+    return await Asset.await_again(asset_id) or await known_clip(asset_id)
+
+
+def _not_failed(asset: Asset) -> ConflictError:
+    return ConflictError("clip_not_failed", f"the clip is {asset.state.value}; only a failed clip can be cut again")

@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from goalsvc.domain.documents import RawDocument
 from goalsvc.domain.goals import Reference, UserId
 from goalsvc.domain.reading import Instant, Number, Text
+from goalsvc.models.filters import UNSET
 from goalsvc.models.shared import Lenient
 
 
@@ -99,13 +100,18 @@ class Asset(Lenient):
         return changed
 
     @classmethod
-    async def await_again(cls, asset: Self, now: datetime) -> Self | None:
-        """Sets an asset that failed to be pending; None when it has been stored, or has failed once more, meanwhile."""
-        where = {"_id": asset.id, "state": AssetState.FAILED.value, "failed_at": asset.failed_at}
-        update = {
-            "$set": {"state": AssetState.PENDING.value, "retried_at": now},
-            "$unset": {"failed_at": True, "reason": True},
-        }
+    async def forget_failure(cls, asset_id: ObjectId, now: datetime) -> Self | None:
+        """Removes when a failed asset was given up, so that its next failure is another one; None unless it has failed."""
+        where = {"_id": asset_id, "state": AssetState.FAILED.value}
+        update = {"$set": {"retried_at": now}, "$unset": {"failed_at": True}}
+        changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
+        return changed
+
+    @classmethod
+    async def await_again(cls, asset_id: ObjectId) -> Self | None:
+        """Sets an asset whose failure was forgotten to be pending; None when it has been stored, or has failed, since then."""
+        where = {"_id": asset_id, "state": AssetState.FAILED.value, "failed_at": UNSET}
+        update = {"$set": {"state": AssetState.PENDING.value}, "$unset": {"failed_at": True, "reason": True}}
         changed: Self | None = await cls.find_one(where).update(update, response_type=UpdateResponse.NEW_DOCUMENT)
         return changed
 
