@@ -16,6 +16,8 @@ from goalsvc.commands.listen import follow, forward, listen_to
 from goalsvc.commands.why import lines_of
 from tests.deliveries.receiver import a_receiver
 
+from .command_line import assert_one_sentence, run_cli
+
 EVENT = {
     "id": "evt_1",
     "type": "goal.ended",
@@ -39,6 +41,33 @@ async def test_an_event_is_posted_as_an_outgoing_webhook_is() -> None:
 async def test_a_server_that_is_not_there_is_told_of() -> None:
     line = await forward("http://127.0.0.1:9/", new_secret(), EVENT)
     assert "no answer" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("notaurl", "is not an http(s) address"),
+        ("ftp://127.0.0.1/hook", "is not an http(s) address"),
+        ("http://127.0.0.1:99999/hook", "is not an http(s) address"),
+        ("https://backend.example.com/hook", "backend.example.com is not this machine"),
+        ("http://10.0.0.1:3000", "10.0.0.1 is not this machine"),
+        ("http://0.0.0.0:3000", "0.0.0.0 is not this machine"),
+        ("http://localhost.example.com", "localhost.example.com is not this machine"),
+    ],
+)
+def test_only_a_server_on_this_machine_before_anything_is_asked(url: str, told: str) -> None:
+    assert_one_sentence(run_cli("listen", "--forward-to", url, API_URL="http://127.0.0.1:1"), "--forward-to: ", told)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3000/hook", "http://LOCALHOST:3000", "https://[::1]:3000/"])
+def test_servers_on_this_machine(url: str) -> None:
+    ended = run_cli("listen", "--forward-to", url, API_URL="http://127.0.0.1:1")
+    assert "the API at http://127.0.0.1:1 cannot be reached" in ended.err
+
+
+def test_a_secret_of_another_form_before_anything_is_asked() -> None:
+    ended = run_cli("listen", "--forward-to", "http://127.0.0.1:3000", "--secret", "é", API_URL="http://127.0.0.1:1")
+    assert_one_sentence(ended, "--secret: must be `whsec_` and base64")
 
 
 def target_of(stack: dict[str, Any]) -> Target:

@@ -1,5 +1,6 @@
 """`goalsvc listen`: follows the event feed and posts each event, signed, to a server on this machine."""
 
+import ipaddress
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 
 from goalsvc.actions.webhooks import new_secret
-from goalsvc.commands.api import Api, CommandError, Target
+from goalsvc.commands.api import Api, CommandError, Target, is_address
 from goalsvc.domain.webhooks import ANSWER_SECONDS
 from goalsvc.integrations.webhook_sender import signatures
 
@@ -28,13 +29,38 @@ async def listen_to(
     as_json: bool,
     tell: Callable[[str], None],
 ) -> None:
-    """Posts every event to that URL, one line each, until it is cancelled. Raises CommandError."""
+    """Posts every event to that URL, one line each, until it is cancelled. Raises CommandError, for what is wrong at once."""
+    _check_address(url)
     own = secret or new_secret()
+    _signatures(own, "evt_", datetime.now(UTC), b"")
     if secret is None and not as_json:
         tell(f"signed with {own}")
     async for event in follow(target, types=types, after=after):
         line = await forward(url, own, event)
         tell(json.dumps(event, ensure_ascii=False) if as_json else line)
+
+
+def _check_address(url: str) -> None:
+    """Raises CommandError unless the address is that of a server on this machine: what is posted are all events."""
+    if not is_address(url):
+        raise CommandError(f"--forward-to: {url!r} is not an http(s) address")
+    host = httpx.URL(url).host
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+    if not here:
+        raise CommandError(
+            f"--forward-to: {host} is not this machine: use localhost or a loopback address; for other servers there are "
+            "webhook endpoints (POST /v1/webhook-endpoints)"
+        )
+
+
+def _signatures(secret: str, event_id: str, at: datetime, body: bytes) -> str:
+    try:
+        return signatures([secret], event_id, at, body)
+    except ValueError as error:
+        raise CommandError("--secret: must be `whsec_` and base64") from error
 
 
 async def follow(target: Target, *, types: str | None, after: str | None) -> AsyncGenerator[Event, None]:
@@ -61,22 +87,16 @@ async def forward(url: str, secret: str, event: Event) -> str:
     """Posts the event to that URL as an outgoing webhook is posted; what came of it, in one line."""
     body = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
     at = datetime.now(UTC)
-    try:
-        signature = signatures([secret], event["id"], at, body)
-    except ValueError as error:
-        raise CommandError("--secret: must be `whsec_` and base64") from error
     headers = {
         "content-type": "application/json",
         "webhook-id": event["id"],
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": signature,
+        "webhook-signature": _signatures(secret, event["id"], at, body),
     }
     try:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
             answer = await client.post(url, content=body, headers=headers)
         told = str(answer.status_code)
-    except httpx.InvalidURL:
-        raise CommandError(f"--forward-to: {url!r} is not an address") from None
     except httpx.HTTPError as error:
         told = f"no answer ({type(error).__name__})"
     return f"{event['sequence']:>8}  {event['type']:<28} {event.get('goal_id', '-'):<24}  -> {told}"
