@@ -674,7 +674,10 @@ class World:
         assert deciding is not None
         if deciding["active"]:
             return "", None
-        completed = deciding["progress"] >= deciding["levels"][-1]["target"]
+        # A funding that can begin no show decides itself, and pays nobody.
+        targets = [level["target"] for level in deciding["levels"] if level["target"] > 0]
+        is_show = deciding["_cls"] == "Goal.ShowGoal"
+        completed = is_show and bool(targets) and deciding["progress"] >= targets[-1]
         return ("escrow", earning["user_id"]) if completed else ("refund", earning["from_user_id"])
 
     def _is_goal(self, doc_id: str) -> bool:
