@@ -164,6 +164,23 @@ class TestTheFeed:
         assert page == {"items": [], "next": "0"}
 
 
+def stream_scope(key: str, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    """The request for the stream, for an app that is called without a server between."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/events/stream",
+        "raw_path": b"/v1/events/stream",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {key}".encode()), *headers],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("goalsvc", 80),
+        "client": ("127.0.0.1", 1),
+        "root_path": "",
+    }
+
+
 class TestTheStream:
     async def test_goes_on_after_the_last_event_and_ends_when_the_server_stops(self, world: World) -> None:
         await world.deposits("bob", 5)
@@ -181,21 +198,38 @@ class TestTheStream:
             if "evt_" in sent[-1]:
                 stopping.stop()
 
-        headers = [(b"authorization", f"Bearer {API_KEY}".encode()), (b"last-event-id", first["id"].encode())]
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/v1/events/stream",
-            "raw_path": b"/v1/events/stream",
-            "query_string": b"",
-            "headers": headers,
-            "http_version": "1.1",
-            "scheme": "http",
-            "server": ("goalsvc", 80),
-            "client": ("127.0.0.1", 1),
-            "root_path": "",
-        }
+        scope = stream_scope(API_KEY, (b"last-event-id", first["id"].encode()))
         async with asyncio.timeout(20):
             await world.app(scope, receive, send)  # type: ignore[arg-type]
         (line,) = [line for line in "".join(sent).split("\n") if line.startswith("data: ")]
         assert json.loads(line.removeprefix("data: ")) == second
+
+    @pytest.mark.parametrize("busy", [False, True])
+    async def test_ends_when_its_key_is_revoked(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, busy: bool
+    ) -> None:
+        monkeypatch.setattr("goalsvc.api.events._HEARTBEAT_SECONDS", 0.2)
+        key = await world.post("/v1/keys", {"name": "reader", "scopes": ["read"]})
+        ended, depositing = asyncio.Event(), list[asyncio.Task[None]]()
+
+        async def goes_on() -> None:
+            while not ended.is_set():
+                await world.deposits("bob", 5)
+
+        async def receive() -> dict[str, Any]:
+            await ended.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if b"ok" in message.get("body", b""):  # it has begun
+                revoked = await world.call("DELETE", f"/v1/keys/{key['id']}")
+                assert revoked.status_code == 200, revoked.text
+                if busy:
+                    depositing.append(asyncio.create_task(goes_on()))
+
+        try:
+            async with asyncio.timeout(20):
+                await world.app(stream_scope(key["key"]), receive, send)  # type: ignore[arg-type]
+        finally:
+            ended.set()
+            await asyncio.gather(*depositing)

@@ -3,25 +3,23 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Self
 
 from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field, ValidationError
 
-from goalsvc.actions.following import stream
+from goalsvc.actions.following import may_still_read, stream
 from goalsvc.api.dependencies import ContextOf
 from goalsvc.api.errors import WebError, responses
 from goalsvc.api.operation import CallOf, operations
 from goalsvc.api.stopping import stopping_of
 from goalsvc.api.views import Page, Text, Time, View, Whole, absent
 from goalsvc.clock import from_epoch_milliseconds, to_epoch_milliseconds
-from goalsvc.context import Context
-from goalsvc.domain.call import ENVIRONMENT, Call
 from goalsvc.errors import InvalidError
 from goalsvc.models import activity
 from goalsvc.models.activity import Activity, Kind
-from goalsvc.models.api_key import ApiKey
 from goalsvc.models.changes import parse_place, place_now
 from goalsvc.models.tails import MOST_TAILS, Tails
 from goalsvc.models.trace_roots import MOST_LOOKED_THROUGH, roots_of_request
@@ -175,8 +173,8 @@ async def stream_activity(
         raise InvalidError("after", "is neither a place of this list nor the id of an event of this stream")
     if len(tails) >= MOST_TAILS:
         raise WebError(503, "unavailable", "too many streams are open in this process", {"Retry-After": "30"})
-    view = activity.View(kind, call.caller.scopes)
-    lines = stream(tails, place, now, view, _event, stopping_of(request), lambda: _may_still_read(context, call))
+    view, may_read = activity.View(kind, call.caller.scopes), partial(may_still_read, context, call.caller)
+    lines = stream(tails, place, now, view, _event, stopping_of(request), may_read)
     return StreamingResponse(
         lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -184,10 +182,3 @@ async def stream_activity(
 
 def _event(one: Activity) -> str:
     return f"event: {one.fields.get('kind')}\ndata: {ActivityView.of(one).model_dump_json()}"
-
-
-async def _may_still_read(context: Context, call: Call) -> bool:
-    if call.caller.key_id == ENVIRONMENT.key_id:
-        return True
-    key = await ApiKey.by_id(call.caller.key_id)
-    return key is not None and key.valid_at(context.clock.now()) and key.caller.scopes == call.caller.scopes

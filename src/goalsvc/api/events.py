@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from fastapi import Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from goalsvc.api.dependencies import IdText, ResourcesOf, UserIdText
+from goalsvc.actions.following import Reader, may_still_read
+from goalsvc.api.dependencies import ContextOf, IdText, ResourcesOf, UserIdText
 from goalsvc.api.errors import responses
-from goalsvc.api.operation import operations
+from goalsvc.api.operation import CallOf, operations
 from goalsvc.api.stopping import Stopping, stopping_of
 from goalsvc.api.views import Page
 from goalsvc.domain.events import EVENT_TYPES, selected_types
@@ -25,7 +27,7 @@ from goalsvc.models.paging import Order
 
 router = operations("/v1/events", "Events")
 
-#: How long a feed waits at most for an event, and how often an idle stream says that it is there.
+#: How long a feed waits at most for an event. How often an idle stream says that it is there, and each asks for its key.
 LONGEST_WAIT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 15.0
 #: How many events one turn of a stream reads.
@@ -156,6 +158,8 @@ _EVENT_STREAM = {"schema": {"type": "string"}, "example": "id: 1042\nevent: goal
 async def stream_events(
     request: Request,
     resources: ResourcesOf,
+    context: ContextOf,
+    call: CallOf,
     after: After = None,
     types: Types = None,
     goal_id: GoalFilter = None,
@@ -167,22 +171,24 @@ async def stream_events(
 ) -> StreamingResponse:
     """Server-Sent Events: `id` is the cursor, `event` the type, `data` the event as JSON.
 
-    Without `after` and `Last-Event-ID` it begins with the next event. It ends when the server stops; reconnect then.
+    Without `after` and `Last-Event-ID` it begins with the next event. It ends when the server stops (reconnect then), and
+    within 15 s when the key is no longer valid or has other scopes.
     """
     feed, where = resources.events, where_of(types, goal_id, session_id, user_id)
     place = await place_of(feed, last_event_id or after)
     begin = place if place is not None else await feed.number()
     first = await feed.page(begin, where, _STREAM_BATCH)
     stopping = stopping_of(request)
+    reader = Reader(partial(may_still_read, context, call.caller), _HEARTBEAT_SECONDS)
 
     async def lines() -> AsyncIterator[str]:
         page = first
         yield ": ok\n\n"
-        while not stopping.stopped:
+        while not stopping.stopped and await reader.may_go_on():
             for view in _views(page.events):
                 data = view.model_dump_json()
                 yield f"id: {view.sequence}\nevent: {view.type}\ndata: {data}\n\n"
-            if not page.events and not await _moved_on(feed, stopping, page.next, _HEARTBEAT_SECONDS):
+            if not page.events and not await _moved_on(feed, stopping, page.next, reader.patience):
                 yield ": waiting\n\n"
             page = await feed.page(page.next, where, _STREAM_BATCH)
 
