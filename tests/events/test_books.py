@@ -1,6 +1,8 @@
 """A backend that hears events alone has the books: each transfer has one event, and all of them sum up to the balances."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from tests.world import World, joined, left
 from .test_feed import feed
 
 pytestmark = pytest.mark.real
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 async def books(world: World) -> tuple[dict[str, int], set[str]]:
@@ -39,6 +43,17 @@ async def reported(world: World) -> dict[str, int]:
 
 def test_each_is_in_the_catalogue() -> None:
     assert set(TELLING_OF_TRANSFERS) <= set(EVENT_TYPES)
+
+
+def test_the_specification_names_each_and_the_exception() -> None:
+    text = (DOCS / "specification.md").read_text()
+    _, _, after = text.partition("the types `TELLING_OF_TRANSFERS`")
+    listed, _, exception = after.partition("- **Event**")[0].partition("\n`deposit.reversed` is not one of them")
+    named = re.findall(r"`([a-z.]+)\.([a-z|]+)`", listed)
+    assert {f"{noun}.{verb}" for noun, verbs in named for verb in verbs.split("|")} - {"data.transfer"} == set(
+        TELLING_OF_TRANSFERS
+    )
+    assert exception
 
 
 async def test_an_evening_with_every_verb(world: World) -> None:

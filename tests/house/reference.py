@@ -138,7 +138,8 @@ def _events() -> tuple[str, str, Iterable[str]]:
     text = (
         "What the platform's backend is told, by `GET /v1/events` and by outgoing webhooks. Each event has `id`, `type`, "
         "`created_at`, `sequence`, `goal_id`, `session_id`, `user_ids`, `data` and `cause`; `data` of a goal's event has the "
-        "whole goal. *Transfer*: `data.transfer` is a transfer; each transfer has exactly one such event. `/asyncapi.json` has "
+        "whole goal. *Transfer*: `data.transfer` is a transfer; each transfer has exactly one such event (in "
+        "`deposit.reversed` it is the deposit, which `deposit.created` told). `/asyncapi.json` has "
         "the schemas, and the notices that clients receive through Pusher."
     )
     rows = [[f"`{name}`", told, "yes" if name in TELLING_OF_TRANSFERS else "–"] for name, told in EVENT_TYPES.items()]

@@ -1,6 +1,7 @@
 """Events about transfers. Each transfer has one event whose `data.transfer` is it: who pays, who receives, how much.
 
-A backend that applies each `data.transfer` once, by its id, has the same balances as goalsvc.
+A backend that applies each `data.transfer` once, by its id, has the same balances as goalsvc: also where
+`deposit.reversed` names the deposit once more.
 """
 
 from collections.abc import Mapping
