@@ -148,6 +148,25 @@ class TestGoals:
         problem = assert_problem(answer, answer.status_code, answer.json()["code"])
         assert all(fault["field"] == "body" for fault in problem.get("errors", []))
 
+    @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+    @pytest.mark.parametrize(
+        ("method", "path", "headers"),
+        [
+            ("POST", "/v1/goals", {}),
+            ("POST", "/v1/sessions", KEY),
+            ("POST", f"/v1/goals/{GOAL}/agree", {}),
+            ("PATCH", f"/v1/goals/{GOAL}", {}),
+            ("PUT", "/v1/users/alice", {}),
+        ],
+    )
+    async def test_a_body_that_is_not_sent_as_json_is_422_of_its_type(
+        self, service: Service, method: str, path: str, headers: dict[str, str], content_type: str | None
+    ) -> None:
+        given = headers if content_type is None else {**headers, "Content-Type": content_type}
+        answer = await service.client.request(method, path, content=b'{"user_id": "alice"}', headers=given)
+        problem = assert_problem(answer, 422, "invalid")
+        assert problem["errors"] == [{"field": "header.Content-Type", "message": "must be application/json"}]
+
     @pytest.mark.parametrize(
         "value",
         [b"NaN", b"Infinity", b'"\\ud800"', b"1" * 400, b"[" * 300 + b"]" * 300],

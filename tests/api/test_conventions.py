@@ -281,6 +281,15 @@ class TestTimes:
         assert (delivery["created_at"], delivery["updated_at"]) == ("2026-01-01T12:10:00Z", "2026-01-01T12:11:00Z")
 
 
+@pytest.mark.parametrize("name", ["metadata.é", "metadata.", "metadata.a b", "metadata.a.b.c.d.e.f.g"])
+async def test_a_filter_by_metadata_says_which_names_it_takes(service: Service, name: str) -> None:
+    answer = await service.client.get("/v1/goals", params={name: "ü"})
+    (fault,) = assert_problem(answer, 422, "invalid")["errors"]
+    assert (fault["field"], "A-Z a-z 0-9 _ -" in fault["message"]) == (f"query.{name}", True)
+    other = (await service.client.get("/v1/goals", params={"metadatum": "1"})).json()["errors"]
+    assert other == [{"field": "query.metadatum", "message": "is not a parameter of this operation"}]
+
+
 class TestEtags:
     async def read(self, service: Service, path: str, **headers: str) -> httpx.Response:
         return await service.client.get(path, headers=headers)

@@ -166,7 +166,11 @@ async def on_own_error(request: Request, error: GoalsvcError) -> JSONResponse:
 
 async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answers a body, path, query or header that is not of the documented form; the values themselves are not repeated."""
-    told = dict.fromkeys((_field(e), _message(e)) for e in error.errors())  # a header may be declared twice
+    errors = error.errors()
+    told = dict.fromkeys((_field(e), _message(e)) for e in errors)  # a header may be declared twice
+    if isinstance(error.body, bytes) and error.body:  # it was not read as JSON, so nothing in it is at fault
+        elsewhere = dict.fromkeys((_field(e), _message(e)) for e in errors if e["loc"][:1] != ("body",))
+        told = {("header.Content-Type", "must be application/json"): None, **elsewhere}
     faults = [Fault(field=field, message=message) for field, message in told]
     named = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return problem(422, "invalid", named, faults)

@@ -52,7 +52,8 @@ class EventView(BaseModel):
     user_ids: list[str] = Field(description="Whom it concerns.", examples=[["u-alice-1"]])
     data: dict[str, object] = Field(
         description="What it is about; for a goal's event the whole goal, as `goal`; where tokens moved the transfer, as "
-        "`transfer`: `debit` pays `amount` to `credit`. Each transfer has exactly one such event."
+        "`transfer`: `debit` pays `amount` to `credit`. Each transfer has exactly one such event; in "
+        "`deposit.reversed` it is the deposit, which `deposit.created` told."
     )
     cause: dict[str, object] = Field(description="The webhook, call or periodic task that it goes back to.")
 
@@ -79,6 +80,13 @@ Types = Annotated[
 After = Annotated[
     str | None,
     Query(max_length=64, description="`next` of the page before, or an event's id; absent: from the oldest event on."),
+]
+Since = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="`next` of a page, the `id` of a message of this stream, or an event's id; absent: from the next event on.",
+    ),
 ]
 GoalFilter = Annotated[IdText | None, Query(description="Only events of this goal.")]
 SessionFilter = Annotated[IdText | None, Query(description="Only events of this session.")]
@@ -160,7 +168,7 @@ async def stream_events(
     resources: ResourcesOf,
     context: ContextOf,
     call: CallOf,
-    after: After = None,
+    after: Since = None,
     types: Types = None,
     goal_id: GoalFilter = None,
     session_id: SessionFilter = None,

@@ -19,7 +19,16 @@ from goalsvc.api.errors import responses
 from goalsvc.api.goal_bodies import GoalPatch, NewGoal
 from goalsvc.api.goal_views import AnyGoal, GoalView
 from goalsvc.api.instants import Instant
-from goalsvc.api.operation import CallOf, KnownTags, operations, requires, tag_of, takes_parameters, with_etag
+from goalsvc.api.operation import (
+    CallOf,
+    KnownTags,
+    ParameterFamily,
+    operations,
+    requires,
+    tag_of,
+    takes_parameters,
+    with_etag,
+)
 from goalsvc.api.views import Page
 from goalsvc.domain.call import Scope
 from goalsvc.domain.goals import CLASSES, GoalKind
@@ -34,7 +43,11 @@ router = operations("/v1/goals", "Goals")
 _ANSWER: TypeAdapter[AnyGoal] = TypeAdapter(AnyGoal)
 
 #: A filter by a field of the metadata, as in `metadata.campaign=winter`.
-_METADATA = re.compile(r"metadata(\.[A-Za-z0-9_-]{1,64}){1,6}")
+_METADATA = ParameterFamily(
+    "metadata.",
+    re.compile(r"metadata(\.[A-Za-z0-9_-]{1,64}){1,6}"),
+    "must be `metadata` and 1 to 6 names, each after a dot and of 1 to 64 characters of A-Z a-z 0-9 _ -",
+)
 
 
 class AgreeBody(BaseModel):

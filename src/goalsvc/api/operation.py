@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Container, Coroutine
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
@@ -45,11 +46,20 @@ def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
     return declare
 
 
-def takes_parameters(names: re.Pattern[str]) -> Callable[[Endpoint], Endpoint]:
-    """Lets an operation take query parameters whose names match, besides those that it declares."""
+@dataclass(frozen=True, slots=True)
+class ParameterFamily:
+    """Query parameters that begin with the same word; `rule` says in words which names match."""
+
+    prefix: str
+    names: re.Pattern[str]
+    rule: str
+
+
+def takes_parameters(family: ParameterFamily) -> Callable[[Endpoint], Endpoint]:
+    """Lets an operation take query parameters of that family, besides those that it declares."""
 
     def declare(endpoint: Endpoint) -> Endpoint:
-        endpoint.__dict__["takes_parameters"] = names
+        endpoint.__dict__["takes_parameters"] = family
         return endpoint
 
     return declare
@@ -168,7 +178,7 @@ class Operation(APIRoute):
         """The endpoint's handler, with what every operation does around it."""
         endpoint = super().get_route_handler()
         known = _query_parameters(self.dependant)
-        more: re.Pattern[str] | None = getattr(self.endpoint, "takes_parameters", None)
+        more: ParameterFamily | None = getattr(self.endpoint, "takes_parameters", None)
         tagged: bool = getattr(self.endpoint, "with_etag", False)
 
         async def handle(request: Request) -> Response:
@@ -252,11 +262,14 @@ def _tagged(request: Request, response: Response) -> Response:
     return response
 
 
-def _refuse_unknown(request: Request, known: Container[str], more: re.Pattern[str] | None) -> None:
+def _refuse_unknown(request: Request, known: Container[str], more: ParameterFamily | None) -> None:
     """Raises InvalidError for a query parameter that the operation does not have: a misspelt filter must not list all."""
     for name in request.query_params:
-        if name not in known and not (more and more.fullmatch(name)):
-            raise InvalidError(f"query.{name}", "is not a parameter of this operation")
+        if name in known or (more and more.names.fullmatch(name)):
+            continue
+        if more and name.startswith(more.prefix):
+            raise InvalidError(f"query.{name}", more.rule)
+        raise InvalidError(f"query.{name}", "is not a parameter of this operation")
 
 
 async def _audited(request: Request, response: Response) -> Response:
