@@ -55,6 +55,14 @@ class TestDocument:
                 found = found[part.replace("~1", "/").replace("~0", "~")]
             assert isinstance(found, dict)
 
+    def test_the_stream_of_events_begins_with_the_next_and_the_list_with_the_oldest(self, document: Json) -> None:
+        for path, begin in (
+            ("/v1/events/stream", "from the next event on"),
+            ("/v1/events", "from the oldest event on"),
+        ):
+            (after,) = [one for one in document["paths"][path]["get"]["parameters"] if one["name"] == "after"]
+            assert begin in after["description"]
+
     def test_operation_ids_are_unique(self, document: Json) -> None:
         ids = [operation["operationId"] for _, operation in operations(document)]
         assert len(set(ids)) == len(ids)
