@@ -40,6 +40,7 @@ class ExternalServiceError(RetryableError):
     def __init__(self, service: str, message: str) -> None:
         super().__init__(f"{service}: {message}")
         self.service = service
+        self.fault = message
 
 
 class ServiceDownError(ExternalServiceError):

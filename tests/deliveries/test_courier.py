@@ -455,8 +455,16 @@ class TestAddresses:
                 url, ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"], "evt_1", datetime.now(UTC), b"{}"
             )
             assert answer.status is None
-            assert "refused" in str(answer.error)
+            assert answer.error == (
+                "the address is refused: host localhost is not a public one (GOALSVC_WEBHOOK_ALLOW_PRIVATE)"
+            )
             assert receiver.received == []
+
+    async def test_a_name_without_an_address_cannot_be_reached(self, world: World) -> None:
+        secrets = ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"]
+        async with open_sender(world.context.settings) as sender:
+            answer = await sender.send("https://nowhere.invalid/hook", secrets, "evt_1", datetime.now(UTC), b"{}")
+        assert answer.error == "could not be reached (host nowhere.invalid cannot be resolved)"
 
 
 class TestOddDocuments:

@@ -24,10 +24,14 @@ from goalsvc.integrations.outbound import trusted_authorities
 
 @dataclass(frozen=True, slots=True)
 class EgressRules:
-    """What may be fetched: `hosts`, if any are named, are all that may; `private` allows addresses that are not public."""
+    """What may be called: `hosts`, if any are named, are all that may; `private` allows addresses that are not public."""
 
     hosts: Collection[str] = ()
     private: bool = False
+    service: str = "hls"
+    """The service that an ExternalServiceError names."""
+    private_setting: str = "GOALSVC_HLS_ALLOW_PRIVATE"
+    """The setting that `private` is, which an error names."""
 
     async def addresses_of(self, url: httpx.URL) -> list[str]:
         """The addresses to connect to for `url`, in the resolver's order.
@@ -37,12 +41,15 @@ class EgressRules:
         """
         host = _host(url).rstrip(".").lower()
         if url.scheme not in ("http", "https") or not host:
-            raise ClipImpossibleError("the stream's address is not one of http or https")
+            raise ClipImpossibleError("the address is not one of http or https")
         if self.hosts and host not in {allowed.strip().rstrip(".").lower() for allowed in self.hosts}:
             raise ClipImpossibleError(f"host {host} is not in GOALSVC_HLS_ALLOW_HOSTS")
-        addresses = await _resolved(host, url.port or (443 if url.scheme == "https" else 80))
+        try:
+            addresses = await _resolved(host, url.port or (443 if url.scheme == "https" else 80))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
+            raise ExternalServiceError(self.service, f"host {host} cannot be resolved") from error
         if not self.private and not all(is_public(ipaddress.ip_address(address)) for address in addresses):
-            raise ClipImpossibleError(f"host {host} is not a public one (GOALSVC_HLS_ALLOW_PRIVATE)")
+            raise ClipImpossibleError(f"host {host} is not a public one ({self.private_setting})")
         return addresses
 
 
@@ -110,9 +117,6 @@ def _pinned(request: httpx.Request, address: str) -> httpx.Request:
 
 
 async def _resolved(host: str, port: int) -> list[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
-        raise ExternalServiceError("hls", f"host {host} cannot be resolved") from error
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # A scoped address ("fe80::1%eth0") is link-local whatever its scope.
     return list(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))

@@ -10,7 +10,7 @@ import httpx
 from standardwebhooks.webhooks import Webhook
 
 from goalsvc.domain.webhooks import ANSWER_SECONDS, KEPT_BYTES
-from goalsvc.errors import GoalsvcError
+from goalsvc.errors import ExternalServiceError, GoalsvcError
 from goalsvc.integrations.breaker import measured
 from goalsvc.integrations.egress import EgressRules, GuardedTransport
 from goalsvc.integrations.tracecontext import exporting, outgoing
@@ -65,7 +65,9 @@ class WebhookSender:
                 return await self._post(url, headers, body)
         except TimeoutError:
             return Answer(None, f"no answer within {self._answer_seconds:g} s")
-        except GoalsvcError as error:  # the guard
+        except ExternalServiceError as error:  # the guard: the name has no address
+            return Answer(None, f"could not be reached ({error.fault})")
+        except GoalsvcError as error:  # the guard: the address is not one that may be called
             return Answer(None, f"the address is refused: {error.message}")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, UnicodeError, OSError) as error:
             return Answer(None, f"could not be reached ({type(error).__name__})")
@@ -83,7 +85,11 @@ class WebhookSender:
 @asynccontextmanager
 async def open_sender(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[WebhookSender]:
     """A sender by the settings' rules of egress, which waits so long for an answer; its connections are closed on leaving."""
-    rules = EgressRules(private=settings.webhook_allow_private)
+    rules = EgressRules(
+        private=settings.webhook_allow_private,
+        service="webhook",
+        private_setting="GOALSVC_WEBHOOK_ALLOW_PRIVATE",
+    )
     transport = GuardedTransport(rules)
     async with httpx.AsyncClient(transport=transport, follow_redirects=False, timeout=None) as client:  # noqa: S113
         yield WebhookSender(client, answer_seconds)
