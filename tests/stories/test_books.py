@@ -1,13 +1,13 @@
 """The audit of the books names what is broken in them; the seals show what was changed afterwards."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from goalsvc.models.seal import seal_days
+from goalsvc.models.seal import check_seals, seal_days
 from tests.support.books import BOOKS, findings_of
 from tests.world import START, World
 
@@ -176,6 +176,18 @@ class TestSeals:
         report = await audit(world)
         assert (report["ok"], report["days_sealed"]) == (True, 2)
         assert [seal["id"] for seal in (await world.get("/v1/reports/seals"))["items"]] == ["2026-03-01", "2026-03-02"]
+
+    @pytest.mark.parametrize("year", [1, 987])
+    async def test_days_before_the_year_1000_are_sealed_once(self, books: World, year: int) -> None:
+        """Another service may write any date; the seals' ids sort as the days do."""
+        first = datetime(year, 1, 9, tzinfo=UTC)
+        old = {"debit": "issuer", "credit": "user:eve", "amount": 1, "tags": [], "created_at": first}
+        books.database.transfers.insert_one({"_id": "old", **old})
+        made = await seal_days(first + timedelta(days=3), b"key")
+        assert [seal.id for seal in made] == [f"{year:04d}-01-09", f"{year:04d}-01-10"]
+        assert await seal_days(first + timedelta(days=3), b"key") == []
+        assert [seal.id for seal in await seal_days(first + timedelta(days=4), b"key")] == [f"{year:04d}-01-11"]
+        assert [finding async for finding in check_seals(b"key")] == [None, None, None]
 
     async def sealed(self, world: World) -> None:
         await a_paid_show(world)

@@ -139,7 +139,7 @@ def _line_of(transfer: Stored) -> bytes:
 
 
 def _name(day: datetime) -> str:
-    return day.strftime("%Y-%m-%d")
+    return day.date().isoformat()  # strftime pads no year before 1000; names are sorted, and parsed
 
 
 def _sign(key: bytes, name: str, digest: str) -> str:
