@@ -104,7 +104,7 @@ async def erase(user_id: str, now: datetime, session: DatabaseSession) -> dateti
     collection = User.get_motor_collection()
     # Not `$unset`: another service's fields may have names that it does not take (`a.b`, `$c`). What is kept, the server
     # copies as it is stored, also text that does not survive decoding.
-    bare = [{"$project": dict.fromkeys(_KEPT, 1)}, {"$set": {"erased_at": now, "updated_at": now}}]
+    bare: Sequence[Query] = [{"$project": dict.fromkeys(_KEPT, 1)}, {"$set": {"erased_at": now, "updated_at": now}}]
     where = {"_id": user_id, "erased_at": UNSET}
     if (await collection.update_one(where, bare, session=session)).matched_count:
         return now
