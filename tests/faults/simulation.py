@@ -713,6 +713,7 @@ class Simulation:
         if worker is not None:
             dead = [letter["_id"] for letter in self.inside.peek("dead_letters").values() if letter["state"] == "dead"]
             worker.start(_quietly(partial(redrive_these, letter_ids=dead, by="group", key="env"), worker.opened))
+            self.figures.dead_letters += len(dead)
         return worker is not None
 
     async def settle(self) -> None:
@@ -729,8 +730,8 @@ class Simulation:
                 if "does not work" in letter["reason"]:
                     self.violations.append(f"{letter['_id']} did not wait for a service: {letter['reason']}")
                 redriven[letter["_id"]] += 1
-                self.figures.dead_letters += 1
                 if not together:
+                    self.figures.dead_letters += 1
                     await self.insist("POST", f"/v1/dead-letters/{letter['_id']}/redrive")
             pending = any(each["state"] == "pending" for each in self.inside.peek("withdrawals").values())
             if self.ended_at is not None:  # another service may begin one after the end, which its own time ends

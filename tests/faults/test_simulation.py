@@ -10,7 +10,7 @@ from .run import play_many, play_one, report
 pytestmark = pytest.mark.usefixtures("silence")
 
 #: So many are played by `make test`; `make faults` plays ten thousand others.
-HISTORIES = 160
+HISTORIES = 320
 
 
 def test_histories(seed: int | None) -> None:
