@@ -68,7 +68,7 @@ def order_of(
     Raises InvalidError for an amount that is none, and without a user to whom it goes.
     """
     if not to_user_id:
-        raise InvalidError("to_user_id", f"required: transfer {transfer_id} has nobody to go to")
+        raise InvalidError("to_user_id", f"required: transfer {transfer_id} has no recipient")
     fee_bps = fee_bps if share is not None and share.paid else 0
     check_amount({"_id": transfer_id, "amount": amount}, "transfer")
     to_user, fee = split(amount, fee_bps)
