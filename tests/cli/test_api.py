@@ -49,7 +49,7 @@ def test_answers_that_are_not_json_are_printed_as_they_are(cli: Cli) -> None:
     assert transfers.out.startswith("transfer_id,")
     assert "user:api-bob" in transfers.out
     assert "closing balance,,,7" in cli("api", "GET", "/v1/wallets/api-bob/statement?format=csv").out
-    assert "goalsvc_jobs_total" in cli("api", "GET", "/metrics").out
+    assert "goalsvc_receiver_answers_total" in cli("api", "GET", "/metrics").out
 
 
 def test_a_stream_of_events_is_printed_as_they_come(stack: dict[str, Any]) -> None:

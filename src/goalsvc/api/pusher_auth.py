@@ -21,7 +21,7 @@ from goalsvc.api.session_token import Admission
 from goalsvc.api.user_token import require_user
 from goalsvc.api.webhook import read_body
 from goalsvc.context import Context
-from goalsvc.domain.channels import Channel, ChannelKind
+from goalsvc.domain.channels import CHANNEL_NAME, Channel, ChannelKind
 from goalsvc.errors import ExternalServiceError, InvalidError, NotFoundError
 from goalsvc.models.goal import Goal
 from goalsvc.models.session import Session
@@ -233,6 +233,8 @@ viewers may wait there |
     """
     body = await read_body(request, BODY_LIMIT_BYTES)
     asked = parse(body, request.headers.get("content-type", ""))
+    if not CHANNEL_NAME.fullmatch(asked.channel_name):
+        raise InvalidError("channel_name", "is not a name that Pusher accepts")
     channel = await admit(context, asked.channel_name, user_id)
     user_info = await _shown_to_others(user_id) if channel.presence else None
     try:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from goalsvc.integrations.webhook_sender import signatures
 
 #: How long the API waits for an event.
 _WAIT_SECONDS = 4
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{2,}={0,2}")
 
 Event = Mapping[str, Any]
 
@@ -58,9 +60,11 @@ def _check_address(url: str) -> None:
 
 def _signatures(secret: str, event_id: str, at: datetime, body: bytes) -> str:
     try:
-        return signatures([secret], event_id, at, body)
-    except ValueError as error:
-        raise CommandError("--secret: must be `whsec_` and base64") from error
+        if _SECRET.fullmatch(secret):
+            return signatures([secret], event_id, at, body)
+    except ValueError:  # as many letters as no bytes have
+        pass
+    raise CommandError("--secret: must be `whsec_` and base64")
 
 
 async def follow(target: Target, *, types: str | None, after: str | None) -> AsyncGenerator[Event, None]:
