@@ -50,7 +50,8 @@ class TestByKeyboard:
     ) -> None:
         page = chromium.new_page()
         page.goto(f"{dev['api_url']}/console")
-        page.keyboard.type(KEY)  # the field has the focus
+        expect(page.get_by_label("API key")).to_be_focused()  # on a busy machine a moment after the page is loaded
+        page.keyboard.type(KEY)
         page.keyboard.press("Enter")
         page.wait_for_url("**/console")
         page.keyboard.press("Tab")
